@@ -1,0 +1,468 @@
+//! What survives a crash: the seam between posthaste and the disk.
+//!
+//! [`Store`] speaks domain verbs, small and safe to repeat; no key, no page and no flush crosses it.
+//! Everything that writes is called from one thread, the committer's; everything that reads may be called
+//! from any thread, but blocks, so never from async code. When a writing verb returns `Ok`, its effect
+//! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
+//! answering, stops delivering, says so and exits.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::domain::delivery::DeadReason;
+use crate::domain::event::{Event, Seq};
+use crate::domain::outcome::{Attempt, ErrorClass};
+use crate::domain::time::Timestamp;
+
+/// The store's number for an endpoint's queue, given once per name and kept for ever, so that a renamed or
+/// removed endpoint's deliveries stay where they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct LaneId(pub u32);
+
+/// One delivery: one event owed to one endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeliveryId {
+    /// To whom.
+    pub lane: LaneId,
+    /// Which event.
+    pub seq: Seq,
+}
+
+/// An event to accept, with the lanes it is owed to (never empty, no lane twice).
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The event.
+    pub event: Event,
+    /// The deliveries it owes.
+    pub lanes: Arc<[LaneId]>,
+}
+
+/// Events that are accepted together or not at all: a line of a producer.
+#[derive(Clone, Debug, Default)]
+pub struct AcceptGroup {
+    /// In the order of the line.
+    pub events: Vec<NewEvent>,
+}
+
+/// What became of one event of an accepted group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accepted {
+    /// New: it is on disk at this place.
+    New(Seq),
+    /// Its (source, id) was accepted before, inside the dedup window; nothing was written.
+    Duplicate,
+}
+
+/// Why a group was refused. Nothing of it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The store has reached `max_size`.
+    #[error("the queue is full (store.max_size); events are taken again once deliveries have made room")]
+    QueueFull,
+    /// The file system has less than `min_free` left.
+    #[error("the disk is nearly full (store.min_free); deliveries go on, new events wait until there is room")]
+    DiskFull,
+}
+
+/// A failed try's memory: when to try again, and what is known so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deferral {
+    /// Not before this instant.
+    pub due: Timestamp,
+    /// Tries used so far.
+    pub tries: u32,
+    /// When the first try began.
+    pub first_attempt: Timestamp,
+    /// When the latest try began.
+    pub last_attempt: Timestamp,
+    /// The latest answer's status, if one came.
+    pub last_status: Option<u16>,
+    /// The latest error's class.
+    pub last_class: Option<ErrorClass>,
+    /// The latest error in one sentence, at most 200 bytes.
+    pub last_message: Box<str>,
+}
+
+/// What a dead letter keeps beside its event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadEvidence {
+    /// Why it is dead.
+    pub reason: DeadReason,
+    /// Since when.
+    pub since: Timestamp,
+    /// Tries used.
+    pub tries: u32,
+    /// When the first try began; `None` if there never was one.
+    pub first_attempt: Option<Timestamp>,
+    /// The last try with request and answer; `None` if there never was one.
+    pub last: Option<Attempt>,
+    /// The event's id, so that lists need not read the event.
+    pub event_id: Box<str>,
+    /// The event's source.
+    pub event_source: Box<str>,
+    /// The event's type.
+    pub event_kind: Box<str>,
+    /// When the event was accepted.
+    pub accepted: Timestamp,
+}
+
+/// A dead letter as listed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// Why and since when.
+    pub evidence: DeadEvidence,
+}
+
+/// Where one delivery goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettleTo {
+    /// Nothing more is owed: delivered, skipped, expired, or best effort and failed.
+    Settled,
+    /// To be tried again later.
+    Later(Deferral),
+    /// Kept among the dead letters.
+    Dead(Box<DeadEvidence>),
+}
+
+/// One durable move of one delivery. Settling what is no longer owed is no error and does nothing, so a
+/// move may be repeated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settle {
+    /// Which delivery.
+    pub id: DeliveryId,
+    /// The due time of its deferral as [`Store::due`] gave it; `None` if it had none.
+    pub was_due: Option<Timestamp>,
+    /// Where it goes.
+    pub to: SettleTo,
+}
+
+/// Everything one commit makes durable.
+#[derive(Clone, Debug, Default)]
+pub struct Batch {
+    /// New events, in the order of their sequence numbers.
+    pub accepts: Vec<AcceptGroup>,
+    /// Moves of deliveries.
+    pub settles: Vec<Settle>,
+}
+
+/// The answers to [`Batch::accepts`], in the same order.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// Per group: per event what became of it, or why the group was refused.
+    pub accepts: Vec<Result<Vec<Accepted>, Refusal>>,
+}
+
+/// What to look for in [`Store::due`].
+#[derive(Clone, Debug)]
+pub struct DueQuery {
+    /// Fresh deliveries (never tried, due at once) from this place on, in order of acceptance.
+    pub fresh_from: Seq,
+    /// At most so many of them.
+    pub fresh_max: usize,
+    /// Deferred deliveries due at this time or before, in order of due time.
+    pub now: Timestamp,
+    /// At most so many of them.
+    pub deferred_max: usize,
+    /// Deliveries the caller holds already; they are passed over and not counted.
+    pub held: HashSet<Seq>,
+}
+
+/// One delivery that can go now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Which event.
+    pub seq: Seq,
+    /// The due time of its deferral; `None`: fresh.
+    pub was_due: Option<Timestamp>,
+    /// Tries used so far.
+    pub tries: u32,
+}
+
+/// The answer of [`Store::due`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DueAnswer {
+    /// Fresh deliveries, in order of acceptance.
+    pub fresh: Vec<Due>,
+    /// Where to go on asking; everything fresh below this has been given (or is held).
+    pub fresh_next: Seq,
+    /// Whether there may be more fresh ones from `fresh_next` on.
+    pub fresh_more: bool,
+    /// Deferred deliveries that are due, in order of due time.
+    pub deferred: Vec<Due>,
+    /// The earliest due time of a deferred delivery that was neither given nor held; `None`: there is none.
+    pub deferred_next: Option<Timestamp>,
+}
+
+/// A lane's pause, durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// Who: `operator`, or what the daemon itself saw, such as `410 Gone`.
+    pub by: Box<str>,
+    /// Why, in the words of whoever paused it.
+    pub reason: Box<str>,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when; `None`: until someone resumes it.
+    pub until: Option<Timestamp>,
+}
+
+/// The numbers of one lane.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LaneTotals {
+    /// Which lane.
+    pub lane: LaneId,
+    /// The endpoint's name.
+    pub name: Box<str>,
+    /// Deliveries owed, deferred ones too.
+    pub pending: u64,
+    /// Of these, those that wait for a later try.
+    pub deferred: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest event still pending was accepted; may be earlier by the length of a commit.
+    pub oldest_pending: Option<Timestamp>,
+    /// The earliest due time among the deferred.
+    pub deferred_next: Option<Timestamp>,
+    /// Set while paused.
+    pub paused: Option<Pause>,
+}
+
+/// What to list among the dead letters; every field narrows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadFilter {
+    /// One lane only.
+    pub lane: Option<LaneId>,
+    /// Event type, exact or with wildcards as in subscriptions.
+    pub kind: Option<crate::domain::route::TypePattern>,
+    /// Reason.
+    pub reason: Option<DeadReason>,
+    /// Last answer's status.
+    pub status: Option<u16>,
+    /// Dead since this instant or later.
+    pub since: Option<Timestamp>,
+    /// Dead before this instant.
+    pub until: Option<Timestamp>,
+}
+
+impl DeadFilter {
+    /// Whether `letter` is asked for.
+    #[must_use]
+    pub fn matches(&self, letter: &DeadLetter) -> bool {
+        let evidence = &letter.evidence;
+        self.lane.is_none_or(|lane| lane == letter.id.lane)
+            && self.kind.as_ref().is_none_or(|pattern| pattern.matches(&evidence.event_kind))
+            && self.reason.is_none_or(|reason| reason == evidence.reason)
+            && self.status.is_none_or(|status| evidence.last.as_ref().and_then(|a| a.status) == Some(status))
+            && self.since.is_none_or(|since| evidence.since >= since)
+            && self.until.is_none_or(|until| evidence.since < until)
+    }
+}
+
+/// A page of dead letters.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeadPage {
+    /// In order of lane and acceptance.
+    pub letters: Vec<DeadLetter>,
+    /// Pass as `after` to go on; `None`: that was all.
+    pub next: Option<DeliveryId>,
+}
+
+/// The state of one delivery of an event, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// Owed, never tried.
+    Fresh,
+    /// Owed, tried before.
+    Deferred(Deferral),
+    /// Among the dead letters.
+    Dead(Box<DeadEvidence>),
+}
+
+/// An event found by its id, with every delivery it still has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundEvent {
+    /// Its place.
+    pub seq: Seq,
+    /// The event.
+    pub event: Event,
+    /// Deliveries that are not settled.
+    pub deliveries: Vec<(LaneId, DeliveryState)>,
+}
+
+/// The store as a whole, for status and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreStats {
+    /// Events kept.
+    pub events: u64,
+    /// Bytes of the events kept.
+    pub live_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes free on the file system.
+    pub free_bytes: u64,
+    /// Files in `blobs/`; anything but 0 is a bug, because those are never synced.
+    pub blob_files: u64,
+    /// Records set aside because they would not decode.
+    pub quarantined: u64,
+    /// Durable commits since the start.
+    pub commits: u64,
+    /// Ids remembered for deduplication.
+    pub dedup_ids: u64,
+    /// How far back they reach; `None`: nothing remembered.
+    pub dedup_since: Option<Timestamp>,
+    /// What kind of events are refused at this moment, if any: `queue_full` or `disk_full`.
+    pub refusing: Option<String>,
+}
+
+/// A record that would not decode, set aside with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantined {
+    /// When it was found.
+    pub found: Timestamp,
+    /// What kind of record it was, and where.
+    pub what: String,
+    /// Why it would not decode.
+    pub why: String,
+    /// Its bytes as they were, at most 64 KiB of them.
+    pub bytes: Vec<u8>,
+}
+
+/// What [`Store::maintain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Maintained {
+    /// Whether it would find more to do at once.
+    pub more: bool,
+}
+
+/// Why a store verb failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// The disk or the engine failed. Nothing more may be accepted or delivered.
+    #[error("the store failed: {0}")]
+    Failed(String),
+}
+
+/// Why one event could not be loaded.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoadError {
+    /// Nothing is kept at this place (any more).
+    #[error("no event is kept at {0:?}")]
+    Missing(Seq),
+    /// Its bytes are damaged; they are in quarantine.
+    #[error("the event at {0:?} is damaged: {1}")]
+    Damaged(Seq, String),
+    /// The store failed.
+    #[error("{0}")]
+    Store(StoreError),
+}
+
+/// The queue. One suite (`store::suite`) runs over every implementation.
+pub trait Store: Send + Sync + 'static {
+    /// The lane called `name`, made durable if it is new. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn lane(&self, name: &str) -> Result<LaneId, StoreError>;
+
+    /// Every lane that was ever registered, with its numbers.
+    fn lanes(&self) -> Vec<LaneTotals>;
+
+    /// Makes a batch durable: each group of events with its dedup keys and everything it owes, and each
+    /// move of a delivery. Returns when it would survive a power cut. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: none of the batch may be answered.
+    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError>;
+
+    /// What a lane could send now.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError>;
+
+    /// Reads events, in the order asked for.
+    fn load(&self, seqs: &[Seq]) -> Vec<Result<Event, LoadError>>;
+
+    /// Reads an event only if that needs no disk, so that async code may call it; `None`: ask [`Store::load`].
+    fn load_cached(&self, seq: Seq) -> Option<Event>;
+
+    /// The deferral of a delivery whose due time is known.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn deferral(&self, id: DeliveryId, was_due: Timestamp) -> Result<Option<Deferral>, StoreError>;
+
+    /// Pauses a lane, or with `None` resumes it. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn pause(&self, lane: LaneId, pause: Option<Pause>) -> Result<(), StoreError>;
+
+    /// Makes every deferred delivery of a lane due now, keeping its tries. Returns how many. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// A page of dead letters after `after`, at most `limit`.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn dead(&self, filter: &DeadFilter, after: Option<DeliveryId>, limit: usize) -> Result<DeadPage, StoreError>;
+
+    /// One dead letter.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, StoreError>;
+
+    /// Dead letters become pending again with their whole retry budget, due at `due` each. Those that are
+    /// not dead (any more) are passed over. Returns those revived. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn revive(&self, ids: &[(DeliveryId, Timestamp)]) -> Result<Vec<DeliveryId>, StoreError>;
+
+    /// Removes dead letters for good; those that are not dead are passed over. Returns how many. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn discard(&self, ids: &[DeliveryId]) -> Result<u64, StoreError>;
+
+    /// Moves up to `limit` pending deliveries of `from` to `to`, oldest first, as fresh ones; an event
+    /// already owed to `to` is not owed twice. Returns how many left `from`. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn reassign(&self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> Result<u64, StoreError>;
+
+    /// Events with this id that are still kept, newest first, at most `limit`. Reads the whole queue if it
+    /// has to, so it is for people, not for programs.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError>;
+
+    /// The store as a whole.
+    fn stats(&self) -> StoreStats;
+
+    /// What has been set aside, newest first, at most `limit`.
+    fn quarantine(&self, limit: usize) -> Vec<Quarantined>;
+
+    /// A bounded piece of housekeeping: gives space back, forgets old ids and expired dead letters
+    /// (dead since before `dead_before`). Called when there is time. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError>;
+
+    /// Writes out what is still only in memory and lets go of the disk. Nothing may be called afterwards.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn close(&self) -> Result<(), StoreError>;
+}
