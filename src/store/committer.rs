@@ -1,0 +1,421 @@
+//! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
+//! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
+
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+
+use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
+use crate::domain::event::Seq;
+use crate::domain::time::Timestamp;
+
+/// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
+/// a repeated request after a crash, and a flush each would take the disk from the producers.
+const SETTLE_LINGER: Duration = Duration::from_millis(5);
+/// Settled deliveries in one commit; past it they wait no longer.
+const SETTLES_MAX: usize = 2048;
+/// Events in one commit. Past it the answer to the first would wait too long for the last.
+const EVENTS_MAX: usize = 8192;
+/// Bytes of events in one commit.
+const EVENT_BYTES_MAX: usize = 8 << 20;
+/// Housekeeping comes round at least this often while there is traffic.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+/// And this often when nothing happens, so that dead letters expire on an idle machine too.
+const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
+
+/// Tells the time; handed in, so that this room knows no clock.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What has become durable, for the dispatcher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A delivery is owed; `due`: not before, `None` for at once.
+    Accepted {
+        /// To whom.
+        lane: LaneId,
+        /// Which event.
+        seq: Seq,
+        /// Not before.
+        due: Option<Timestamp>,
+    },
+    /// A delivery has moved; `deferred`: when it is due again, `None` if it is settled or dead.
+    Committed {
+        /// Whose.
+        lane: LaneId,
+        /// Which event.
+        seq: Seq,
+        /// When it is due again.
+        deferred: Option<Timestamp>,
+    },
+}
+
+/// The answer to [`Queue::accept`]: per group what became of it.
+pub type AcceptAnswer = Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError>;
+
+enum Request {
+    Accept {
+        groups: Vec<AcceptGroup>,
+        answer: oneshot::Sender<AcceptAnswer>,
+    },
+    Settle(Settle),
+    Write(Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>),
+    Stop,
+}
+
+/// The way to the store for async code. Cheap to clone.
+#[derive(Clone)]
+pub struct Queue {
+    requests: Sender<Request>,
+    store: Arc<dyn Store>,
+    failure: watch::Receiver<Option<StoreError>>,
+}
+
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Queue")
+            .field("failure", &*self.failure.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The committer's thread; joined when the daemon stops.
+#[derive(Debug)]
+pub struct Committer {
+    thread: JoinHandle<()>,
+    requests: Sender<Request>,
+}
+
+impl std::fmt::Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Accept { .. } => "Accept",
+            Self::Settle(_) => "Settle",
+            Self::Write(_) => "Write",
+            Self::Stop => "Stop",
+        })
+    }
+}
+
+impl Queue {
+    /// Makes groups of events durable. The answer comes after the flush, so it may be passed on as the
+    /// promise that it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: nothing is known of these events, and nothing more will be accepted.
+    pub async fn accept(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+        let (answer, wait) = oneshot::channel();
+        self.send(Request::Accept { groups, answer })?;
+        wait.await.unwrap_or_else(|_| Err(self.why()))
+    }
+
+    /// Hands in the end of a try. It becomes durable with the next commit, which a [`Notice`] tells.
+    pub fn settle(&self, settle: Settle) {
+        // A committer that has stopped took its failure with it; the delivery is pending and is repeated.
+        let _ = self.send(Request::Settle(settle));
+    }
+
+    /// Runs a writing verb of the store on the committer's thread, between two commits.
+    ///
+    /// # Errors
+    /// What the verb says, or [`StoreError::Failed`] when the store has failed before.
+    pub async fn write<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&dyn Store) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (answer, wait) = oneshot::channel();
+        self.send(Request::Write(Box::new(move |store| {
+            let result = verb(store);
+            let failed = result.as_ref().err().cloned();
+            // Whoever asked may have gone away; the verb has run all the same.
+            let _ = answer.send(result);
+            failed.map_or(Ok(()), Err)
+        })))?;
+        wait.await.unwrap_or_else(|_| Err(self.why()))
+    }
+
+    /// Runs a reading verb of the store where blocking is allowed.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the verb panicked, which is a bug.
+    pub async fn read<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&dyn Store) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || verb(&*store))
+            .await
+            .map_err(|error| StoreError::Failed(format!("a read of the store broke off: {error}")))
+    }
+
+    /// The store, for reading verbs that need no disk.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Becomes `Some` when the store has failed, and stays so.
+    #[must_use]
+    pub fn failure(&self) -> watch::Receiver<Option<StoreError>> {
+        self.failure.clone()
+    }
+
+    fn send(&self, request: Request) -> Result<(), StoreError> {
+        self.requests.send(request).map_err(|_| self.why())
+    }
+
+    fn why(&self) -> StoreError {
+        self.failure
+            .borrow()
+            .clone()
+            .unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
+    }
+}
+
+impl Committer {
+    /// Starts the thread that owns every write to `store`. What becomes durable is told on `notices`, one
+    /// list per commit. Dead letters are kept for `dead_keep`.
+    ///
+    /// # Errors
+    /// When the operating system gives no thread.
+    pub fn start(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        dead_keep: Duration,
+        notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+    ) -> std::io::Result<(Self, Queue)> {
+        // Unbounded, because what can wait in it is bounded already: one request per connection, one per
+        // delivery under way, one per operator.
+        let (requests, inbox) = mpsc::channel();
+        let (failed, failure) = watch::channel(None);
+        let queue = Queue {
+            requests: requests.clone(),
+            store: Arc::clone(&store),
+            failure,
+        };
+        let worker = Worker {
+            store,
+            clock,
+            dead_keep,
+            notices,
+            failed,
+            inbox,
+            maintained: Instant::now(),
+        };
+        let thread = thread::Builder::new()
+            .name("committer".to_owned())
+            .spawn(move || worker.run())?;
+        Ok((Self { thread, requests }, queue))
+    }
+
+    /// Commits what has come in so far, closes the store and ends the thread.
+    pub fn stop(self) {
+        let _ = self.requests.send(Request::Stop);
+        if self.thread.join().is_err() {
+            tracing::error!("the committer broke off; what was answered before is on disk");
+        }
+    }
+}
+
+/// Who is owed an event, and when; the part of a batch that outlives its commit.
+type Owed = (Arc<[LaneId]>, Option<Timestamp>);
+
+/// What one commit is made of, while it is being gathered.
+#[derive(Default)]
+struct Gathered {
+    batch: Batch,
+    bytes: usize,
+    events: usize,
+    answers: Vec<(usize, oneshot::Sender<AcceptAnswer>)>,
+    owed: Vec<Owed>,
+    since: Option<Instant>,
+}
+
+impl Gathered {
+    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: oneshot::Sender<AcceptAnswer>) {
+        for new in groups.iter().flat_map(|group| &group.events) {
+            self.bytes += new.event.json.len();
+            self.events += 1;
+            self.owed
+                .push((Arc::clone(&new.lanes), new.event.head.deliver_at));
+        }
+        self.answers.push((groups.len(), answer));
+        self.batch.accepts.extend(groups);
+    }
+
+    fn take_settle(&mut self, settle: Settle) {
+        self.since.get_or_insert_with(Instant::now);
+        self.batch.settles.push(settle);
+    }
+
+    fn is_full(&self) -> bool {
+        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX || self.batch.settles.len() >= SETTLES_MAX
+    }
+
+    fn is_ripe(&self) -> bool {
+        !self.answers.is_empty()
+            || self.batch.settles.len() >= SETTLES_MAX
+            || self.since.is_some_and(|since| since.elapsed() >= SETTLE_LINGER)
+    }
+
+    /// How long the committer may sleep before this has to be written.
+    fn patience(&self) -> Option<Duration> {
+        self.since
+            .map(|since| SETTLE_LINGER.saturating_sub(since.elapsed()))
+    }
+}
+
+enum Flow {
+    Go,
+    Stop,
+}
+
+struct Worker {
+    store: Arc<dyn Store>,
+    clock: Clock,
+    dead_keep: Duration,
+    notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+    failed: watch::Sender<Option<StoreError>>,
+    inbox: Receiver<Request>,
+    maintained: Instant,
+}
+
+impl Worker {
+    fn run(mut self) {
+        let mut gathered = Gathered::default();
+        let mut more_upkeep = true;
+        let result = loop {
+            let wait = match gathered.patience() {
+                Some(patience) => patience,
+                None if more_upkeep => Duration::from_millis(50),
+                None => MAINTAIN_IDLE,
+            };
+            let step = match self.inbox.recv_timeout(wait) {
+                Ok(first) => self.gather(first, &mut gathered),
+                Err(RecvTimeoutError::Timeout) if gathered.patience().is_none() => {
+                    self.maintain().map(|more| {
+                        more_upkeep = more;
+                        Flow::Go
+                    })
+                }
+                Err(RecvTimeoutError::Timeout) => Ok(Flow::Go),
+                Err(RecvTimeoutError::Disconnected) => Ok(Flow::Stop),
+            };
+            let stop = match step {
+                Ok(flow) => matches!(flow, Flow::Stop),
+                Err(error) => break Err(error),
+            };
+            if stop || gathered.is_ripe() {
+                more_upkeep = true;
+                if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
+                    break Err(error);
+                }
+            }
+            if stop {
+                break self.store.close();
+            }
+        };
+        if let Err(error) = result {
+            tracing::error!(%error, "nothing more is accepted or delivered");
+            self.failed.send_replace(Some(error));
+        }
+    }
+
+    /// Takes `first` and whatever else has come in, up to the bounds of one commit.
+    fn gather(&mut self, first: Request, gathered: &mut Gathered) -> Result<Flow, StoreError> {
+        let mut next = Some(first);
+        while let Some(request) = next {
+            match request {
+                Request::Accept { groups, answer } => gathered.take_groups(groups, answer),
+                Request::Settle(settle) => gathered.take_settle(settle),
+                Request::Write(verb) => verb(&*self.store)?,
+                Request::Stop => return Ok(Flow::Stop),
+            }
+            next = if gathered.is_full() {
+                None
+            } else {
+                self.inbox.try_recv().ok()
+            };
+        }
+        Ok(Flow::Go)
+    }
+
+    /// The instant of the promise: when the store's commit has returned, everything in it is on disk, and
+    /// only then is anybody answered.
+    fn commit(&mut self, gathered: Gathered) -> Result<(), StoreError> {
+        let Gathered {
+            batch, answers, owed, ..
+        } = gathered;
+        if batch.accepts.is_empty() && batch.settles.is_empty() {
+            return Ok(());
+        }
+        let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
+        let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
+        match self.store.commit(batch, (self.clock)()) {
+            Ok(committed) => {
+                self.tell(&committed, &sizes, &owed, moves);
+                answer_all(committed, answers);
+            }
+            Err(error) => {
+                for (_, answer) in answers {
+                    let _ = answer.send(Err(error.clone()));
+                }
+                return Err(error);
+            }
+        }
+        if self.maintained.elapsed() >= MAINTAIN_EVERY {
+            self.maintain()?;
+        }
+        Ok(())
+    }
+
+    /// Tells the dispatcher what is owed now and what has moved. It may be gone, when the daemon stops.
+    fn tell(&self, committed: &Committed, sizes: &[usize], mut owed: &[Owed], mut notices: Vec<Notice>) {
+        for (group, size) in committed.accepts.iter().zip(sizes) {
+            let (mine, rest) = owed.split_at(*size);
+            owed = rest;
+            for (accepted, (lanes, due)) in group.iter().flatten().zip(mine) {
+                if let Accepted::New(seq) = *accepted {
+                    notices.extend(
+                        lanes
+                            .iter()
+                            .map(|&lane| Notice::Accepted { lane, seq, due: *due }),
+                    );
+                }
+            }
+        }
+        if !notices.is_empty() {
+            let _ = self.notices.send(notices);
+        }
+    }
+
+    fn maintain(&mut self) -> Result<bool, StoreError> {
+        let now = (self.clock)();
+        let dead_before = Timestamp(now.0.saturating_sub(self.dead_keep.as_millis() as u64));
+        let done = self.store.maintain(now, dead_before)?;
+        self.maintained = Instant::now();
+        Ok(done.more)
+    }
+}
+
+fn moved(settle: &Settle) -> Notice {
+    let deferred = match &settle.to {
+        SettleTo::Later(deferral) => Some(deferral.due),
+        SettleTo::Settled | SettleTo::Dead(_) => None,
+    };
+    Notice::Committed {
+        lane: settle.id.lane,
+        seq: settle.id.seq,
+        deferred,
+    }
+}
+
+/// Hands each waiting session the answers to its own groups, in order.
+fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptAnswer>)>) {
+    let mut groups = committed.accepts.into_iter();
+    for (count, answer) in answers {
+        let _ = answer.send(Ok(groups.by_ref().take(count).collect()));
+    }
+}
