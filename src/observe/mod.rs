@@ -1,1 +1,4 @@
-//! (room)
+//! What the daemon tells of itself: log lines and numbers.
+
+pub mod log;
+pub mod numbers;
