@@ -20,9 +20,13 @@ pub fn start(config: &LogConfig) -> Result<(), String> {
         Ok(text) if !text.is_empty() => text,
         _ => format!("{QUIET},{}", config.level),
     };
-    let filter = EnvFilter::try_new(&filter).map_err(|error| format!("log.level {:?}: {error}", config.level))?;
+    let filter =
+        EnvFilter::try_new(&filter).map_err(|error| format!("log.level {:?}: {error}", config.level))?;
     let lines = lines(resolve(config.format))?;
-    tracing_subscriber::registry().with(lines.with_filter(filter)).try_init().map_err(|error| error.to_string())
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init()
+        .map_err(|error| error.to_string())
 }
 
 /// `auto`: the journal under systemd, text on a terminal, JSON else.
@@ -39,7 +43,9 @@ fn lines(format: LogFormat) -> Result<Box<dyn Layer<Registry> + Send + Sync>, St
     let stderr = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     Ok(match format {
         LogFormat::Journald => tracing_journald::layer()
-            .map_err(|error| format!("log.format: the journal can't be reached ({error}); write format = \"json\""))?
+            .map_err(|error| {
+                format!("log.format: the journal can't be reached ({error}); write format = \"json\"")
+            })?
             .with_syslog_identifier("posthaste".to_owned())
             .boxed(),
         LogFormat::Json => stderr.json().flatten_event(true).boxed(),

@@ -115,7 +115,12 @@ impl Numbers {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.turn(now.mono_ms);
         let since = (now.mono_ms / 1000).saturating_sub(60);
-        let recent: u64 = inner.seconds.iter().filter(|(second, _)| *second >= since).map(|(_, n)| n).sum();
+        let recent: u64 = inner
+            .seconds
+            .iter()
+            .filter(|(second, _)| *second >= since)
+            .map(|(_, n)| n)
+            .sum();
         let elapsed = (now.mono_ms as f64 / 1000.0).clamp(1.0, 60.0);
         Reading {
             delivered: inner.delivered,
@@ -173,7 +178,9 @@ impl Inner {
     fn quantile(&self, quantile: f64) -> u64 {
         // The window under way speaks alone once it has enough to say; before that the last one does.
         match (&self.took_now, &self.took_before) {
-            (Some(now), Some(before)) if now.len() < 20 && before.len() > now.len() => before.value_at_quantile(quantile),
+            (Some(now), Some(before)) if now.len() < 20 && before.len() > now.len() => {
+                before.value_at_quantile(quantile)
+            }
             (Some(now), _) => now.value_at_quantile(quantile),
             (None, Some(before)) => before.value_at_quantile(quantile),
             (None, None) => 0,
@@ -186,11 +193,19 @@ mod tests {
     use super::*;
 
     fn last(outcome: Outcome) -> LastAttempt {
-        LastAttempt { at: Timestamp(0), outcome, status: None, message: "".into() }
+        LastAttempt {
+            at: Timestamp(0),
+            outcome,
+            status: None,
+            message: "".into(),
+        }
     }
 
     fn at(seconds: u64) -> Now {
-        Now { wall: Timestamp(0), mono_ms: seconds * 1000 }
+        Now {
+            wall: Timestamp(0),
+            mono_ms: seconds * 1000,
+        }
     }
 
     /// H6: totals, the rate of the last minute and quantiles of the response time.
@@ -204,7 +219,11 @@ mod tests {
         let reading = numbers.read(at(120));
         assert_eq!((reading.delivered, reading.failed), (120, 1));
         assert_eq!(reading.errors, [(ErrorClass::Timeout, 1)]);
-        assert!((reading.delivered_per_second - 1.0).abs() < 0.1, "{}", reading.delivered_per_second);
+        assert!(
+            (reading.delivered_per_second - 1.0).abs() < 0.1,
+            "{}",
+            reading.delivered_per_second
+        );
         assert_eq!(reading.took_ms[0], 10);
         assert_eq!(reading.last.unwrap().outcome, Outcome::Error(ErrorClass::Timeout));
     }
