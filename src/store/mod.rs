@@ -6,6 +6,8 @@
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 
+pub mod memory;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
