@@ -242,3 +242,101 @@ impl Store for MemoryStore {
         self.working().map(|_| ())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::event::EventHead;
+    use crate::store::{AcceptGroup, Accepted, NewEvent};
+
+    fn store() -> MemoryStore {
+        let store = MemoryStore::new(Duration::from_secs(60), 100);
+        store.lane("one").unwrap();
+        store
+    }
+
+    fn accept(id: &str) -> Batch {
+        let head = EventHead {
+            id: id.into(),
+            source: "/test".into(),
+            kind: "test".into(),
+            accepted: Timestamp(1),
+            deliver_at: None,
+            expires: None,
+            partition_key: None,
+            tenant: None,
+            traceparent: None,
+            sender_uid: None,
+        };
+        let event = Event {
+            head,
+            json: Bytes::from_static(b"{}"),
+        };
+        let group = AcceptGroup {
+            events: vec![NewEvent {
+                event,
+                lanes: [LaneId(0)].into(),
+            }],
+        };
+        Batch {
+            accepts: vec![group],
+            settles: Vec::new(),
+        }
+    }
+
+    /// The n-th commit fails and everything after it; a crash finds what was on disk by then.
+    #[test]
+    fn a_failed_commit_is_the_last_and_may_have_reached_the_disk() {
+        for (reached, kept) in [(Reached::Nothing, 1), (Reached::Disk, 2)] {
+            let store = store();
+            store.fail_commit(2, reached);
+            store.commit(accept("a"), Timestamp(1)).unwrap();
+            let failed = store.commit(accept("b"), Timestamp(1)).unwrap_err();
+            assert_eq!(store.commit(Batch::default(), Timestamp(1)).unwrap_err(), failed);
+            assert_eq!(store.lane("two").unwrap_err(), failed);
+            assert_eq!(store.load(&[Seq(1)]), [Err(LoadError::Store(failed))]);
+            let next = store.crash();
+            assert_eq!(next.lanes()[0].pending, kept);
+            next.commit(accept("c"), Timestamp(1)).unwrap();
+        }
+    }
+
+    /// I4: refusing groups writes nothing of them, remembers no id, and lets settling go on.
+    #[test]
+    fn i4_refusals_last_until_they_are_lifted() {
+        let store = store();
+        for (refusal, name) in [
+            (Refusal::QueueFull, "queue_full"),
+            (Refusal::DiskFull, "disk_full"),
+        ] {
+            store.refuse(Some(refusal));
+            assert_eq!(
+                store.commit(accept("a"), Timestamp(1)).unwrap().accepts,
+                [Err(refusal)]
+            );
+            assert_eq!(store.stats().refusing.as_deref(), Some(name));
+        }
+        store.refuse(None);
+        let accepted = store.commit(accept("a"), Timestamp(1)).unwrap().accepts;
+        assert_eq!(accepted, [Ok(vec![Accepted::New(Seq(1))])]);
+    }
+
+    /// G4: a damaged event is told from a missing one, is shown in quarantine, and stays damaged.
+    #[test]
+    fn g4_damage_shows_and_stays() {
+        let store = store();
+        store.commit(accept("a"), Timestamp(1)).unwrap();
+        store.damage(Seq(1), "checksum");
+        assert_eq!(store.quarantine(10), []);
+        for store in [store.crash(), store] {
+            assert_eq!(
+                store.load(&[Seq(1)]),
+                [Err(LoadError::Damaged(Seq(1), "checksum".to_owned()))]
+            );
+            assert_eq!((store.load_cached(Seq(1)), store.quarantine(10).len()), (None, 1));
+            assert_eq!(store.stats().quarantined, 1);
+        }
+    }
+}

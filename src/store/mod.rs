@@ -7,6 +7,8 @@
 //! answering, stops delivering, says so and exits.
 
 pub mod memory;
+#[cfg(test)]
+mod suite;
 
 use std::collections::HashSet;
 use std::sync::Arc;
