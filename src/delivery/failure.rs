@@ -61,14 +61,18 @@ fn classify(error: &reqwest::Error, phase: Phase) -> ErrorClass {
     if error.is_dns() {
         return ErrorClass::Dns;
     }
-    if find::<rustls::Error>(error).is_some() {
+    if all::<rustls::Error>(error).next().is_some() {
         return ErrorClass::Tls;
     }
-    let io = find::<io::Error>(error).map(io::Error::kind);
+    // The innermost one: those around it only pass it on.
+    let io = all::<io::Error>(error).last().map(io::Error::kind);
     if error.is_connect() {
         return while_connecting(io);
     }
-    if let Some(class) = find::<hyper::Error>(error).and_then(|hyper| of_hyper(hyper, phase)) {
+    if let Some(class) = all::<hyper::Error>(error)
+        .next()
+        .and_then(|hyper| of_hyper(hyper, phase))
+    {
         return class;
     }
     match io {
@@ -108,8 +112,9 @@ fn of_io(kind: io::ErrorKind, phase: Phase) -> ErrorClass {
     }
 }
 
-fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
-    chain(error).find_map(|link| link.downcast_ref())
+/// Every error of type `E` in the chain, outermost first.
+fn all<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a E> {
+    chain(error).filter_map(|link| link.downcast_ref())
 }
 
 /// The error and everything below it.

@@ -63,7 +63,7 @@ impl Couriers {
         let template = RequestTemplate::new(&endpoint.request)?;
         Ok(Courier {
             signer: Signer::new(&endpoint.sign)?,
-            sender: self.clients.sender(&endpoint.request)?,
+            sender: self.clients.sender(&endpoint.request, template.scheme())?,
             bounds: Bounds {
                 timeout: endpoint.request.timeout,
                 response_bytes_max: endpoint.request.response_bytes_max,

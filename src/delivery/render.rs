@@ -99,6 +99,12 @@ impl RequestTemplate {
         })
     }
 
+    /// `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &str {
+        self.url.scheme()
+    }
+
     /// `host:port` of the URL: what messages call the endpoint's address.
     #[must_use]
     pub fn address(&self) -> Box<str> {

@@ -53,20 +53,34 @@ pub struct Clients {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Need {
     connect_timeout: Duration,
-    tls_verify: bool,
-    tls_ca_pem: Box<str>,
+    trust: Trust,
+}
+
+/// Whose certificates are taken for good.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Trust {
+    /// Nobody's: for plain HTTP, which has to work on machines without any authorities installed.
+    Nobody,
+    /// Those of the system's authorities, and of the ones in this PEM text, if any.
+    Authorities(Box<str>),
+    /// Any: verification was turned off.
+    Anybody,
 }
 
 impl Clients {
-    /// A sender with what `policy` needs.
+    /// A sender for `scheme` with what `policy` needs.
     ///
     /// # Errors
     /// One sentence if `tls.ca` holds no certificate, or TLS cannot be set up on this machine.
-    pub fn sender(&self, policy: &RequestPolicy) -> Result<Sender, String> {
+    pub fn sender(&self, policy: &RequestPolicy, scheme: &str) -> Result<Sender, String> {
+        let trust = match (scheme, policy.tls_verify) {
+            ("https", true) => Trust::Authorities(policy.tls_ca_pem.clone()),
+            ("https", false) => Trust::Anybody,
+            _ => Trust::Nobody,
+        };
         let need = Need {
             connect_timeout: policy.connect_timeout,
-            tls_verify: policy.tls_verify,
-            tls_ca_pem: policy.tls_ca_pem.clone(),
+            trust,
         };
         let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = by_need.get(&need).and_then(Weak::upgrade) {
@@ -80,10 +94,13 @@ impl Clients {
 }
 
 fn build(need: &Need) -> Result<Client, String> {
-    Client::builder()
-        .tls_backend_rustls()
-        .tls_danger_accept_invalid_certs(!need.tls_verify)
-        .tls_certs_merge(authorities(&need.tls_ca_pem)?)
+    let builder = Client::builder().tls_backend_rustls();
+    let builder = match &need.trust {
+        Trust::Nobody => builder.tls_certs_only([]),
+        Trust::Authorities(pem) => builder.tls_certs_merge(authorities(pem)?),
+        Trust::Anybody => builder.tls_danger_accept_invalid_certs(true),
+    };
+    builder
         .retry(retry::never())
         .redirect(redirect::Policy::none())
         .referer(false)
@@ -96,10 +113,8 @@ fn build(need: &Need) -> Result<Client, String> {
         .pool_max_idle_per_host(usize::MAX)
         .build()
         .map_err(|why| {
-            format!(
-                "the HTTP client could not be set up: {}",
-                Failure::of(&why, Phase::Head).cause
-            )
+            let cause = Failure::of(&why, Phase::Head).cause;
+            format!("TLS cannot be set up from tls.ca and this system's certificates: {cause}")
         })
 }
 
@@ -110,9 +125,7 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
     }
     match Certificate::from_pem_bundle(pem.as_bytes()) {
         Ok(list) if !list.is_empty() => Ok(list),
-        _ => {
-            Err("tls.ca: the file holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned())
-        }
+        _ => Err("tls.ca holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned()),
     }
 }
 
