@@ -7,6 +7,7 @@
 //! answering, stops delivering, says so and exits.
 
 pub mod committer;
+pub mod memory;
 
 use std::collections::HashSet;
 use std::sync::Arc;
