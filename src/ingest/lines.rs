@@ -112,6 +112,12 @@ impl LineBuffer {
         self.ended = true;
     }
 
+    /// Whether the end has been told.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended
+    }
+
     /// The next line that is not blank, or `None` when more bytes are needed (or, after the end, for ever).
     pub fn next_line(&mut self) -> Option<Numbered<'_>> {
         loop {
@@ -256,12 +262,19 @@ mod tests {
             room.resize(room.len() + spare, b'x');
             sent += spare;
             drain(&mut buffer, &mut seen);
-            assert!(buffer.capacity() <= (4 << 20) + 2, "{} bytes held", buffer.capacity());
+            assert!(
+                buffer.capacity() <= (4 << 20) + 2,
+                "{} bytes held",
+                buffer.capacity()
+            );
         }
         buffer.room().extend_from_slice(b"\nnext\n");
         drain(&mut buffer, &mut seen);
         assert_eq!(seen, [(1, Err(4 << 20)), (2, Ok(b"next".to_vec()))]);
-        assert!(buffer.room().capacity() <= ROOM_BUSY, "the room of the long line is given back");
+        assert!(
+            buffer.room().capacity() <= ROOM_BUSY,
+            "the room of the long line is given back"
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! request looks like.
 
 pub mod answer;
+pub mod attributes;
 pub mod build;
 pub mod frame;
 pub mod intake;
