@@ -1,1 +1,4 @@
 //! (room)
+
+pub mod activation;
+pub mod notify;
