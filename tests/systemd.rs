@@ -4,6 +4,9 @@
 
 #![allow(clippy::expect_used, reason = "a helper of a test may fail it")]
 
+#[path = "support/required.rs"]
+mod required;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -15,20 +18,12 @@ fn units() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd")
 }
 
-/// `systemd-analyze` with `arguments`, offline; `None` where it is not installed and need not be.
+/// What `systemd-analyze` says; `None` where it is not installed and need not be.
 fn analyze(prepare: impl FnOnce(&mut Command)) -> Option<Output> {
     let mut command = Command::new("systemd-analyze");
     prepare(&mut command);
-    match command.output() {
-        Ok(output) => Some(output),
-        Err(error) if std::env::var("CI").is_ok_and(|ci| ci == "true") => {
-            panic!("systemd-analyze is needed under CI=true ({error}): install the package `systemd`")
-        }
-        Err(error) => {
-            eprintln!("not tested: systemd-analyze ({error}); install the package `systemd`");
-            None
-        }
-    }
+    let missing = |error| required::missing("systemd-analyze", "install the package `systemd`", error);
+    command.output().map_err(missing).ok()
 }
 
 fn assert_clean(output: &Output) {
@@ -81,7 +76,9 @@ fn i1_systemd_loads_every_unit_without_a_complaint() {
     let Some(output) = analyze(|command| {
         // The colon at the end keeps systemd's own units, sysinit.target and the like, in reach.
         command.env("SYSTEMD_UNIT_PATH", format!("{}:", folder.path().display()));
-        command.args(["verify", "--man=no", "--recursive-errors=no"]).args(&copies);
+        command
+            .args(["verify", "--man=no", "--recursive-errors=no"])
+            .args(&copies);
     }) else {
         return;
     };
