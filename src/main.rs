@@ -1,1 +1,3 @@
+//! The `posthaste` program.
+
 fn main() {}
