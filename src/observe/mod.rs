@@ -1,1 +1,3 @@
-//! (room)
+//! What the daemon shows of itself: logs and metrics, every name in one place.
+
+pub mod metrics;
