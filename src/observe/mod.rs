@@ -2,3 +2,6 @@
 
 pub mod log;
 pub mod numbers;
+//! What the daemon shows of itself: logs and metrics, every name in one place.
+
+pub mod metrics;
