@@ -12,6 +12,8 @@ mod secrets;
 mod sections;
 mod signing_key;
 mod source;
+#[cfg(test)]
+mod tests;
 mod url;
 mod values;
 

@@ -20,13 +20,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Loaded, Problems};
 use crate::control;
-use crate::ingest;
+use crate::ingest::listener::Listener;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
 use crate::store::committer::{Committer, Notice, Queue};
 use crate::store::sled::{OpenError, OpenOptions, SledStore};
 
+use self::activation::Handed;
 use self::clock::Clock;
 use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
@@ -77,6 +78,7 @@ pub enum DaemonError {
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
+    let handed = Handed::from_env();
     let wishes = signals::listen()?;
     let clock = Clock::start();
     let store = SledStore::open(&loaded.config.store, OpenOptions { start_empty: options.start_empty })
@@ -85,7 +87,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(options.config.clone(), loaded, queue, clock, notices, wishes));
+    let result = runtime.block_on(serve(options.config.clone(), loaded, queue, clock, notices, wishes, handed));
     // Whatever still runs here has been waited for as long as it may be; its deliveries are pending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     committer.stop();
@@ -100,6 +102,7 @@ async fn serve(
     clock: Clock,
     notices: mpsc::UnboundedReceiver<Vec<Notice>>,
     mut wishes: mpsc::UnboundedReceiver<Wish>,
+    mut handed: Handed,
 ) -> Result<(), DaemonError> {
     let config = Arc::new(loaded.config);
     let bounds = SchedulerConfig { in_flight_max: config.limits.in_flight_max, ..SchedulerConfig::default() };
@@ -113,12 +116,14 @@ async fn serve(
     }
 
     let doors = CancellationToken::new();
-    let control = socket("control", &config.control.socket, config.control.mode, &config.control.group)?;
-    let control = tokio::spawn(control::server::serve(control, Arc::clone(&daemon) as _, doors.child_token()));
-    let intake = socket("ingest", &config.ingest.socket, config.ingest.mode, &config.ingest.group)?;
+    let door = socket("control", &mut handed, &config.control.socket, config.control.mode, &config.control.group)?;
+    let listener = tokio::net::UnixListener::from_std(door.listener)?;
+    let control = tokio::spawn(control::server::serve(listener, Arc::clone(&daemon) as _, doors.child_token()));
+    let control_path = door.ours;
+    let door = socket("ingest", &mut handed, &config.ingest.socket, config.ingest.mode, &config.ingest.group)?;
     let entrance = CancellationToken::new();
-    let intake = ingest::listener::serve(intake, Arc::clone(daemon.intake()), entrance.clone());
-    let intake = tokio::spawn(intake);
+    let intake = Listener::new(door.listener, door.ours, config.ingest.connections_max)?;
+    let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
 
     announce(&daemon, &config);
     let watched = Arc::clone(&daemon);
@@ -128,9 +133,9 @@ async fn serve(
     }));
     let result = until_told_to_stop(&daemon, &mut wishes).await;
 
-    notify::stopping();
+    notify::stopping("no more events are taken; requests under way end");
     tracing::info!("stopping: no more events are taken");
-    daemon.intake().close();
+    daemon.intake().drain();
     entrance.cancel();
     let _ = tokio::time::timeout(ANSWER_BOUND, intake).await;
     if result.is_ok() && tokio::time::timeout(config.limits.shutdown, daemon.dispatcher().drain()).await.is_err() {
@@ -138,6 +143,10 @@ async fn serve(
     }
     doors.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
+    if let Some(path) = control_path {
+        // Gone already is as good as removed; left over, the next start takes it over.
+        let _ = std::fs::remove_file(path);
+    }
     result
 }
 
@@ -164,15 +173,20 @@ async fn until_told_to_stop(
     }
 }
 
+/// A listening socket, and the path to remove at the end if it is our own.
+struct Door {
+    listener: UnixListener,
+    ours: Option<PathBuf>,
+}
+
 /// A socket handed over by systemd under `name`, or one of our own.
-fn socket(name: &str, path: &Path, mode: u32, group: &str) -> Result<UnixListener, DaemonError> {
-    let listener = match activation::take(name) {
-        Some(listener) => listener,
-        None => sockets::bind_unix(path, mode, group)
-            .map_err(|error| DaemonError::Socket(format!("{name}.socket {}: {error}", path.display())))?,
-    };
-    listener.set_nonblocking(true)?;
-    Ok(listener)
+fn socket(name: &str, handed: &mut Handed, path: &Path, mode: u32, group: &str) -> Result<Door, DaemonError> {
+    if let Some(listener) = handed.take(name)? {
+        return Ok(Door { listener, ours: None });
+    }
+    let listener = sockets::bind_unix(path, mode, group)
+        .map_err(|error| DaemonError::Socket(format!("{name}.socket: {error}")))?;
+    Ok(Door { listener, ours: Some(path.to_owned()) })
 }
 
 fn announce(daemon: &Daemon, config: &Config) {

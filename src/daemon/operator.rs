@@ -54,7 +54,7 @@ impl Daemon {
             batch_bytes_max: config.ingest.batch_bytes_max,
         };
         let routes = RouteTable::default();
-        let intake = Intake::new(queue.clone(), routes, Arc::new(Clock::wall), limits, config.ingest.connections_max);
+        let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
         let daemon = Self {
             path,
             workshop: Workshop::new(queue.clone()),
@@ -144,7 +144,7 @@ impl Daemon {
     /// The dispatcher first: it must know a lane before the first event is owed to it.
     fn put_in_force(&self, config: Arc<Config>, prepared: Prepared) {
         self.dispatcher.configure(prepared.destinations);
-        self.intake.set_routes(prepared.routes);
+        self.intake.routes.store(Arc::new(prepared.routes));
         self.config.store(config);
     }
 
@@ -201,7 +201,7 @@ impl Operator for Daemon {
     fn health(&self) -> Health {
         match &*self.queue.failure().borrow() {
             Some(error) => Health::Failed(error.to_string()),
-            None if self.intake.is_closed() => Health::Draining,
+            None if self.intake.closed().is_some() => Health::Draining,
             None => Health::Ok,
         }
     }
@@ -215,7 +215,7 @@ impl Operator for Daemon {
     }
 
     fn ingest(&self) -> IngestNumbers {
-        let counters = self.intake.counters();
+        let counters = &self.intake.counters;
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         let rejected = Code::ALL.iter().map(|&code| (code.name().to_owned(), read(counters.rejected(code))));
         IngestNumbers {

@@ -1,7 +1,5 @@
-//! What the daemon tells of itself: log lines and numbers.
+//! What the daemon tells of itself: log lines, numbers and metrics, every name in one place.
 
 pub mod log;
-pub mod numbers;
-//! What the daemon shows of itself: logs and metrics, every name in one place.
-
 pub mod metrics;
+pub mod numbers;
