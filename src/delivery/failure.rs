@@ -1,5 +1,6 @@
 //! What a broken exchange died of: one class and one cause, found by walking an error's chain of sources.
-//! Pure; knows the error types of the libraries below, and nothing of endpoints or retries.
+//! Pure; knows the error types of the libraries below, and nothing of endpoints or retries. Shown to be right
+//! on exchanges that really broke, in the tests of this room, since such errors cannot be made by hand.
 
 use std::error::Error;
 use std::io;

@@ -31,7 +31,7 @@ use crate::domain::time::Timestamp;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-/// Long enough for anything on this machine that will happen at all.
+/// For deadlines that are meant to pass.
 const SHORT: Duration = Duration::from_millis(150);
 
 /// An endpoint at `url` with the defaults of the configuration.
@@ -192,10 +192,12 @@ async fn deliver(endpoint: &Endpoint) -> Tried {
         .await
 }
 
-/// Delivers to `peer` with a short deadline and expects an error of `class`.
+/// Delivers to `peer`, with [`SHORT`] for a deadline if that is what is to pass, and expects an error of `class`.
 async fn expect_error(peer: &Peer, class: ErrorClass, cause: &str) -> Tried {
     let mut endpoint = endpoint(&peer.url());
-    endpoint.request.timeout = SHORT;
+    if class == ErrorClass::Timeout {
+        endpoint.request.timeout = SHORT;
+    }
     let tried = deliver(&endpoint).await;
     let attempt = &tried.attempt;
     assert_eq!(attempt.outcome, Outcome::Error(class), "{attempt:?}");
@@ -389,7 +391,7 @@ async fn e6_hanging() {
     let tried = expect_error(&peer, ErrorClass::Timeout, "no answer within 150ms").await;
     assert!(tried.signal.overloaded);
     assert!(
-        (150..1000).contains(&tried.attempt.duration_ms),
+        (150..10_000).contains(&tried.attempt.duration_ms),
         "{}",
         tried.attempt.duration_ms
     );
