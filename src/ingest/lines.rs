@@ -255,11 +255,12 @@ mod tests {
         let mut buffer = LineBuffer::new(limits);
         let mut seen = Vec::new();
         let mut sent = 0;
+        let piece = vec![b'x'; 1 << 20];
         buffer.room().push(b'[');
         while sent < 1 << 30 {
             let room = buffer.room();
-            let spare = room.capacity() - room.len();
-            room.resize(room.len() + spare, b'x');
+            let spare = room.spare_capacity_mut().len().min(piece.len());
+            room.extend_from_slice(&piece[..spare]);
             sent += spare;
             drain(&mut buffer, &mut seen);
             assert!(
