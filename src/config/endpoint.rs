@@ -312,7 +312,7 @@ fn scheme(value: &Value<'_>) -> Read<()> {
 
 fn signing_key(value: &Value<'_>) -> Read<crate::domain::endpoint::SigningKey> {
     let text = value.resolved()?.text;
-    super::signing_key::parse_secret(&text).map_err(|says| Wrong::whole(says, ""))
+    crate::delivery::sign::parse_secret(&text).map_err(|says| Wrong::whole(says, ""))
 }
 
 fn success_status(table: &Table<'_>) -> Vec<u16> {

@@ -10,7 +10,6 @@ mod problem;
 mod raw;
 mod secrets;
 mod sections;
-mod signing_key;
 mod source;
 #[cfg(test)]
 mod tests;
