@@ -105,16 +105,7 @@ impl Courier {
         let clock = Instant::now();
         let request = match self.request(event, number, now) {
             Ok(request) => request,
-            Err(why) => {
-                return self.witness.report(
-                    number,
-                    now,
-                    Duration::ZERO,
-                    None,
-                    None,
-                    Verdict::unsendable(why),
-                );
-            }
+            Err(why) => return self.unsent(number, now, why),
         };
         let headers = request.headers.clone();
         let sent = self.sender.send(request, self.bounds).await;
@@ -122,6 +113,11 @@ impl Courier {
         let verdict = self.judge.interpret(&sent, now.plus(took));
         self.witness
             .report(number, now, took, Some(&headers), sent.ok().as_ref(), verdict)
+    }
+
+    fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {
+        self.witness
+            .report(number, now, Duration::ZERO, None, None, Verdict::unsendable(why))
     }
 
     /// The request of one try, as it goes over the wire.
