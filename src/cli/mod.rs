@@ -1,1 +1,6 @@
-//! (room)
+//! The command line.
+
+pub mod check;
+pub mod demo;
+pub mod receive;
+pub mod run;

@@ -1,4 +1,5 @@
-//! What the daemon tells of itself: log lines and numbers.
+//! What the daemon tells of itself: log lines, numbers and metrics, every name in one place.
 
 pub mod log;
+pub mod metrics;
 pub mod numbers;

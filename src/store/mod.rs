@@ -7,6 +7,9 @@
 //! answering, stops delivering, says so and exits.
 
 pub mod committer;
+pub mod memory;
+#[cfg(test)]
+mod suite;
 
 use std::collections::HashSet;
 use std::sync::Arc;

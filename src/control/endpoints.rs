@@ -1,0 +1,199 @@
+//! Endpoints: how they are configured and what they do, and holding them, letting them go, trying them now.
+//! A pause is durable before the scheduler hears of it.
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::{ConnectInfo, Path, Query, State};
+use serde::Deserialize;
+
+use super::configuration::endpoint_config;
+use super::error::{ApiError, ApiResult};
+use super::server::{App, Peer, audit, body, no_endpoint};
+use super::types::{EndpointRow, EndpointView, Moved, Page, PauseRequest};
+use super::units::{duration_text, parse_duration};
+use super::{page, status};
+use crate::domain::event::Seq;
+use crate::scheduler::Input;
+use crate::store::Pause;
+
+/// Which endpoints to list.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// `GET /v1/endpoints`
+pub async fn list(
+    State(app): State<App>,
+    query: Result<Query<ListQuery>, QueryRejection>,
+) -> ApiResult<Json<Page<EndpointView>>> {
+    let Query(query) = query?;
+    let limit = page::limit(query.limit)?;
+    let views = views(&app).await?;
+    Ok(Json(page::of_named(
+        views,
+        |view| &view.name,
+        query.cursor.as_deref(),
+        limit,
+    )))
+}
+
+/// `GET /v1/endpoints/{name}`
+pub async fn show(
+    State(app): State<App>,
+    name: Result<Path<String>, PathRejection>,
+) -> ApiResult<Json<EndpointView>> {
+    let Path(name) = name?;
+    let mut views = views(&app).await?;
+    views.retain(|view| view.name == name);
+    views.pop().map(Json).ok_or_else(|| no_endpoint(&name))
+}
+
+async fn views(app: &App) -> ApiResult<Vec<EndpointView>> {
+    let rows = status::read(app).await?.endpoints;
+    let config = app.operator.config();
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let configured = config
+                .endpoints
+                .iter()
+                .find(|endpoint| *endpoint.name == *row.name);
+            EndpointView {
+                name: row.name.clone(),
+                config: configured.map(|endpoint| endpoint_config(endpoint)),
+                status: row,
+            }
+        })
+        .collect())
+}
+
+async fn row(app: &App, name: &str) -> ApiResult<Json<EndpointRow>> {
+    let mut rows = status::read(app).await?.endpoints;
+    rows.retain(|row| row.name == name);
+    rows.pop().map(Json).ok_or_else(|| no_endpoint(name))
+}
+
+/// `POST /v1/endpoints/{name}/pause`: no more requests; events for it are parked. Answers the endpoint's row.
+pub async fn pause(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    name: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> ApiResult<Json<EndpointRow>> {
+    let Path(name) = name?;
+    let request: PauseRequest = body(bytes)?;
+    must_be_configured(&app, &name).await?;
+    let now = app.operator.now();
+    let length = request
+        .pause_for
+        .as_deref()
+        .map(parse_duration)
+        .transpose()
+        .map_err(|error| ApiError::bad_request(format!("for: {error}")))?;
+    let until = length.map(|length| now.plus(length));
+    let pause = Pause {
+        by: "operator".into(),
+        reason: request
+            .reason
+            .unwrap_or_else(|| "no reason given".to_owned())
+            .into(),
+        since: now,
+        until,
+    };
+    let detail = format!(
+        "{} for {}",
+        pause.reason,
+        length.map_or("ever".to_owned(), duration_text)
+    );
+    let queue_name = name.clone();
+    let lane = app
+        .operator
+        .queue()
+        .write(move |store| {
+            let lane = store.lane(&queue_name)?;
+            store.pause(lane, Some(pause)).map(|()| lane)
+        })
+        .await?;
+    app.operator.tell(Input::Paused { lane, until });
+    audit(peer, "pause", &name, &detail);
+    row(&app, &name).await
+}
+
+/// `POST /v1/endpoints/{name}/resume`: ends a pause. Answers the endpoint's row.
+pub async fn resume(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    name: Result<Path<String>, PathRejection>,
+) -> ApiResult<Json<EndpointRow>> {
+    let Path(name) = name?;
+    must_be_configured(&app, &name).await?;
+    let config = app.operator.config();
+    if config
+        .endpoints
+        .iter()
+        .any(|endpoint| *endpoint.name == *name && !endpoint.enabled)
+    {
+        return Err(ApiError::conflict(
+            "disabled",
+            format!(
+                "{name:?} has enabled = false in the configuration; change it there, then posthaste reload"
+            ),
+        ));
+    }
+    let queue_name = name.clone();
+    let lane = app
+        .operator
+        .queue()
+        .write(move |store| {
+            let lane = store.lane(&queue_name)?;
+            store.pause(lane, None).map(|()| lane)
+        })
+        .await?;
+    app.operator.tell(Input::Resumed { lane });
+    audit(peer, "resume", &name, "");
+    row(&app, &name).await
+}
+
+/// `POST /v1/endpoints/{name}/flush`: everything that waits for a later try is due now, and a suspension or
+/// an open breaker ends early. Tries used stay used.
+pub async fn flush(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    name: Result<Path<String>, PathRejection>,
+) -> ApiResult<Json<Moved>> {
+    let Path(name) = name?;
+    must_be_configured(&app, &name).await?;
+    let now = app.operator.now();
+    let queue_name = name.clone();
+    let (lane, deliveries) = app
+        .operator
+        .queue()
+        .write(move |store| {
+            let lane = store.lane(&queue_name)?;
+            store.flush_lane(lane, now).map(|count| (lane, count))
+        })
+        .await?;
+    app.operator.tell(Input::Flushed { lane });
+    app.operator.tell(Input::Revived { lane, from: Seq(0) });
+    audit(peer, "flush", &name, &format!("{deliveries} deliveries"));
+    Ok(Json(Moved { deliveries }))
+}
+
+/// 404 for an endpoint nobody knows, 409 for an orphaned one: no requests are made to it anyway.
+async fn must_be_configured(app: &App, name: &str) -> ApiResult<()> {
+    if app.is_configured(name) {
+        return Ok(());
+    }
+    app.lane(name).await?;
+    Err(ApiError::conflict(
+        "orphaned",
+        format!(
+            "{name:?} is not in the configuration any more; posthaste endpoints move {name} --to OTHER or \
+             posthaste endpoints bury {name} deals with what it is owed"
+        ),
+    ))
+}

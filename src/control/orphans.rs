@@ -1,0 +1,204 @@
+//! What is owed to an endpoint that is not configured any more: it moves to another endpoint, or becomes
+//! dead letters with the reason `orphaned`. Both go in pages, each a commit of its own, so that producers
+//! never wait long behind them and a crash in between leaves a whole number of deliveries on either side.
+
+use std::collections::HashSet;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, PathRejection};
+use axum::extract::{ConnectInfo, Path, State};
+
+use super::error::{ApiError, ApiResult};
+use super::server::{App, Peer, audit, body};
+use super::types::{BuryRequest, MoveRequest, Moved};
+use crate::domain::delivery::DeadReason;
+use crate::domain::event::{Event, Seq};
+use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::time::Timestamp;
+use crate::scheduler::Input;
+use crate::store::{
+    Batch, DeadEvidence, Deferral, DeliveryId, Due, DueQuery, LaneId, LoadError, Settle, SettleTo, Store,
+    StoreError,
+};
+
+/// Deliveries in one commit.
+const PAGE: usize = 500;
+
+/// `POST /v1/endpoints/{name}/move`
+pub async fn move_to(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    name: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> ApiResult<Json<Moved>> {
+    let Path(name) = name?;
+    let MoveRequest { to } = body(bytes)?;
+    let from = orphan(&app, &name).await?;
+    if !app.is_configured(&to) {
+        return Err(ApiError::bad_request(format!(
+            "to: {to:?} is not a configured endpoint; posthaste endpoints list shows them all"
+        )));
+    }
+    let queue = app.operator.queue();
+    let to_name = to.clone();
+    let to_lane = queue.write(move |store| store.lane(&to_name)).await?;
+    let now = app.operator.now();
+    let mut deliveries = 0;
+    loop {
+        let moved = queue
+            .write(move |store| store.reassign(from, to_lane, PAGE, now))
+            .await?;
+        if moved == 0 {
+            break;
+        }
+        deliveries += moved;
+        app.operator.tell(Input::Revived {
+            lane: to_lane,
+            from: Seq(0),
+        });
+    }
+    audit(peer, "move", &name, &format!("{deliveries} deliveries to {to}"));
+    Ok(Json(Moved { deliveries }))
+}
+
+/// `POST /v1/endpoints/{name}/bury`
+pub async fn bury(
+    State(app): State<App>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    name: Result<Path<String>, PathRejection>,
+    bytes: Result<Bytes, BytesRejection>,
+) -> ApiResult<Json<Moved>> {
+    let Path(name) = name?;
+    let request: BuryRequest = body(bytes)?;
+    let lane = orphan(&app, &name).await?;
+    let now = app.operator.now();
+    let (mut deliveries, mut unread) = (0, HashSet::new());
+    loop {
+        let held = unread.clone();
+        let page = app
+            .operator
+            .queue()
+            .write(move |store| bury_page(store, lane, held, now))
+            .await?;
+        deliveries += page.buried;
+        let done = page.buried == 0 && page.unread.is_empty();
+        unread.extend(page.unread);
+        if done {
+            break;
+        }
+    }
+    let reason = request.reason.unwrap_or_default();
+    audit(peer, "bury", &name, &format!("{deliveries} deliveries {reason}"));
+    Ok(Json(Moved { deliveries }))
+}
+
+/// The lane of an endpoint that is not configured; 409 for one that is.
+async fn orphan(app: &App, name: &str) -> ApiResult<LaneId> {
+    if app.is_configured(name) {
+        return Err(ApiError::conflict(
+            "configured",
+            format!(
+                "{name:?} is in the configuration; only what an endpoint that was removed is owed can be moved or \
+                 buried. posthaste endpoints pause {name} holds it"
+            ),
+        ));
+    }
+    app.lane(name).await
+}
+
+/// What one commit of a burial did.
+struct Buried {
+    buried: u64,
+    /// Deliveries whose event is not there; passed over from here on.
+    unread: Vec<Seq>,
+}
+
+/// Makes dead letters of up to [`PAGE`] pending deliveries of `lane`.
+fn bury_page(
+    store: &dyn Store,
+    lane: LaneId,
+    held: HashSet<Seq>,
+    now: Timestamp,
+) -> Result<Buried, StoreError> {
+    let query = DueQuery {
+        fresh_from: Seq(0),
+        fresh_max: PAGE,
+        now: Timestamp::MAX,
+        deferred_max: PAGE,
+        held,
+    };
+    let answer = store.due(lane, &query)?;
+    let dues: Vec<Due> = answer.fresh.into_iter().chain(answer.deferred).collect();
+    let seqs: Vec<Seq> = dues.iter().map(|due| due.seq).collect();
+    let mut settles = Vec::with_capacity(dues.len());
+    let mut unread = Vec::new();
+    for (due, loaded) in dues.iter().zip(store.load(&seqs)) {
+        let event = match loaded {
+            Ok(event) => Some(event),
+            Err(LoadError::Damaged(..)) => None,
+            Err(LoadError::Missing(seq)) => {
+                unread.push(seq);
+                continue;
+            }
+            Err(LoadError::Store(error)) => return Err(error),
+        };
+        let id = DeliveryId { lane, seq: due.seq };
+        let deferral = match due.was_due {
+            Some(was_due) => store.deferral(id, was_due)?,
+            None => None,
+        };
+        let evidence = evidence(event.as_ref(), deferral, due.tries, now);
+        settles.push(Settle {
+            id,
+            was_due: due.was_due,
+            to: SettleTo::Dead(Box::new(evidence)),
+        });
+    }
+    let buried = settles.len() as u64;
+    if buried > 0 {
+        let batch = Batch {
+            accepts: Vec::new(),
+            settles,
+        };
+        store.commit(batch, now)?;
+    }
+    Ok(Buried { buried, unread })
+}
+
+/// The evidence of a delivery given up by an operator: what its deferral remembers of the last try.
+fn evidence(event: Option<&Event>, deferral: Option<Deferral>, tries: u32, now: Timestamp) -> DeadEvidence {
+    let head = event.map(|event| &event.head);
+    // A delayed event has a due time too, but no try behind it.
+    let tried = deferral.filter(|deferral| deferral.last_class.is_some() || deferral.last_status.is_some());
+    DeadEvidence {
+        reason: if head.is_some() {
+            DeadReason::Orphaned
+        } else {
+            DeadReason::Damaged
+        },
+        since: now,
+        tries,
+        first_attempt: tried.as_ref().map(|deferral| deferral.first_attempt),
+        event_id: head.map_or_else(Box::default, |head| head.id.clone()),
+        event_source: head.map_or_else(Box::default, |head| head.source.clone()),
+        event_kind: head.map_or_else(Box::default, |head| head.kind.clone()),
+        accepted: head.map_or(now, |head| head.accepted),
+        last: tried.and_then(last_attempt),
+    }
+}
+
+fn last_attempt(deferral: Deferral) -> Option<Attempt> {
+    Some(Attempt {
+        number: deferral.tries,
+        started: deferral.last_attempt,
+        duration_ms: 0,
+        outcome: Outcome::Error(deferral.last_class?),
+        status: deferral.last_status,
+        message: deferral.last_message.into(),
+        request_line: String::new(),
+        request_headers: Vec::new(),
+        response_headers: Vec::new(),
+        response_excerpt: String::new(),
+    })
+}

@@ -1,0 +1,174 @@
+//! `/v1/dead`: dead letters with their evidence, and what is asked of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::rfc3339;
+use crate::domain::delivery::DeadReason;
+use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
+use crate::domain::time::Timestamp;
+
+/// A delivery that was given up, with everything needed to judge it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct DeadLetterView {
+    /// `<endpoint>:<number>`; never used twice.
+    pub id: String,
+    /// To whom it was owed.
+    pub endpoint: String,
+    /// Why it was given up.
+    pub reason: DeadReason,
+    /// Since when it is dead.
+    #[serde(with = "rfc3339")]
+    pub since: Timestamp,
+    /// Tries used.
+    pub tries: u32,
+    /// When the first try began; `null`: there was none.
+    #[serde(with = "rfc3339::option")]
+    pub first_attempt: Option<Timestamp>,
+    /// The last try, request and answer; `null`: there was none.
+    pub last: Option<AttemptView>,
+    /// The event's id.
+    pub event_id: String,
+    /// The event's source.
+    pub event_source: String,
+    /// The event's type.
+    pub event_type: String,
+    /// When the event was accepted.
+    #[serde(with = "rfc3339")]
+    pub accepted: Timestamp,
+    /// The event as CloudEvents JSON; only where it was asked for (`GET /v1/dead/{id}`, or `with=event`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<Box<RawValue>>,
+    /// Why the event cannot be shown though it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_problem: Option<String>,
+}
+
+/// One try: what was sent, what came back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// 1 for the first try.
+    pub number: u32,
+    /// When it began.
+    #[serde(with = "rfc3339")]
+    pub started: Timestamp,
+    /// How long it took, the answer's body included.
+    pub duration_ms: u64,
+    /// `delivered` `rejected` `error` `skipped`.
+    pub outcome: String,
+    /// The kind of error; `null` for other outcomes.
+    pub class: Option<ErrorClass>,
+    /// What to look at first; `null` for other outcomes.
+    pub hint: Option<String>,
+    /// The answer's status; `null`: none came.
+    pub status: Option<u16>,
+    /// What went wrong, in one sentence.
+    pub message: String,
+    /// Method and URL, secrets masked.
+    pub request_line: String,
+    /// Request headers as sent, secrets masked.
+    pub request_headers: Vec<(String, String)>,
+    /// Answer headers.
+    pub response_headers: Vec<(String, String)>,
+    /// The beginning of the answer's body.
+    pub response_excerpt: String,
+}
+
+impl From<&Attempt> for AttemptView {
+    fn from(attempt: &Attempt) -> Self {
+        let (outcome, class) = match attempt.outcome {
+            Outcome::Delivered => ("delivered", None),
+            Outcome::Rejected => ("rejected", None),
+            Outcome::Skipped => ("skipped", None),
+            Outcome::Error(class) => ("error", Some(class)),
+        };
+        Self {
+            number: attempt.number,
+            started: attempt.started,
+            duration_ms: attempt.duration_ms,
+            outcome: outcome.to_owned(),
+            class,
+            hint: class.map(|class| class.hint().to_owned()),
+            status: attempt.status,
+            message: attempt.message.clone(),
+            request_line: attempt.request_line.clone(),
+            request_headers: attempt.request_headers.clone(),
+            response_headers: attempt.response_headers.clone(),
+            response_excerpt: attempt.response_excerpt.clone(),
+        }
+    }
+}
+
+/// Which dead letters; every field narrows, none given means all.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadSelect {
+    /// One endpoint only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Event type, exact or with wildcards as in subscriptions (`contact.*`, `**`).
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// The name of a reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The last answer's status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Dead since this instant or later: RFC 3339, or how long ago (`2h`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<String>,
+    /// Dead before this instant: RFC 3339, or how long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<String>,
+}
+
+impl DeadSelect {
+    /// Whether nothing narrows it: it means every dead letter there is.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// `POST /v1/dead/replay` and `/v1/dead/purge`: `ids` or `filter`, never both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    /// Dead letters by id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<Vec<String>>,
+    /// Dead letters by what they are; `{}` is all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<DeadSelect>,
+    /// Count, change nothing.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Replay only: at most so many become due per second or minute (`"50/s"`, `"600/m"`); absent: all at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate: Option<String>,
+    /// Replay only: to this endpoint instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Replay only: with this payload instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<serde_json::Value>,
+}
+
+/// What a replay or a purge did, or with `dry_run` would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeReport {
+    /// Whether it only counted.
+    pub dry_run: bool,
+    /// Dead letters that were asked for and found.
+    pub matched: u64,
+    /// Dead letters replayed or purged (with `dry_run`: that would be).
+    pub changed: u64,
+    /// Found, but their endpoint is orphaned, so there is nowhere to replay them to.
+    pub orphaned: u64,
+    /// Ids that name no dead letter (any more).
+    pub not_found: Vec<String>,
+    /// When the last of a paced replay becomes due; `null`: nothing is replayed.
+    #[serde(with = "rfc3339::option")]
+    pub last_due: Option<Timestamp>,
+}

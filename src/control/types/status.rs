@@ -1,0 +1,220 @@
+//! `GET /v1/status` and `GET /v1/endpoints`: what is stuck, since when, and why.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::EndpointConfig;
+use super::rfc3339;
+use crate::domain::time::Timestamp;
+
+/// The whole daemon on one screen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The daemon's version.
+    pub version: String,
+    /// Identifies the configuration in force.
+    pub config_hash: String,
+    /// The daemon's clock when this was read; ages are relative to it.
+    #[serde(with = "rfc3339")]
+    pub now: Timestamp,
+    /// How long the daemon has been running, in milliseconds.
+    pub uptime_ms: u64,
+    /// Whether it works.
+    pub health: Health,
+    /// The queue in sum.
+    pub totals: Totals,
+    /// The store.
+    pub store: StoreNumbers,
+    /// The producers' socket.
+    pub ingest: IngestNumbers,
+    /// One row for each endpoint: those configured, in the order written, then the orphaned ones.
+    pub endpoints: Vec<EndpointRow>,
+}
+
+/// Whether the daemon works.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "why")]
+pub enum Health {
+    /// It takes events and delivers them.
+    Ok,
+    /// It is stopping: no new events, requests under way end.
+    Draining,
+    /// The store has failed: nothing is accepted or delivered any more. The reason.
+    Failed(String),
+}
+
+/// Sums over every endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Deliveries owed, those that wait for a later try too.
+    pub pending: u64,
+    /// Of these, those that wait for a later try.
+    pub deferred: u64,
+    /// Requests under way.
+    pub in_flight: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// When the oldest event still owed to anyone was accepted; `null`: nothing is owed.
+    #[serde(with = "rfc3339::option")]
+    pub oldest: Option<Timestamp>,
+    /// Attempts that ended, per second over the last minute.
+    pub rate_per_second: f64,
+}
+
+/// The store as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreNumbers {
+    /// Events kept.
+    pub events: u64,
+    /// Bytes of the events kept.
+    pub live_bytes: u64,
+    /// Bytes on disk.
+    pub disk_bytes: u64,
+    /// Bytes free on its file system.
+    pub free_bytes: u64,
+    /// Files that are never synced; anything but 0 is a bug.
+    pub blob_files: u64,
+    /// Records set aside because they would not decode.
+    pub quarantined: u64,
+    /// Durable commits since the start.
+    pub commits: u64,
+    /// Ids remembered for deduplication.
+    pub dedup_ids: u64,
+    /// How far back they reach; `null`: nothing is remembered.
+    #[serde(with = "rfc3339::option")]
+    pub dedup_since: Option<Timestamp>,
+    /// Why new events are refused at this moment: `queue_full` or `disk_full`; `null`: they are taken.
+    pub refusing: Option<String>,
+}
+
+/// What the producers' socket has seen since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IngestNumbers {
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections ever.
+    pub connections_total: u64,
+    /// Events accepted.
+    pub accepted: u64,
+    /// Events answered as duplicates.
+    pub duplicates: u64,
+    /// Lines rejected, by the code of their answer.
+    pub rejected: BTreeMap<String, u64>,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+/// What the attempts at one endpoint have shown since the start.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LaneNumbers {
+    /// Attempts the endpoint took.
+    pub delivered: u64,
+    /// Attempts it said no to.
+    pub rejected: u64,
+    /// Attempts that ended in a technical error.
+    pub failed: u64,
+    /// Attempts that ended, per second over the last minute.
+    pub rate_per_second: f64,
+    /// Half of the attempts of the last minute took at most so long, in milliseconds; `null`: there were none.
+    pub p50_ms: Option<u64>,
+    /// The same for 95 of 100.
+    pub p95_ms: Option<u64>,
+    /// The same for 99 of 100.
+    pub p99_ms: Option<u64>,
+    /// The status of the latest answer.
+    pub last_status: Option<u16>,
+    /// The latest error in one sentence; `null` once an attempt has succeeded.
+    pub last_error: Option<String>,
+    /// When the latest attempt began.
+    #[serde(with = "rfc3339::option")]
+    pub last_attempt: Option<Timestamp>,
+}
+
+/// What an endpoint is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointState {
+    /// Sends as its limits allow.
+    Ready,
+    /// The endpoint asked to be left alone for a while.
+    Suspended,
+    /// It kept failing: its backlog waits without attempts.
+    Tripped,
+    /// One request finds out whether it works again.
+    Probing,
+    /// Paused by someone; events for it are parked.
+    Paused,
+    /// `enabled = false` in the configuration; events for it are parked.
+    Disabled,
+    /// Not in the configuration any more, but deliveries are still owed to it or dead.
+    Orphaned,
+}
+
+impl EndpointState {
+    /// Every state with its name.
+    pub const ALL: [(Self, &'static str); 7] = [
+        (Self::Ready, "ready"),
+        (Self::Suspended, "suspended"),
+        (Self::Tripped, "tripped"),
+        (Self::Probing, "probing"),
+        (Self::Paused, "paused"),
+        (Self::Disabled, "disabled"),
+        (Self::Orphaned, "orphaned"),
+    ];
+
+    /// The state's name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL
+            .iter()
+            .find(|(state, _)| *state == self)
+            .map_or("", |(_, name)| name)
+    }
+}
+
+/// One endpoint in the status.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointRow {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub state: EndpointState,
+    /// Since when; `null` where that is not known.
+    #[serde(with = "rfc3339::option")]
+    pub since: Option<Timestamp>,
+    /// Until when at the latest; `null`: until something happens.
+    #[serde(with = "rfc3339::option")]
+    pub until: Option<Timestamp>,
+    /// Why, in one sentence; empty while ready.
+    pub why: String,
+    /// Deliveries owed, deferred ones too.
+    pub pending: u64,
+    /// Of these, those that wait for a later try.
+    pub deferred: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// How many may be under way.
+    pub limit: u32,
+    /// When the oldest event still owed to it was accepted.
+    #[serde(with = "rfc3339::option")]
+    pub oldest: Option<Timestamp>,
+    /// The earliest retry that is planned; `null`: none.
+    #[serde(with = "rfc3339::option")]
+    pub next_attempt: Option<Timestamp>,
+    /// What its attempts have shown since the start.
+    pub attempts: LaneNumbers,
+}
+
+/// One endpoint whole. `GET /v1/endpoints` and `GET /v1/endpoints/{name}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointView {
+    /// Its name.
+    pub name: String,
+    /// What it is doing.
+    pub status: EndpointRow,
+    /// How it is configured, secrets masked; `null` for an orphaned one.
+    pub config: Option<EndpointConfig>,
+}

@@ -1,0 +1,161 @@
+//! How durations, sizes and rates are written in requests and answers, as in config.toml. Pure.
+
+use std::time::Duration;
+
+use crate::domain::time::Timestamp;
+
+/// Reads `500ms`, `30s`, `5m`, `2h`, `7d`, or several of them in a row (`1h30m`).
+///
+/// # Errors
+/// A sentence that names the text and shows what is understood.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is not a duration; write it like 500ms, 30s, 5m, 2h or 7d");
+    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
+    let exact = span
+        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .map_err(|_| wrong())?;
+    Duration::try_from(exact).map_err(|_| wrong())
+}
+
+/// Writes a duration as [`parse_duration`] reads it: the two largest units that are not zero.
+#[must_use]
+pub fn duration_text(duration: Duration) -> String {
+    const UNITS: [(u64, &str); 5] = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1000, "s"),
+        (1, "ms"),
+    ];
+    let mut rest = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let mut parts = Vec::new();
+    for (size, unit) in UNITS {
+        if rest >= size {
+            parts.push(format!("{}{unit}", rest / size));
+            rest %= size;
+        }
+    }
+    parts.truncate(2);
+    if parts.is_empty() {
+        return "0s".to_owned();
+    }
+    parts.concat()
+}
+
+/// Writes a number of bytes with the largest binary unit that leaves at least 1: `1.5 KiB`.
+#[must_use]
+pub fn bytes_text(bytes: u64) -> String {
+    bytesize::ByteSize(bytes).display().iec().to_string()
+}
+
+/// Reads an instant: RFC 3339, or how long before `now` (`2h`).
+///
+/// # Errors
+/// A sentence that names the text and shows what is understood.
+pub fn parse_instant(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    if let Some(instant) = Timestamp::parse_rfc3339(text) {
+        return Ok(instant);
+    }
+    let ago = parse_duration(text).map_err(|_| {
+        format!(
+            "{text:?} is not a point in time; write it like 2026-01-15T10:30:00Z, or how long ago, like 2h"
+        )
+    })?;
+    let ago_ms = u64::try_from(ago.as_millis()).unwrap_or(u64::MAX);
+    Ok(Timestamp(now.0.saturating_sub(ago_ms)))
+}
+
+/// How many may become due in a stretch of time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    per_second: f64,
+}
+
+impl Rate {
+    /// Reads `50/s`, `600/m` or `1000/h`.
+    ///
+    /// # Errors
+    /// A sentence that names the text and shows what is understood.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || format!("{text:?} is not a rate; write it like 50/s, 600/m or 1000/h");
+        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
+        let count: u32 = count.trim().parse().map_err(|_| wrong())?;
+        let seconds = match unit.trim() {
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(wrong()),
+        };
+        if count == 0 {
+            return Err(wrong());
+        }
+        Ok(Self {
+            per_second: f64::from(count) / seconds,
+        })
+    }
+
+    /// How long after the first the `index`th one (from 0) may go.
+    #[must_use]
+    pub fn offset(self, index: u64) -> Duration {
+        Duration::from_millis((index as f64 * 1000.0 / self.per_second) as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_go_both_ways() {
+        for (text, ms, written) in [
+            ("500ms", 500, "500ms"),
+            ("30s", 30_000, "30s"),
+            ("90s", 90_000, "1m30s"),
+            ("5m", 300_000, "5m"),
+            ("1h30m", 5_400_000, "1h30m"),
+            ("7d", 604_800_000, "7d"),
+            ("1d 2h 3m", 93_780_000, "1d2h"),
+        ] {
+            let parsed = parse_duration(text).unwrap();
+            assert_eq!(parsed, Duration::from_millis(ms), "{text}");
+            assert_eq!(duration_text(parsed), written, "{text}");
+        }
+        assert_eq!(duration_text(Duration::ZERO), "0s");
+        for bad in ["", "5", "soon", "-5m", "5 parsecs"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn instants_are_absolute_or_ago() {
+        let now = Timestamp(10_000_000);
+        assert_eq!(parse_instant("2h", now), Ok(Timestamp(2_800_000)));
+        assert_eq!(parse_instant("1970-01-01T00:00:01Z", now), Ok(Timestamp(1000)));
+        assert_eq!(parse_instant("9d", now), Ok(Timestamp(0)));
+        assert!(parse_instant("tuesday", now).unwrap_err().contains("2h"));
+    }
+
+    #[test]
+    fn g2_rates_spread_evenly() {
+        for (text, index, ms) in [
+            ("50/s", 0, 0),
+            ("50/s", 1, 20),
+            ("50/s", 500, 10_000),
+            ("600/m", 10, 1000),
+            ("3600/h", 7, 7000),
+        ] {
+            let rate = Rate::parse(text).unwrap();
+            assert_eq!(rate.offset(index), Duration::from_millis(ms), "{text} {index}");
+        }
+        for bad in ["", "50", "0/s", "x/s", "5/week", "-1/s"] {
+            assert!(Rate::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn bytes_read_well() {
+        assert_eq!(bytes_text(512), "512 B");
+        assert_eq!(bytes_text(1536), "1.5 KiB");
+        assert_eq!(bytes_text(20 << 30), "20.0 GiB");
+    }
+}
