@@ -56,7 +56,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// What a pure room does not see of the store.
+/// The parts of the store that do something, which the scheduler does not see.
 const STORE_PARTS: &[&str] = &["store::committer", "store::sled", "store::memory"];
 
 /// Pure: time comes in as a value, decisions go out as values. A folder ends with a slash.
@@ -148,15 +148,20 @@ fn import_violations(source: &Source) -> Vec<String> {
             source.path
         )];
     };
+    let is_hidden = |path: &str| room == "scheduler" && STORE_PARTS.iter().any(|part| within(path, part));
     let may = |path: &str| {
-        let hidden = room == "scheduler" && STORE_PARTS.iter().any(|part| within(path, part));
-        within(path, room) || (!hidden && allowed.iter().any(|beginning| within(path, beginning)))
+        within(path, room) || (!is_hidden(path) && allowed.iter().any(|beginning| within(path, beginning)))
     };
     let wrong = source.crate_paths().into_iter().filter(|(_, path)| !may(path));
     wrong
         .map(|(line, path)| {
+            let but = if is_hidden(&path) {
+                "of the store only its nouns"
+            } else {
+                "no more"
+            };
             format!(
-                "{}:{line}: `{room}` names crate::{path}, but may name only {allowed:?}: \
+                "{}:{line}: `{room}` names crate::{path}, but may name only {allowed:?} and {but}: \
                  take the value as an argument, or move the rule to the room that owns it",
                 source.path
             )
