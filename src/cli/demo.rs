@@ -39,7 +39,10 @@ pub fn run() -> ExitCode {
     let result = Stage::set().and_then(|stage| {
         let shown = runtime.block_on(show(&stage));
         if shown.is_err() {
-            eprintln!("\nthe daemon's log:\n{}", fs::read_to_string(stage.log()).unwrap_or_default());
+            eprintln!(
+                "\nthe daemon's log:\n{}",
+                fs::read_to_string(stage.log()).unwrap_or_default()
+            );
         }
         shown
     });
@@ -108,7 +111,11 @@ impl Daemon {
             kill_process(pid, Signal::TERM)?;
         }
         let status = self.0.wait()?;
-        if status.success() { Ok(()) } else { Err(io::Error::other(format!("the daemon ended with {status}"))) }
+        if status.success() {
+            Ok(())
+        } else {
+            Err(io::Error::other(format!("the daemon ended with {status}")))
+        }
     }
 }
 
@@ -123,17 +130,29 @@ impl Drop for Daemon {
 async fn show(stage: &Stage) -> io::Result<()> {
     let mut receiver = Receiver::bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), Options::default()).await?;
     fs::write(stage.config(), config(stage, receiver.addr()))?;
-    say("A daemon, its store on disk and three endpoints, all in", stage.0.display());
+    say(
+        "A daemon, its store on disk and three endpoints, all in",
+        stage.0.display(),
+    );
     let mut daemon = Daemon::start(stage)?;
     let socket = connect(&stage.ingest())?;
 
-    say("Five lines to its socket, as any program would write them. Each answer comes after the flush:", "");
+    say(
+        "Five lines to its socket, as any program would write them. Each answer comes after the flush:",
+        "",
+    );
     send(socket)?;
 
-    say("What the endpoints get, signed. billing fails once (503) and is tried again; audit says no (422):", "");
+    say(
+        "What the endpoints get, signed. billing fails once (503) and is tried again; audit says no (422):",
+        "",
+    );
     for _ in 0..REQUESTS {
         let next = tokio::time::timeout(STEP_BOUND, receiver.recv()).await;
-        let request = next.ok().flatten().ok_or_else(|| io::Error::other("a delivery did not arrive in time"))?;
+        let request = next
+            .ok()
+            .flatten()
+            .ok_or_else(|| io::Error::other("a delivery did not arrive in time"))?;
         println!("  {}", line(&request));
     }
     wait_for_dead_letter(stage)?;
@@ -195,7 +214,13 @@ fn send(mut socket: UnixStream) -> io::Result<()> {
 }
 
 fn line(request: &Received) -> String {
-    let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or("-");
+    let header = |name: &str| {
+        request
+            .headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("-")
+    };
     format!(
         "{} {:<18} id {}  attempt {}  {}  {} bytes",
         request.method,
@@ -210,7 +235,11 @@ fn line(request: &Received) -> String {
 /// The endpoint's answer is in, but the dead letter is there only after its commit.
 fn wait_for_dead_letter(stage: &Stage) -> io::Result<()> {
     let started = Instant::now();
-    while posthaste(stage, &["dead", "list", "--json"])?.output()?.stdout.is_empty() {
+    while posthaste(stage, &["dead", "list", "--json"])?
+        .output()?
+        .stdout
+        .is_empty()
+    {
         if started.elapsed() > STEP_BOUND {
             return Err(io::Error::other("the dead letter did not appear in time"));
         }
@@ -228,7 +257,11 @@ fn posthaste(stage: &Stage, arguments: &[&str]) -> io::Result<Command> {
 fn command(stage: &Stage, arguments: &[&str]) -> io::Result<()> {
     println!("\n$ posthaste {}", arguments.join(" "));
     let status = posthaste(stage, arguments)?.status()?;
-    if status.success() { Ok(()) } else { Err(io::Error::other(format!("it ended with {status}"))) }
+    if status.success() {
+        Ok(())
+    } else {
+        Err(io::Error::other(format!("it ended with {status}")))
+    }
 }
 
 /// On a terminal the daemon stays until Enter, so that the next commands can be typed.

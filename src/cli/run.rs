@@ -11,7 +11,12 @@ use crate::daemon::{self, DaemonError, Options};
 #[derive(Args, Clone, Debug)]
 pub struct RunArgs {
     /// The configuration file.
-    #[arg(long, value_name = "FILE", default_value = "/etc/posthaste/config.toml", env = "POSTHASTE_CONFIG")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/posthaste/config.toml",
+        env = "POSTHASTE_CONFIG"
+    )]
     pub config: PathBuf,
     /// If the store will not open, set it aside and start with an empty one.
     #[arg(long)]
@@ -21,12 +26,17 @@ pub struct RunArgs {
 /// Runs it; 1 when it did not start or did not end well.
 #[must_use]
 pub fn run(args: RunArgs) -> ExitCode {
-    match daemon::run(&Options { config: args.config, start_empty: args.start_empty }) {
+    match daemon::run(&Options {
+        config: args.config,
+        start_empty: args.start_empty,
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("posthaste: {error}");
             if let DaemonError::Config(_) = error {
-                eprintln!("posthaste: nothing was started; `posthaste check` shows the same with the lines in question");
+                eprintln!(
+                    "posthaste: nothing was started; `posthaste check` shows the same with the lines in question"
+                );
             }
             ExitCode::FAILURE
         }

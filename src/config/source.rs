@@ -37,7 +37,9 @@ impl Source {
 
     /// Notes where the values of `document`, which was parsed from this text, stand.
     pub(super) fn with_values_of(mut self, document: &DeTable<'_>) -> Self {
-        collect_scalars(document.iter().map(|(_, value)| value), &mut self.scalars);
+        document
+            .iter()
+            .for_each(|(_, value)| collect_scalars(value, &mut self.scalars));
         self.scalars.sort_by_key(|span| span.start);
         self
     }
@@ -126,16 +128,12 @@ impl ExcerptLine {
     }
 }
 
-fn collect_scalars<'a, 'i: 'a>(
-    values: impl Iterator<Item = &'a Spanned<DeValue<'i>>>,
-    found: &mut Vec<Range<usize>>,
-) {
-    for value in values {
-        match value.get_ref() {
-            DeValue::Array(items) => collect_scalars(items.iter(), found),
-            DeValue::Table(entries) => collect_scalars(entries.iter().map(|(_, v)| v), found),
-            _ => found.push(value.span()),
-        }
+/// The spans of all values inside `value` that are neither tables nor arrays.
+fn collect_scalars(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Array(items) => items.iter().for_each(|item| collect_scalars(item, found)),
+        DeValue::Table(entries) => entries.iter().for_each(|(_, item)| collect_scalars(item, found)),
+        _ => found.push(value.span()),
     }
 }
 

@@ -36,7 +36,11 @@ impl Workshop {
     /// An empty one.
     #[must_use]
     pub fn new(queue: Queue) -> Self {
-        Self { queue, couriers: Couriers::new(), numbers: Mutex::default() }
+        Self {
+            queue,
+            couriers: Couriers::new(),
+            numbers: Mutex::default(),
+        }
     }
 
     /// Prepares everything `config` asks for. Lanes of new endpoints are made durable on the way, which is
@@ -57,15 +61,33 @@ impl Workshop {
                 Err(problem) => problems.push(format!("endpoint {}: {problem}", endpoint.name)),
             }
         }
-        if problems.is_empty() { Ok(Prepared { routes: RouteTable::new(lanes), destinations }) } else { Err(problems) }
+        if problems.is_empty() {
+            Ok(Prepared {
+                routes: RouteTable::new(lanes),
+                destinations,
+            })
+        } else {
+            Err(problems)
+        }
     }
 
     async fn prepare_one(&self, endpoint: &Arc<Endpoint>) -> Result<(LaneId, Destination), String> {
         let courier = self.couriers.prepare(endpoint)?;
         let name = endpoint.name.clone();
-        let lane = self.queue.write(move |store| store.lane(&name)).await.map_err(|error| error.to_string())?;
+        let lane = self
+            .queue
+            .write(move |store| store.lane(&name))
+            .await
+            .map_err(|error| error.to_string())?;
         let numbers = Arc::clone(self.lock().entry(lane).or_default());
-        Ok((lane, Destination { endpoint: Arc::clone(endpoint), courier, numbers }))
+        Ok((
+            lane,
+            Destination {
+                endpoint: Arc::clone(endpoint),
+                courier,
+                numbers,
+            },
+        ))
     }
 
     /// The numbers of a lane, if it ever was in force.
@@ -82,14 +104,31 @@ impl Workshop {
 /// What a reload changes, for whoever asked for it.
 #[must_use]
 pub fn report(old: &Config, new: &Config) -> ReloadReport {
-    let names = |config: &Config| config.endpoints.iter().map(|e| e.name.to_string()).collect::<Vec<_>>();
+    let names = |config: &Config| {
+        config
+            .endpoints
+            .iter()
+            .map(|e| e.name.to_string())
+            .collect::<Vec<_>>()
+    };
     let (before, after) = (names(old), names(new));
-    let changed = new.endpoints.iter().filter(|e| old.endpoints.iter().any(|o| o.name == e.name && o != *e));
+    let changed = new
+        .endpoints
+        .iter()
+        .filter(|e| old.endpoints.iter().any(|o| o.name == e.name && o != *e));
     ReloadReport {
         hash: new.hash.clone(),
         previous_hash: old.hash.clone(),
-        added: after.iter().filter(|name| !before.contains(name)).cloned().collect(),
-        removed: before.iter().filter(|name| !after.contains(name)).cloned().collect(),
+        added: after
+            .iter()
+            .filter(|name| !before.contains(name))
+            .cloned()
+            .collect(),
+        removed: before
+            .iter()
+            .filter(|name| !after.contains(name))
+            .cloned()
+            .collect(),
         changed: changed.map(|e| e.name.to_string()).collect(),
         needs_restart: needs_restart(old, new),
     }
@@ -104,5 +143,9 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("log", old.log != new.log),
         ("limits", old.limits != new.limits),
     ];
-    sections.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| format!("[{name}]")).collect()
+    sections
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| format!("[{name}]"))
+        .collect()
 }

@@ -14,13 +14,18 @@ impl Clock {
     /// A clock whose monotonic time starts at zero now.
     #[must_use]
     pub fn start() -> Self {
-        Self { started: Instant::now() }
+        Self {
+            started: Instant::now(),
+        }
     }
 
     /// Both times at once.
     #[must_use]
     pub fn now(&self) -> Now {
-        Now { wall: Self::wall(), mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX) }
+        Now {
+            wall: Self::wall(),
+            mono_ms: u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
     }
 
     /// The wall clock; an instant before 1970 counts as 1970.

@@ -137,7 +137,9 @@ impl Dispatcher {
         }
         // Whatever else is there comes along, so that one poll serves all of it.
         while messages.len() < TAKE_MAX {
-            let Ok(message) = self.messages.try_recv() else { break };
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
             messages.push(message);
         }
         true
@@ -190,7 +192,14 @@ impl Dispatcher {
     fn start(&mut self, job: Job) {
         let Some(to) = self.destinations.get(&job.lane).map(Arc::clone) else {
             // Configure has just removed this lane; the delivery stays pending in the store.
-            self.scheduler.handle(Input::Committed { lane: job.lane, seq: job.due.seq, deferred: None }, self.clock.now());
+            self.scheduler.handle(
+                Input::Committed {
+                    lane: job.lane,
+                    seq: job.due.seq,
+                    deferred: None,
+                },
+                self.clock.now(),
+            );
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
@@ -201,9 +210,15 @@ impl Dispatcher {
     }
 
     fn end(&mut self, ended: Ended) {
-        let Ended { job, seen, gone, settle } = ended;
+        let Ended {
+            job,
+            seen,
+            gone,
+            settle,
+        } = ended;
         let (lane, seq) = (job.lane, job.due.seq);
-        self.scheduler.handle(Input::Finished { lane, seq, seen }, self.clock.now());
+        self.scheduler
+            .handle(Input::Finished { lane, seq, seen }, self.clock.now());
         if gone {
             self.pause_gone(lane);
         }
@@ -215,9 +230,15 @@ impl Dispatcher {
     /// An endpoint that says it is gone gets no more requests until somebody resumes it (Standard Webhooks,
     /// "410 Gone"); what it is owed is parked.
     fn pause_gone(&mut self, lane: LaneId) {
-        let Some(to) = self.destinations.get(&lane) else { return };
-        tracing::warn!(endpoint = &*to.endpoint.name, "the endpoint says it is gone: paused until it is resumed");
-        self.scheduler.handle(Input::Paused { lane, until: None }, self.clock.now());
+        let Some(to) = self.destinations.get(&lane) else {
+            return;
+        };
+        tracing::warn!(
+            endpoint = &*to.endpoint.name,
+            "the endpoint says it is gone: paused until it is resumed"
+        );
+        self.scheduler
+            .handle(Input::Paused { lane, until: None }, self.clock.now());
         let pause = Pause {
             by: "posthaste".into(),
             reason: "the endpoint answered 410 Gone or asked to be disabled".into(),
@@ -235,7 +256,10 @@ impl Dispatcher {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
         self.jobs.spawn(async move {
-            let answer = queue.read(move |store| store.due(lane, &refill.query)).await.and_then(|found| found);
+            let answer = queue
+                .read(move |store| store.due(lane, &refill.query))
+                .await
+                .and_then(|found| found);
             let input = match answer {
                 Ok(answer) => Input::Refilled { lane, answer },
                 Err(error) => {

@@ -1,6 +1,7 @@
 //! One delivery on its way: read the event, make the try, decide, hand the decision to the store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::delivery::{Courier, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
@@ -18,6 +19,14 @@ use super::clock::Clock;
 /// Longest error text a deferral keeps, in bytes.
 const MESSAGE_BYTES_MAX: usize = 200;
 
+/// What a job shows of its endpoint when no request was made: nothing to learn from.
+const UNSEEN: Seen = Seen {
+    outcome: Outcome::Skipped,
+    took: Duration::ZERO,
+    retry_after: None,
+    overloaded: false,
+};
+
 /// An endpoint in force, with what its deliveries need.
 #[derive(Debug)]
 pub struct Destination {
@@ -34,8 +43,8 @@ pub struct Destination {
 pub struct Ended {
     /// The job.
     pub job: Job,
-    /// What the endpoint showed of itself; `None`: no request was made.
-    pub seen: Option<Seen>,
+    /// What the endpoint showed of itself.
+    pub seen: Seen,
     /// The endpoint is gone for good, or asked to be disabled.
     pub gone: bool,
     /// Where the delivery goes. `None`: it stays as it is, because the store failed.
@@ -51,27 +60,49 @@ pub async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> 
     let now = clock.now();
     if event.head.expires.is_some_and(|expires| expires <= now.wall) {
         to.numbers.expired();
-        tracing::info!(endpoint = &*to.endpoint.name, event = &*event.head.id, "expired before it could be delivered");
-        return ended(job, None, false, SettleTo::Settled);
+        tracing::info!(
+            endpoint = &*to.endpoint.name,
+            event = &*event.head.id,
+            "expired before it could be delivered"
+        );
+        return ended(job, UNSEEN, false, SettleTo::Settled);
     }
     let tried = to.courier.deliver(&event, job.due.tries + 1, now.wall).await;
     let now = clock.now();
     let next = delivery::after(&to.endpoint, &facts(&job, &event, &tried), now.wall, random(&job));
-    to.numbers.attempt(last_attempt(&tried, now.wall), tried.attempt.duration_ms, now);
+    to.numbers
+        .attempt(last_attempt(&tried, now.wall), tried.attempt.duration_ms, now);
     log(&to, &event, &tried.attempt, next);
     let seen = Seen {
         outcome: tried.attempt.outcome,
-        took: std::time::Duration::from_millis(tried.attempt.duration_ms),
-        retry_after: tried.signal.retry_after.map(|asked| asked.min(to.endpoint.retry.max_retry_after)),
+        took: Duration::from_millis(tried.attempt.duration_ms),
+        retry_after: tried.signal.retry_after,
         overloaded: tried.signal.overloaded,
     };
     let gone = tried.signal.gone;
-    ended(job, Some(seen), gone, settle_to(next, &event, tried.attempt, before.as_ref(), now.wall))
+    ended(
+        job,
+        seen,
+        gone,
+        settle_to(next, &event, tried.attempt, before.as_ref(), now.wall),
+    )
 }
 
-fn ended(job: Job, seen: Option<Seen>, gone: bool, to: SettleTo) -> Ended {
-    let id = DeliveryId { lane: job.lane, seq: job.due.seq };
-    Ended { job, seen, gone, settle: Some(Settle { id, was_due: job.due.was_due, to }) }
+fn ended(job: Job, seen: Seen, gone: bool, to: SettleTo) -> Ended {
+    let id = DeliveryId {
+        lane: job.lane,
+        seq: job.due.seq,
+    };
+    Ended {
+        job,
+        seen,
+        gone,
+        settle: Some(Settle {
+            id,
+            was_due: job.due.was_due,
+            to,
+        }),
+    }
 }
 
 /// The event, and what earlier tries left. A fresh delivery is mostly still in memory; else the store is
@@ -86,12 +117,18 @@ async fn read(job: &Job, queue: &Queue) -> Result<(Event, Option<Deferral>), Loa
     };
     let event = load(queue, seq).await?;
     let id = DeliveryId { lane: job.lane, seq };
-    let before = queue.read(move |store| store.deferral(id, was_due)).await.and_then(|found| found);
+    let before = queue
+        .read(move |store| store.deferral(id, was_due))
+        .await
+        .and_then(|found| found);
     Ok((event, before.map_err(LoadError::Store)?))
 }
 
 async fn load(queue: &Queue, seq: crate::domain::event::Seq) -> Result<Event, LoadError> {
-    let loaded = queue.read(move |store| store.load(&[seq]).pop()).await.map_err(LoadError::Store)?;
+    let loaded = queue
+        .read(move |store| store.load(&[seq]).pop())
+        .await
+        .map_err(LoadError::Store)?;
     loaded.unwrap_or(Err(LoadError::Missing(seq)))
 }
 
@@ -100,16 +137,28 @@ async fn load(queue: &Queue, seq: crate::domain::event::Seq) -> Result<Event, Lo
 fn unreadable(job: Job, error: &LoadError) -> Ended {
     match error {
         LoadError::Missing(_) => {
-            tracing::warn!(seq = job.due.seq.0, "a delivery's event is not in the store any more");
-            ended(job, None, false, SettleTo::Settled)
+            tracing::warn!(
+                seq = job.due.seq.0,
+                "a delivery's event is not in the store any more"
+            );
+            ended(job, UNSEEN, false, SettleTo::Settled)
         }
         LoadError::Damaged(seq, why) => {
-            tracing::error!(seq = seq.0, why, "an event is damaged; its bytes are in quarantine");
-            ended(job, None, false, SettleTo::Dead(Box::new(damaged(why))))
+            tracing::error!(
+                seq = seq.0,
+                why,
+                "an event is damaged; its bytes are in quarantine"
+            );
+            ended(job, UNSEEN, false, SettleTo::Dead(Box::new(damaged(why))))
         }
         LoadError::Store(error) => {
             tracing::error!(%error, "an event could not be read");
-            Ended { job, seen: None, gone: false, settle: None }
+            Ended {
+                job,
+                seen: UNSEEN,
+                gone: false,
+                settle: None,
+            }
         }
     }
 }
@@ -157,8 +206,16 @@ fn last_attempt(tried: &Tried, at: Timestamp) -> LastAttempt {
     }
 }
 
-fn settle_to(next: Next, event: &Event, attempt: Attempt, before: Option<&Deferral>, now: Timestamp) -> SettleTo {
-    let first_attempt = before.filter(|b| b.tries > 0).map_or(attempt.started, |b| b.first_attempt);
+fn settle_to(
+    next: Next,
+    event: &Event,
+    attempt: Attempt,
+    before: Option<&Deferral>,
+    now: Timestamp,
+) -> SettleTo {
+    let first_attempt = before
+        .filter(|b| b.tries > 0)
+        .map_or(attempt.started, |b| b.first_attempt);
     match next {
         Next::Settled => SettleTo::Settled,
         Next::Later { due, tries } => SettleTo::Later(Deferral {
@@ -202,14 +259,29 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
     let message = &*attempt.message;
     match next {
         Next::Settled if attempt.outcome == Outcome::Delivered => {
-            tracing::debug!(endpoint, event = id, status, ms, attempt = attempt.number, "delivered");
+            tracing::debug!(
+                endpoint,
+                event = id,
+                status,
+                ms,
+                attempt = attempt.number,
+                "delivered"
+            );
         }
         Next::Settled => tracing::warn!(endpoint, event = id, status, ms, message, "given up: best effort"),
         Next::Later { due, tries } => {
             tracing::info!(endpoint, event = id, status, ms, message, tries, next = %due, "will be tried again");
         }
         Next::Dead(reason) => {
-            tracing::warn!(endpoint, event = id, status, ms, message, reason = reason.name(), "now a dead letter");
+            tracing::warn!(
+                endpoint,
+                event = id,
+                status,
+                ms,
+                message,
+                reason = reason.name(),
+                "now a dead letter"
+            );
         }
     }
 }

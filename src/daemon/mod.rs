@@ -25,7 +25,7 @@ use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
 use crate::store::committer::{Committer, Notice, Queue};
-use crate::store::sled::{OpenError, OpenOptions, SledStore};
+use crate::store::memory::MemoryStore;
 
 use self::activation::Handed;
 use self::clock::Clock;
@@ -56,7 +56,7 @@ pub enum DaemonError {
     Log(String),
     /// The store does not open.
     #[error("{0}")]
-    Store(OpenError),
+    Store(String),
     /// A socket can't be had.
     #[error("{0}")]
     Socket(String),
@@ -81,13 +81,23 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let handed = Handed::from_env();
     let wishes = signals::listen()?;
     let clock = Clock::start();
-    let store = SledStore::open(&loaded.config.store, OpenOptions { start_empty: options.start_empty })
-        .map_err(DaemonError::Store)?;
+    let store = MemoryStore::new(
+        loaded.config.store.dedup_window,
+        loaded.config.store.dedup_ids_max,
+    );
     let (told, notices) = mpsc::unbounded_channel();
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(options.config.clone(), loaded, queue, clock, notices, wishes, handed));
+    let result = runtime.block_on(serve(
+        options.config.clone(),
+        loaded,
+        queue,
+        clock,
+        notices,
+        wishes,
+        handed,
+    ));
     // Whatever still runs here has been waited for as long as it may be; its deliveries are pending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     committer.stop();
@@ -105,7 +115,10 @@ async fn serve(
     mut handed: Handed,
 ) -> Result<(), DaemonError> {
     let config = Arc::new(loaded.config);
-    let bounds = SchedulerConfig { in_flight_max: config.limits.in_flight_max, ..SchedulerConfig::default() };
+    let bounds = SchedulerConfig {
+        in_flight_max: config.limits.in_flight_max,
+        ..SchedulerConfig::default()
+    };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     tokio::spawn(dispatcher.run());
     let daemon = Daemon::start(path, Arc::clone(&config), queue.clone(), handle, clock)
@@ -116,11 +129,27 @@ async fn serve(
     }
 
     let doors = CancellationToken::new();
-    let door = socket("control", &mut handed, &config.control.socket, config.control.mode, &config.control.group)?;
+    let door = socket(
+        "control",
+        &mut handed,
+        &config.control.socket,
+        config.control.mode,
+        &config.control.group,
+    )?;
     let listener = tokio::net::UnixListener::from_std(door.listener)?;
-    let control = tokio::spawn(control::server::serve(listener, Arc::clone(&daemon) as _, doors.child_token()));
+    let control = tokio::spawn(control::server::serve(
+        listener,
+        Arc::clone(&daemon) as _,
+        doors.child_token(),
+    ));
     let control_path = door.ours;
-    let door = socket("ingest", &mut handed, &config.ingest.socket, config.ingest.mode, &config.ingest.group)?;
+    let door = socket(
+        "ingest",
+        &mut handed,
+        &config.ingest.socket,
+        config.ingest.mode,
+        &config.ingest.group,
+    )?;
     let entrance = CancellationToken::new();
     let intake = Listener::new(door.listener, door.ours, config.ingest.connections_max)?;
     let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
@@ -138,7 +167,11 @@ async fn serve(
     daemon.intake().drain();
     entrance.cancel();
     let _ = tokio::time::timeout(ANSWER_BOUND, intake).await;
-    if result.is_ok() && tokio::time::timeout(config.limits.shutdown, daemon.dispatcher().drain()).await.is_err() {
+    if result.is_ok()
+        && tokio::time::timeout(config.limits.shutdown, daemon.dispatcher().drain())
+            .await
+            .is_err()
+    {
         tracing::warn!("requests were still under way when limits.shutdown ended; they will be repeated");
     }
     doors.cancel();
@@ -186,7 +219,11 @@ fn socket(name: &str, handed: &mut Handed, path: &Path, mode: u32, group: &str) 
     }
     let listener = sockets::bind_unix(path, mode, group)
         .map_err(|error| DaemonError::Socket(format!("{name}.socket: {error}")))?;
-    Ok(Door { listener, ours: Some(path.to_owned()) })
+    listener.set_nonblocking(true)?;
+    Ok(Door {
+        listener,
+        ours: Some(path.to_owned()),
+    })
 }
 
 fn announce(daemon: &Daemon, config: &Config) {

@@ -119,7 +119,10 @@ impl Daemon {
                 "reloaded"
             ),
             Err(problems) => {
-                tracing::error!(config = self.config.load().hash, "not reloaded; the old configuration stays in force");
+                tracing::error!(
+                    config = self.config.load().hash,
+                    "not reloaded; the old configuration stays in force"
+                );
                 problems.iter().for_each(|problem| tracing::error!("{problem}"));
             }
         }
@@ -133,7 +136,10 @@ impl Daemon {
             .await
             .map_err(|error| vec![format!("reading the configuration broke off: {error}")])?
             .map_err(|problems| problems.0.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-        loaded.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        loaded
+            .warnings
+            .iter()
+            .for_each(|warning| tracing::warn!("{warning}"));
         let config = Arc::new(loaded.config);
         let prepared = self.workshop.prepare(&config).await?;
         let report = adopt::report(&self.config.load(), &config);
@@ -152,7 +158,10 @@ impl Daemon {
     fn tell_pauses(&self) {
         for lane in self.queue.store().lanes() {
             if let Some(pause) = lane.paused {
-                self.dispatcher.tell(Input::Paused { lane: lane.lane, until: pause.until });
+                self.dispatcher.tell(Input::Paused {
+                    lane: lane.lane,
+                    until: pause.until,
+                });
             }
         }
     }
@@ -176,7 +185,9 @@ impl Operator for Daemon {
     }
 
     fn numbers(&self, lane: LaneId) -> LaneNumbers {
-        let Some(numbers) = self.workshop.numbers(lane) else { return LaneNumbers::default() };
+        let Some(numbers) = self.workshop.numbers(lane) else {
+            return LaneNumbers::default();
+        };
         let reading = numbers.read(self.clock.now());
         let [p50_ms, p95_ms, p99_ms] = reading.took_ms.map(|took| (took > 0).then_some(took));
         let last = reading.last.as_ref();
@@ -184,12 +195,20 @@ impl Operator for Daemon {
             delivered: reading.delivered,
             rejected: reading.rejected,
             failed: reading.failed,
+            errors: reading
+                .errors
+                .iter()
+                .map(|(class, count)| (class.name().to_owned(), *count))
+                .collect(),
+            expired: reading.expired,
             rate_per_second: reading.delivered_per_second,
             p50_ms,
             p95_ms,
             p99_ms,
             last_status: last.and_then(|last| last.status),
-            last_error: last.map(|last| last.message.to_string()).filter(|message| !message.is_empty()),
+            last_error: last
+                .map(|last| last.message.to_string())
+                .filter(|message| !message.is_empty()),
             last_attempt: last.map(|last| last.at),
         }
     }
@@ -216,8 +235,11 @@ impl Operator for Daemon {
 
     fn ingest(&self) -> IngestNumbers {
         let counters = &self.intake.counters;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
-        let rejected = Code::ALL.iter().map(|&code| (code.name().to_owned(), read(counters.rejected(code))));
+        let read =
+            |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        let rejected = Code::ALL
+            .iter()
+            .map(|&code| (code.name().to_owned(), read(counters.rejected(code))));
         IngestNumbers {
             connections: read(&counters.connections_open),
             connections_total: read(&counters.connections),

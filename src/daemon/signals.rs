@@ -34,13 +34,19 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
     }
     let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
     let (wishes, receiver) = mpsc::unbounded_channel();
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let wish = if signal == SIGHUP { Wish::Reload } else { Wish::Stop };
-            if wishes.send(wish).is_err() {
-                return;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            for signal in signals.forever() {
+                let wish = if signal == SIGHUP {
+                    Wish::Reload
+                } else {
+                    Wish::Stop
+                };
+                if wishes.send(wish).is_err() {
+                    return;
+                }
             }
-        }
-    })?;
+        })?;
     Ok(receiver)
 }
