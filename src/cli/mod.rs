@@ -4,3 +4,4 @@ pub mod check;
 pub mod demo;
 pub mod receive;
 pub mod run;
+pub mod send;

@@ -219,3 +219,121 @@ impl Intake {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::backoff::{RetryPolicy, Schedule};
+    use crate::domain::endpoint::{BreakerPolicy, Concurrency, RequestPolicy, ResponsePolicy};
+    use crate::domain::route::TypePattern;
+    use crate::domain::secret::Secret;
+
+    /// An endpoint that subscribes to `events`.
+    pub(in crate::ingest) fn endpoint(name: &str, events: &str, tenant: &str) -> Arc<Endpoint> {
+        let second = Duration::from_secs(1);
+        Arc::new(Endpoint {
+            name: name.into(),
+            description: "".into(),
+            enabled: true,
+            tenant: tenant.into(),
+            events: vec![TypePattern::parse(events).unwrap()],
+            request: RequestPolicy {
+                method: http::Method::POST,
+                url: Secret::new("https://example.com/"),
+                url_masked: "https://example.com/".into(),
+                headers: Vec::new(),
+                timeout: second,
+                connect_timeout: second,
+                response_bytes_max: 1024,
+                tls_verify: true,
+                tls_ca_pem: "".into(),
+            },
+            sign: Vec::new(),
+            response: ResponsePolicy::default(),
+            retry: RetryPolicy {
+                schedule: Schedule::Listed(vec![second]),
+                jitter: 0.0,
+                max_attempts: 1,
+                max_age: second,
+                retry_on: Vec::new(),
+                dont_retry_on: Vec::new(),
+                max_retry_after: second,
+            },
+            breaker: BreakerPolicy {
+                failures: 5,
+                rate: 0.5,
+                window: second,
+                min_requests: 20,
+                open: second,
+                max_open: second,
+            },
+            concurrency: Concurrency { min: 1, max: 1 },
+            best_effort: false,
+        })
+    }
+
+    fn table(names: &[(&str, &str, &str)]) -> Arc<RouteTable> {
+        let lanes = (1..).map(LaneId);
+        let endpoints = names
+            .iter()
+            .map(|(name, events, tenant)| endpoint(name, events, tenant));
+        Arc::new(RouteTable::new(endpoints.zip(lanes).collect()))
+    }
+
+    /// B1, B7: lanes by type and tenant; what is remembered is what the table says.
+    #[test]
+    fn b1_lanes_are_owed_by_type_and_tenant() {
+        let table = table(&[
+            ("all", "**", ""),
+            ("crm", "contact.*", ""),
+            ("acme", "**", "acme"),
+        ]);
+        let mut remembered = Remembered::default();
+        for (kind, tenant, expected) in [
+            ("contact.created", None, vec![1, 2]),
+            ("order.paid", None, vec![1]),
+            ("order.paid", Some("acme"), vec![1, 3]),
+            ("order.paid", Some("other"), vec![1]),
+        ] {
+            for _ in 0..2 {
+                let lanes = remembered.owed(&table, kind, tenant, None).unwrap();
+                assert_eq!(
+                    lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(),
+                    expected,
+                    "{kind} {tenant:?}"
+                );
+            }
+        }
+    }
+
+    /// A6: an event addressed to one endpoint is owed to it alone; a name nobody has is refused.
+    #[test]
+    fn a6_addressed_events() {
+        let one = table(&[("all", "**", ""), ("crm", "contact.*", "")]);
+        assert_eq!(*one.owed("x", None, Some("crm")).unwrap(), [LaneId(2)]);
+        let many: Vec<String> = (0..7).map(|n| format!("e{n}")).collect();
+        let many: Vec<_> = many.iter().map(|name| (&**name, "**", "")).collect();
+        for (table, message) in [
+            (one, r#"no endpoint is called "crn"; there is all, crm"#),
+            (table(&many), "there is e0, e1, e2, e3, e4 and 2 more"),
+            (table(&[]), "there is none yet"),
+        ] {
+            let error = table.owed("x", None, Some("crn")).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_new_table_is_seen_at_once_and_memory_is_bounded() {
+        let mut remembered = Remembered::default();
+        let (before, after) = (table(&[("all", "**", "")]), table(&[]));
+        for n in 0..3 * REMEMBERED_MAX {
+            remembered.owed(&before, &format!("t{n}"), None, None).unwrap();
+            assert!(remembered.lanes.len() <= REMEMBERED_MAX);
+        }
+        assert_eq!(remembered.owed(&before, "t0", None, None).unwrap().len(), 1);
+        assert_eq!(remembered.owed(&after, "t0", None, None).unwrap().len(), 0);
+    }
+}

@@ -258,6 +258,20 @@ fn attempts(text: &mut Exposition, status: &Status) {
             );
         }
     }
+    let name = "posthaste_attempt_errors_total";
+    text.metric(name, "counter", "Attempts that ended in a technical error, by its class.");
+    for row in &status.endpoints {
+        for (class, count) in &row.attempts.errors {
+            text.sample(name, &[("endpoint", &row.name), ("class", class)], *count as f64);
+        }
+    }
+    text.per_endpoint(
+        "posthaste_expired_total",
+        "counter",
+        "Deliveries given up because their event had expired.",
+        &status.endpoints,
+        |row| row.attempts.expired as f64,
+    );
     let name = "posthaste_attempt_duration_seconds";
     text.metric(name, "summary", "How long attempts of the last minute took.");
     for row in &status.endpoints {

@@ -58,7 +58,7 @@ pub struct Totals {
     /// When the oldest event still owed to anyone was accepted; `null`: nothing is owed.
     #[serde(with = "rfc3339::option")]
     pub oldest: Option<Timestamp>,
-    /// Attempts that ended, per second over the last minute.
+    /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
 }
 
@@ -114,9 +114,13 @@ pub struct LaneNumbers {
     pub rejected: u64,
     /// Attempts that ended in a technical error.
     pub failed: u64,
-    /// Attempts that ended, per second over the last minute.
+    /// The same by the class of the error.
+    pub errors: BTreeMap<String, u64>,
+    /// Deliveries given up because their event had expired, as its sender wished.
+    pub expired: u64,
+    /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
-    /// Half of the attempts of the last minute took at most so long, in milliseconds; `null`: there were none.
+    /// Half of the latest attempts (one to two minutes of them) took at most so long, in milliseconds; `null`: there were none.
     pub p50_ms: Option<u64>,
     /// The same for 95 of 100.
     pub p95_ms: Option<u64>,
