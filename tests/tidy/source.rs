@@ -71,6 +71,14 @@ impl Source {
         self.modules().first().copied()
     }
 
+    /// The comment that the file begins with.
+    pub fn head(&self) -> String {
+        self.text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .collect()
+    }
+
     fn test_files(&self) -> Vec<String> {
         let folder = ["src"]
             .into_iter()
