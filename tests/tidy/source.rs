@@ -71,6 +71,14 @@ impl Source {
         self.modules().first().copied()
     }
 
+    /// The comment that the file begins with.
+    pub fn head(&self) -> String {
+        self.text
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .collect()
+    }
+
     fn test_files(&self) -> Vec<String> {
         let folder = ["src"]
             .into_iter()
@@ -213,6 +221,43 @@ fn body_at(code: &[u8], from: usize) -> Option<usize> {
     None
 }
 
+/// The last byte of the item, statement, field, variant or arm that begins at `from`.
+fn end_of_item(code: &[u8], from: usize) -> usize {
+    const WITH_BRACES_OR_SEMICOLON: &[&str] = &[
+        "async", "const", "enum", "extern", "fn", "for", "if", "impl", "let", "loop", "match", "mod",
+        "static", "struct", "trait", "type", "unsafe", "use", "while",
+    ];
+    let text = String::from_utf8_lossy(&code[from..]);
+    let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+    let first = words.find(|word| !["", "pub", "crate", "super", "allow", "dead_code"].contains(word));
+    if !first.is_some_and(|word| WITH_BRACES_OR_SEMICOLON.contains(&word)) {
+        return end_of_part(code, from);
+    }
+    match body_at(code, from) {
+        Some(open) => matching_brace(code, open),
+        None => code[from..]
+            .iter()
+            .position(|&byte| byte == b';')
+            .map_or(code.len() - 1, |at| from + at),
+    }
+}
+
+/// The last byte of what ends with a comma, a semicolon or the braces around it.
+fn end_of_part(code: &[u8], from: usize) -> usize {
+    let mut depth = 0;
+    for at in from..code.len() {
+        match code[at] {
+            b'(' | b'[' | b'{' | b'<' => depth += 1,
+            b'>' if matches!(code[at - 1], b'-' | b'=') => {}
+            b')' | b']' | b'}' | b'>' if depth == 0 => return at - 1,
+            b')' | b']' | b'}' | b'>' => depth -= 1,
+            b',' | b';' if depth == 0 => return at,
+            _ => {}
+        }
+    }
+    code.len() - 1
+}
+
 fn blank(code: &mut [u8]) {
     code.iter_mut()
         .filter(|byte| **byte != b'\n')
@@ -307,13 +352,7 @@ fn blank_test_items(code: &mut [u8]) -> Vec<String> {
     while let Some(at) = code[from..].windows(MARK.len()).position(|window| window == MARK) {
         let start = from + at;
         let item = start + MARK.len();
-        let end = match body_at(code, item) {
-            Some(open) => matching_brace(code, open),
-            None => code[item..]
-                .iter()
-                .position(|&byte| byte == b';')
-                .map_or(code.len() - 1, |at| item + at),
-        };
+        let end = end_of_item(code, item);
         let declared = String::from_utf8_lossy(&code[item..end]);
         if let Some((_, name)) = declared.rsplit_once("mod ").filter(|_| code[end] == b';') {
             modules.push(name.trim().to_owned());
@@ -344,6 +383,25 @@ mod tests { fn g() { word() } }
 fn h() { a_word(); words(); word() }
 "##;
         assert_eq!(source("src/a.rs", text).lines_with("word"), [5, 8]);
+    }
+
+    #[test]
+    fn what_is_under_cfg_test_ends_where_it_ends() {
+        let table = [
+            "struct S { a: u8, #[cfg(test)] word: Map<u8, u8>, b: u8 }",
+            "let s = S { a, #[cfg(test)] word: word() };",
+            "match x { #[cfg(test)] A => { word() }, B => {} }",
+            "#[cfg(test)] use a::{word, b};",
+            "#[cfg(test)] pub(crate) fn f<A, B>(word: [u8; 4]) -> A { word() }",
+            "fn f() { #[cfg(test)] if word { word() } g() }",
+            "fn f() { #[cfg(test)] word.push(1, 2); g() }",
+        ];
+        for text in table {
+            let text = format!("{text}\nfn last() {{ word() }}");
+            let source = source("src/a.rs", &text);
+            assert_eq!(source.lines_with("word"), [2], "{text}");
+            assert_eq!(source.functions().last(), Some(&(2, "last", 1)), "{text}");
+        }
     }
 
     #[test]
