@@ -7,7 +7,10 @@
 //! answering, stops delivering, says so and exits.
 
 pub mod committer;
+pub mod files;
 pub mod memory;
+pub mod record;
+pub mod sled;
 #[cfg(test)]
 mod suite;
 
