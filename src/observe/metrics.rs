@@ -259,7 +259,11 @@ fn attempts(text: &mut Exposition, status: &Status) {
         }
     }
     let name = "posthaste_attempt_errors_total";
-    text.metric(name, "counter", "Attempts that ended in a technical error, by its class.");
+    text.metric(
+        name,
+        "counter",
+        "Attempts that ended in a technical error, by its class.",
+    );
     for row in &status.endpoints {
         for (class, count) in &row.attempts.errors {
             text.sample(name, &[("endpoint", &row.name), ("class", class)], *count as f64);
