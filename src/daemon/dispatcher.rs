@@ -19,6 +19,10 @@ use super::job::{self, Destination, Ended};
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
 
+/// Longest sleep while something waits for its time: due times are on the wall clock, sleep is not, so a
+/// jump of the clock forward would otherwise be noticed only at the end of the sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
 /// What others tell the dispatcher.
 #[derive(Debug)]
 pub enum Message {
@@ -172,7 +176,7 @@ impl Dispatcher {
         self.wake_at = self
             .scheduler
             .wake_in(now)
-            .map(|wait| Instant::now() + wait.max(Duration::from_millis(1)));
+            .map(|wait| Instant::now() + wait.clamp(Duration::from_millis(1), SLEEP_MAX));
     }
 
     fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {

@@ -25,7 +25,7 @@ use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
 use crate::store::committer::{Committer, Notice, Queue};
-use crate::store::memory::MemoryStore;
+use crate::store::sled::{OpenError, OpenOptions, SledStore};
 
 use self::activation::Handed;
 use self::clock::Clock;
@@ -56,7 +56,7 @@ pub enum DaemonError {
     Log(String),
     /// The store does not open.
     #[error("{0}")]
-    Store(String),
+    Store(OpenError),
     /// A socket can't be had.
     #[error("{0}")]
     Socket(String),
@@ -81,10 +81,13 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let handed = Handed::from_env();
     let wishes = signals::listen()?;
     let clock = Clock::start();
-    let store = MemoryStore::new(
-        loaded.config.store.dedup_window,
-        loaded.config.store.dedup_ids_max,
-    );
+    let store = SledStore::open(
+        &loaded.config.store,
+        OpenOptions {
+            start_empty: options.start_empty,
+        },
+    )
+    .map_err(DaemonError::Store)?;
     let (told, notices) = mpsc::unbounded_channel();
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;

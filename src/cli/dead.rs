@@ -1,0 +1,474 @@
+//! `posthaste dead` (`dlq`): the dead letters. Listing and showing change nothing; a purge asks first.
+
+use std::io::BufRead;
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, Connect, encoded, with_query};
+use super::failure::{Done, Failure};
+use super::print::{self, Color, Column, Paint, ask, counted, or_dash};
+use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
+
+/// Arguments of `dead`.
+#[derive(Clone, Debug, Args)]
+pub struct DeadArgs {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    verb: DeadVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum DeadVerb {
+    /// List dead letters
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Show dead letters whole: event, reason, last request and answer
+    Show {
+        /// Their ids; `-` reads them from standard input
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Deliver dead letters again, with their whole retry budget
+    Replay {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many a second or minute: 50/s, 600/m
+        #[arg(long)]
+        rate: Option<String>,
+    },
+    /// Write dead letters as JSON lines, with event and evidence
+    Export {
+        #[command(flatten)]
+        filter: Filter,
+    },
+    /// Remove dead letters for good
+    Purge {
+        #[command(flatten)]
+        which: Which,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// What dead letters are; every option narrows.
+#[derive(Clone, Debug, Default, Args)]
+struct Filter {
+    /// Of this endpoint
+    #[arg(long)]
+    endpoint: Option<String>,
+    /// Whose event has this type; * stands for one segment, ** for any number
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+    /// Dead for this reason: rejected, not_retried, max_attempts, max_age, aborted, render, damaged, orphaned
+    #[arg(long)]
+    reason: Option<String>,
+    /// Whose last answer had this status
+    #[arg(long)]
+    status: Option<u16>,
+    /// Dead since: RFC 3339, or how long ago (2h)
+    #[arg(long)]
+    since: Option<String>,
+    /// Dead before: RFC 3339, or how long ago
+    #[arg(long)]
+    until: Option<String>,
+    /// All of them, when nothing else narrows
+    #[arg(long)]
+    all: bool,
+}
+
+impl Filter {
+    fn select(&self) -> DeadSelect {
+        DeadSelect {
+            endpoint: self.endpoint.clone(),
+            kind: self.kind.clone(),
+            reason: self.reason.clone(),
+            status: self.status,
+            since: self.since.clone(),
+            until: self.until.clone(),
+        }
+    }
+
+    fn path(&self, with: Option<&str>) -> String {
+        let status = self.status.map(|status| status.to_string());
+        with_query(
+            "/v1/dead",
+            &[
+                ("endpoint", self.endpoint.as_deref()),
+                ("type", self.kind.as_deref()),
+                ("reason", self.reason.as_deref()),
+                ("status", status.as_deref()),
+                ("since", self.since.as_deref()),
+                ("until", self.until.as_deref()),
+                ("with", with),
+            ],
+        )
+    }
+}
+
+/// Which dead letters to change: ids or a filter, and never all of them by accident.
+#[derive(Clone, Debug, Args)]
+struct Which {
+    /// Their ids; `-` reads them from standard input, one a line, or JSON lines as `dead list --json` writes them
+    ids: Vec<String>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Count them, change nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Which {
+    fn change(&self) -> Result<Change, Failure> {
+        let select = self.filter.select();
+        let (ids, filter) = match (self.ids.is_empty(), select.is_all(), self.filter.all) {
+            (false, true, false) => (Some(read_ids(&self.ids, std::io::stdin().lock())?), None),
+            (true, false, false) | (true, true, true) => (None, Some(select)),
+            (true, true, false) => {
+                return Err(Failure::Usage(
+                    "say which: ids, a filter such as --endpoint NAME, or --all".to_owned(),
+                ));
+            }
+            _ => {
+                return Err(Failure::Usage(
+                    "ids, filters and --all don't go together; use one of them".to_owned(),
+                ));
+            }
+        };
+        Ok(Change {
+            ids,
+            filter,
+            dry_run: self.dry_run,
+            ..Change::default()
+        })
+    }
+}
+
+/// The ids given, with those of `input` in the place of `-`.
+fn read_ids(given: &[String], input: impl BufRead) -> Result<Vec<String>, Failure> {
+    let mut ids: Vec<String> = given.iter().filter(|id| *id != "-").cloned().collect();
+    if ids.len() == given.len() {
+        return Ok(ids);
+    }
+    for line in input.lines() {
+        let line = line.map_err(|error| Failure::Usage(format!("cannot read ids: {error}")))?;
+        let text = line.trim();
+        if text.starts_with('{') {
+            #[derive(serde::Deserialize)]
+            struct Named {
+                id: String,
+            }
+            let named: Named = serde_json::from_str(text)
+                .map_err(|error| Failure::Usage(format!("{text:.60} has no id: {error}")))?;
+            ids.push(named.id);
+        } else if !text.is_empty() {
+            ids.push(text.to_owned());
+        }
+    }
+    Ok(ids)
+}
+
+/// Does what `dead` was asked for.
+///
+/// # Errors
+/// When the daemon refuses or can't be reached, or an id names no dead letter.
+pub async fn run(args: DeadArgs) -> Done {
+    let client = args.connect.client()?;
+    let json = args.connect.json;
+    match args.verb {
+        DeadVerb::List { filter, limit } => list(&client, &filter, limit, json).await,
+        DeadVerb::Show { ids } => show(&client, &read_ids(&ids, std::io::stdin().lock())?, json).await,
+        DeadVerb::Replay { which, rate } => {
+            let change = Change {
+                rate,
+                ..which.change()?
+            };
+            let report: ChangeReport = client.post("/v1/dead/replay", &change).await?;
+            tell(&report, "replayed", json)
+        }
+        DeadVerb::Export { filter } => {
+            let path = filter.path(Some("event"));
+            client
+                .each::<DeadLetterView>(&path, usize::MAX, |letter| print::json_line(&letter))
+                .await
+        }
+        DeadVerb::Purge { which, yes } => purge(&client, &which, yes, json).await,
+    }
+}
+
+async fn list(client: &Client, filter: &Filter, limit: usize, json: bool) -> Done {
+    let path = filter.path(None);
+    if json {
+        return client
+            .each::<DeadLetterView>(&path, limit, |letter| print::json_line(&letter))
+            .await;
+    }
+    let mut rows = Vec::new();
+    client
+        .each::<DeadLetterView>(&path, limit, |letter| {
+            rows.push(cells(&letter));
+            Ok(())
+        })
+        .await?;
+    if rows.is_empty() {
+        return print::line("no dead letters");
+    }
+    let full = rows.len() == limit;
+    print::line(&list_table(rows))?;
+    print::line("\nposthaste dead show ID shows all of one; posthaste dead replay ID delivers it again")?;
+    if full {
+        print::line(&format!("only the first {limit} are shown; see --limit"))?;
+    }
+    Ok(())
+}
+
+fn list_table(rows: Vec<Vec<String>>) -> String {
+    let columns = [
+        Column::Text("ID"),
+        Column::Text("SINCE"),
+        Column::Text("REASON"),
+        Column::Number("TRIES"),
+        Column::Number("STATUS"),
+        Column::Text("TYPE"),
+        Column::Text("EVENT"),
+        Column::Text("ERROR"),
+    ];
+    print::table(&columns, rows)
+}
+
+fn cells(letter: &DeadLetterView) -> Vec<String> {
+    let last = letter.last.as_ref();
+    vec![
+        letter.id.clone(),
+        letter.since.to_string(),
+        letter.reason.name().to_owned(),
+        letter.tries.to_string(),
+        or_dash(last.and_then(|last| last.status)),
+        letter.event_type.clone(),
+        letter.event_id.clone(),
+        last.map_or(String::new(), |last| first_line(&last.message)),
+    ]
+}
+
+/// The first line of a message, at most 60 characters of it.
+fn first_line(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    if line.chars().count() <= 60 {
+        return line.to_owned();
+    }
+    line.chars().take(59).chain(['…']).collect()
+}
+
+async fn show(client: &Client, ids: &[String], json: bool) -> Done {
+    let mut missing = Ok(());
+    for id in ids {
+        match client
+            .get::<DeadLetterView>(&format!("/v1/dead/{}", encoded(id)))
+            .await
+        {
+            Ok(letter) if json => print::json_line(&letter)?,
+            Ok(letter) => print::line(&details(&letter, Paint::for_stdout()))?,
+            Err(Failure::Wrong(why)) => missing = Err(Failure::Wrong(why)),
+            Err(failure) => return Err(failure),
+        }
+    }
+    missing
+}
+
+fn details(letter: &DeadLetterView, paint: Paint) -> String {
+    let mut lines = vec![
+        format!("  endpoint  {}", letter.endpoint),
+        format!("  reason    {}", letter.reason.name()),
+        format!("  since     {}", letter.since),
+        format!("  accepted  {}", letter.accepted),
+        format!("  tries     {}", letter.tries),
+        format!("  first try {}", or_dash(letter.first_attempt)),
+        format!(
+            "  event     {} {} from {}",
+            letter.event_type, letter.event_id, letter.event_source
+        ),
+    ];
+    if let Some(last) = &letter.last {
+        lines.push(attempt_text(last));
+    }
+    match (&letter.event, &letter.event_problem) {
+        (Some(event), _) => lines.push(format!("\n{}", event.get())),
+        (None, Some(problem)) => lines.push(format!("\n  the event cannot be shown: {problem}")),
+        (None, None) => {}
+    }
+    format!(
+        "{}\n{}",
+        paint.paint(&letter.id, Color::Yellow),
+        print::printable(&lines.join("\n"))
+    )
+}
+
+/// One attempt, request and answer, as `curl -v` marks them.
+#[must_use]
+pub fn attempt_text(attempt: &AttemptView) -> String {
+    let mut lines = vec![
+        String::new(),
+        format!(
+            "  try {} at {}, {} ms: {}{}",
+            attempt.number,
+            attempt.started,
+            attempt.duration_ms,
+            attempt.outcome,
+            attempt
+                .class
+                .map_or(String::new(), |class| format!(" ({})", class.name()))
+        ),
+        format!("  {}", attempt.message),
+    ];
+    if let Some(hint) = &attempt.hint {
+        lines.push(format!("  hint: {hint}"));
+    }
+    if !attempt.request_line.is_empty() {
+        lines.push(format!("  > {}", attempt.request_line));
+    }
+    lines.extend(
+        attempt
+            .request_headers
+            .iter()
+            .map(|(name, value)| format!("  > {name}: {value}")),
+    );
+    if let Some(status) = attempt.status {
+        lines.push(format!("  < {status}"));
+    }
+    lines.extend(
+        attempt
+            .response_headers
+            .iter()
+            .map(|(name, value)| format!("  < {name}: {value}")),
+    );
+    lines.extend(attempt.response_excerpt.lines().map(|line| format!("  < {line}")));
+    lines.retain(|line| line.is_empty() || !line.trim().is_empty());
+    lines.join("\n")
+}
+
+async fn purge(client: &Client, which: &Which, yes: bool, json: bool) -> Done {
+    let change = which.change()?;
+    if !change.dry_run && !yes {
+        let count = Change {
+            dry_run: true,
+            ..change.clone()
+        };
+        let report: ChangeReport = client.post("/v1/dead/purge", &count).await?;
+        let question = format!("Remove {} for good?", counted(report.changed, "dead letter"));
+        if !ask(&question)? {
+            return print::line("nothing was removed");
+        }
+    }
+    let report: ChangeReport = client.post("/v1/dead/purge", &change).await?;
+    tell(&report, "purged", json)
+}
+
+/// Shows what was done; ids that name nothing and dead letters with nowhere to go make it exit code 1.
+fn tell(report: &ChangeReport, done: &str, json: bool) -> Done {
+    if json {
+        print::json_line(report)?;
+    } else {
+        print::line(&report_text(report, done))?;
+    }
+    if !report.not_found.is_empty() {
+        return Err(Failure::Wrong(format!(
+            "no such dead letter (any more): {}",
+            report.not_found.join(" ")
+        )));
+    }
+    if report.orphaned > 0 {
+        return Err(Failure::Wrong(format!(
+            "{} stay where they are: their endpoint is not in the configuration any more; put it back and reload, or \
+             export and purge them",
+            counted(report.orphaned, "dead letter")
+        )));
+    }
+    Ok(())
+}
+
+fn report_text(report: &ChangeReport, done: &str) -> String {
+    let would = if report.dry_run { "would be " } else { "" };
+    let last = report
+        .last_due
+        .map_or(String::new(), |due| format!(", the last one due at {due}"));
+    format!("{} {would}{done}{last}", counted(report.changed, "dead letter"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Timestamp;
+
+    /// G2: ids come from arguments, from lines, or from what `dead list --json` wrote.
+    #[test]
+    fn g2_ids_from_arguments_and_input() {
+        let input = "crm:1\n\n  crm:2  \n{\"id\":\"crm:3\",\"endpoint\":\"crm\"}\n";
+        let read = |given: &[&str]| {
+            let given: Vec<String> = given.iter().map(|id| (*id).to_owned()).collect();
+            read_ids(&given, input.as_bytes())
+        };
+        assert_eq!(read(&["a:1", "b:2"]).unwrap(), ["a:1", "b:2"]);
+        assert_eq!(read(&["a:1", "-"]).unwrap(), ["a:1", "crm:1", "crm:2", "crm:3"]);
+        assert!(read_ids(&["-".to_owned()], "{\"endpoint\":\"crm\"}".as_bytes()).is_err());
+    }
+
+    /// G2: nothing is replayed or purged whole unless `--all` says so.
+    #[test]
+    fn g2_all_must_be_said() {
+        let which = |ids: &[&str], endpoint: Option<&str>, all: bool| Which {
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            filter: Filter {
+                endpoint: endpoint.map(str::to_owned),
+                all,
+                ..Filter::default()
+            },
+            dry_run: false,
+        };
+        assert!(matches!(which(&[], None, false).change(), Err(Failure::Usage(_))));
+        assert!(matches!(
+            which(&["a:1"], Some("a"), false).change(),
+            Err(Failure::Usage(_))
+        ));
+        assert!(matches!(
+            which(&["a:1"], None, true).change(),
+            Err(Failure::Usage(_))
+        ));
+        assert!(which(&[], None, true).change().unwrap().filter.unwrap().is_all());
+        assert_eq!(
+            which(&["a:1"], None, false).change().unwrap().ids.unwrap(),
+            ["a:1"]
+        );
+        let narrowed = which(&[], Some("a"), false).change().unwrap().filter.unwrap();
+        assert_eq!(narrowed.endpoint.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn reports_say_what_was_done() {
+        let report = ChangeReport {
+            dry_run: true,
+            matched: 2,
+            changed: 2,
+            last_due: Some(Timestamp(1000)),
+            ..ChangeReport::default()
+        };
+        assert_eq!(
+            report_text(&report, "replayed"),
+            "2 dead letters would be replayed, the last one due at 1970-01-01T00:00:01.000Z"
+        );
+        assert!(tell(&report, "replayed", true).is_ok());
+        let orphaned = ChangeReport {
+            orphaned: 1,
+            ..ChangeReport::default()
+        };
+        assert!(matches!(
+            tell(&orphaned, "replayed", true),
+            Err(Failure::Wrong(_))
+        ));
+    }
+}

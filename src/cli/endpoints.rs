@@ -1,0 +1,196 @@
+//! `posthaste endpoints`: list and show them, hold them, let them go, try them now, and deal with what
+//! removed ones are owed.
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, Connect, encoded};
+use super::failure::Done;
+use super::print;
+use super::status::endpoint_table;
+use crate::control::types::{
+    BuryRequest, EndpointRow, EndpointState, EndpointView, MoveRequest, Moved, PauseRequest, Status,
+};
+
+/// Arguments of `endpoints`.
+#[derive(Clone, Debug, Args)]
+pub struct EndpointsArgs {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    verb: EndpointsVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum EndpointsVerb {
+    /// List them with what they are doing
+    List,
+    /// Show one: what it is doing and how it is configured, secrets masked
+    Show {
+        /// Its name
+        name: String,
+    },
+    /// Make no requests to it; events for it are parked
+    Pause {
+        /// Its name
+        name: String,
+        /// Why, for whoever finds it paused
+        #[arg(long)]
+        reason: Option<String>,
+        /// Resume by itself after so long: 30m, 2h
+        #[arg(long = "for", value_name = "DURATION")]
+        pause_for: Option<String>,
+    },
+    /// End its pause
+    Resume {
+        /// Its name
+        name: String,
+    },
+    /// Try it now: retries are due at once, a suspension or an open breaker ends
+    Flush {
+        /// Its name
+        name: String,
+    },
+    /// Hand what a removed endpoint is owed to another one
+    Move {
+        /// The removed endpoint
+        name: String,
+        /// The endpoint that takes over
+        #[arg(long)]
+        to: String,
+    },
+    /// Make dead letters of what a removed endpoint is owed
+    Bury {
+        /// The removed endpoint
+        name: String,
+        /// Why, for the audit log
+        #[arg(long)]
+        reason: Option<String>,
+    },
+}
+
+/// Does what `endpoints` was asked for.
+///
+/// # Errors
+/// When the daemon refuses or can't be reached.
+pub async fn run(args: EndpointsArgs) -> Done {
+    let client = args.connect.client()?;
+    let json = args.connect.json;
+    match args.verb {
+        EndpointsVerb::List => list(&client, json).await,
+        EndpointsVerb::Show { name } => show(&client, &name, json).await,
+        EndpointsVerb::Pause {
+            name,
+            reason,
+            pause_for,
+        } => {
+            let request = PauseRequest { reason, pause_for };
+            let row = client.post(&path(&name, "/pause"), &request).await?;
+            tell_row(&row, json)
+        }
+        EndpointsVerb::Resume { name } => {
+            let nothing = serde_json::json!({});
+            let row = client.post(&path(&name, "/resume"), &nothing).await?;
+            tell_row(&row, json)
+        }
+        EndpointsVerb::Flush { name } => {
+            let nothing = serde_json::json!({});
+            let moved = client.post(&path(&name, "/flush"), &nothing).await?;
+            tell_moved(moved, "due now", json)
+        }
+        EndpointsVerb::Move { name, to } => {
+            let done = format!("moved from {name} to {to}");
+            let moved = client.post(&path(&name, "/move"), &MoveRequest { to }).await?;
+            tell_moved(moved, &done, json)
+        }
+        EndpointsVerb::Bury { name, reason } => {
+            let moved = client
+                .post(&path(&name, "/bury"), &BuryRequest { reason })
+                .await?;
+            tell_moved(moved, "among the dead letters now", json)
+        }
+    }
+}
+
+fn path(name: &str, verb: &str) -> String {
+    format!("/v1/endpoints/{}{verb}", encoded(name))
+}
+
+async fn list(client: &Client, json: bool) -> Done {
+    if json {
+        return client
+            .each::<EndpointView>("/v1/endpoints", usize::MAX, |view| print::json_line(&view))
+            .await;
+    }
+    let status: Status = client.get("/v1/status").await?;
+    if status.endpoints.is_empty() {
+        return print::line("no endpoints are configured");
+    }
+    print::line(&endpoint_table(&status.endpoints, status.now))
+}
+
+async fn show(client: &Client, name: &str, json: bool) -> Done {
+    let view: EndpointView = client.get(&path(name, "")).await?;
+    if json {
+        return print::json_line(&view);
+    }
+    let value = serde_json::to_value(&view).unwrap_or_default();
+    let mut lines = vec![name.to_owned()];
+    for part in ["status", "config"] {
+        if let Some(fields) = value.get(part).and_then(serde_json::Value::as_object) {
+            lines.push(String::new());
+            lines.extend(fields.iter().flat_map(|(key, value)| field_lines(key, value)));
+        }
+    }
+    print::line(&print::printable(&lines.join("\n")))
+}
+
+/// A field and its value on a line of its own; the fields of an object under their dotted names.
+fn field_lines(key: &str, value: &serde_json::Value) -> Vec<String> {
+    use serde_json::Value;
+    let text = match value {
+        Value::Object(fields) => {
+            return fields
+                .iter()
+                .flat_map(|(inner, value)| field_lines(&format!("{key}.{inner}"), value))
+                .collect();
+        }
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    };
+    vec![format!("  {key:<24}{text}")]
+}
+
+fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn tell_row(row: &EndpointRow, json: bool) -> Done {
+    if json {
+        return print::json_line(row);
+    }
+    let until = match (row.state, row.until) {
+        (EndpointState::Paused, Some(until)) => format!(" until {until}"),
+        (EndpointState::Paused, None) => " until resumed".to_owned(),
+        _ => String::new(),
+    };
+    print::line(&format!(
+        "{} is {}{until}; {} pending",
+        row.name,
+        row.state.name(),
+        row.pending
+    ))
+}
+
+fn tell_moved(moved: Moved, done: &str, json: bool) -> Done {
+    if json {
+        return print::json_line(&moved);
+    }
+    let noun = if moved.deliveries == 1 {
+        "delivery"
+    } else {
+        "deliveries"
+    };
+    print::line(&format!("{} {noun} {done}", moved.deliveries))
+}

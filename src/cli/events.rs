@@ -1,0 +1,98 @@
+//! `posthaste events show ID`: where an event stands.
+
+use clap::{Args, Subcommand};
+
+use super::client::{Connect, encoded, with_query};
+use super::dead::attempt_text;
+use super::failure::Done;
+use super::print::{self, Column, or_dash};
+use crate::control::types::{DeliveryView, EventView};
+
+/// Arguments of `events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    #[command(flatten)]
+    connect: Connect,
+    #[command(subcommand)]
+    verb: EventsVerb,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum EventsVerb {
+    /// Show an event that is still kept, with the deliveries it owes
+    Show {
+        /// Its id
+        id: String,
+        /// Its source, when several events have this id
+        #[arg(long)]
+        source: Option<String>,
+    },
+}
+
+/// Does what `events` was asked for.
+///
+/// # Errors
+/// When the event is not kept, or the daemon can't be reached.
+pub async fn run(args: EventsArgs) -> Done {
+    let client = args.connect.client()?;
+    let EventsVerb::Show { id, source } = args.verb;
+    let path = with_query(
+        &format!("/v1/events/{}", encoded(&id)),
+        &[("source", source.as_deref())],
+    );
+    let view: EventView = client.get(&path).await?;
+    if args.connect.json {
+        return print::json_line(&view);
+    }
+    print::line(&details(&view))
+}
+
+fn details(view: &EventView) -> String {
+    let mut lines = vec![
+        format!("{} {} from {}", view.kind, view.id, view.source),
+        format!(
+            "  accepted {} from uid {}",
+            view.accepted,
+            or_dash(view.sender_uid)
+        ),
+    ];
+    for other in &view.other_sources {
+        lines.push(format!(
+            "  the same id came from {other} too; --source shows that one"
+        ));
+    }
+    let attempts: Vec<String> = view
+        .deliveries
+        .iter()
+        .flat_map(|delivery| delivery.attempts.iter().map(attempt_text))
+        .collect();
+    let tail = view.event.as_ref().map(|event| format!("\n{}", event.get()));
+    lines.push(String::new());
+    lines.push(delivery_table(&view.deliveries));
+    lines.extend(attempts.iter().chain(&tail).map(|text| print::printable(text)));
+    lines.join("\n")
+}
+
+fn delivery_table(deliveries: &[DeliveryView]) -> String {
+    let columns = [
+        Column::Text("ENDPOINT"),
+        Column::Text("STATE"),
+        Column::Number("TRIES"),
+        Column::Text("DUE"),
+        Column::Number("LAST"),
+        Column::Text("DEAD LETTER"),
+        Column::Text("ERROR"),
+    ];
+    let rows = deliveries.iter().map(|delivery| {
+        vec![
+            delivery.endpoint.clone(),
+            delivery.state.clone(),
+            delivery.tries.to_string(),
+            or_dash(delivery.due),
+            or_dash(delivery.last_status),
+            or_dash(delivery.dead_id.as_deref()),
+            delivery.last_error.clone().unwrap_or_default(),
+        ]
+    });
+    print::table(&columns, rows)
+}

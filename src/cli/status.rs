@@ -1,0 +1,242 @@
+//! `posthaste status`: the whole daemon on one screen, what is wrong first, with what to type next.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::client::Connect;
+use super::failure::Done;
+use super::print::{self, Color, Column, Paint, age, age_or_dash, counted, or_dash};
+use crate::control::types::{EndpointRow, EndpointState, Health, Status};
+use crate::control::units::{bytes_text, duration_text};
+use crate::domain::time::Timestamp;
+
+/// Arguments of `status`.
+#[derive(Clone, Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    connect: Connect,
+    /// Show it again every so many seconds
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2")]
+    watch: Option<u64>,
+}
+
+/// Shows the status, once or again and again.
+///
+/// # Errors
+/// When the daemon can't be reached.
+pub async fn run(args: StatusArgs) -> Done {
+    let client = args.connect.client()?;
+    let paint = Paint::for_stdout();
+    loop {
+        let status: Status = client.get("/v1/status").await?;
+        match (args.connect.json, args.watch) {
+            (true, _) => print::json_line(&status)?,
+            (false, None) => print::line(&screen(&status, paint))?,
+            // Home and clear: the screen is written anew in place.
+            (false, Some(_)) => print::line(&format!("\x1b[H\x1b[2J{}", screen(&status, paint)))?,
+        }
+        let Some(seconds) = args.watch else {
+            return Ok(());
+        };
+        tokio::time::sleep(Duration::from_secs(seconds.max(1))).await;
+    }
+}
+
+/// The status as text: a line on the daemon, a line of totals, the problems, a table.
+#[must_use]
+pub fn screen(status: &Status, paint: Paint) -> String {
+    let mut lines = vec![daemon_line(status, paint), totals_line(status)];
+    let problems = problems(status);
+    if !problems.is_empty() {
+        lines.push(String::new());
+    }
+    for problem in problems {
+        lines.push(format!(
+            "{} {}",
+            paint.paint("!", Color::Red),
+            print::printable(&problem.what)
+        ));
+        lines.push(paint.paint(&format!("  → {}", problem.next), Color::Dim));
+    }
+    lines.push(String::new());
+    lines.push(if status.endpoints.is_empty() {
+        "no endpoints are configured; add an [[endpoint]] to config.toml, then: posthaste reload".to_owned()
+    } else {
+        endpoint_table(&status.endpoints, status.now)
+    });
+    lines.join("\n")
+}
+
+fn daemon_line(status: &Status, paint: Paint) -> String {
+    let health = match &status.health {
+        Health::Ok => paint.paint("ok", Color::Green),
+        Health::Draining => paint.paint("stopping", Color::Yellow),
+        Health::Failed(_) => paint.paint("failed", Color::Red),
+    };
+    format!(
+        "posthaste {} · {health} · up {} · config {}",
+        status.version,
+        duration_text(Duration::from_secs(status.uptime_ms / 1000)),
+        status.config_hash
+    )
+}
+
+fn totals_line(status: &Status) -> String {
+    let totals = &status.totals;
+    let oldest = totals.oldest.map_or(String::new(), |oldest| {
+        format!(", oldest {}", age(status.now, oldest))
+    });
+    format!(
+        "{} pending ({} wait for a retry{oldest}) · {} in flight · {} dead · {:.1}/s · {} on disk",
+        totals.pending,
+        totals.deferred,
+        totals.in_flight,
+        totals.dead,
+        totals.rate_per_second,
+        bytes_text(status.store.disk_bytes)
+    )
+}
+
+/// Something that needs a person.
+struct Problem {
+    /// What is stuck, since when, why.
+    what: String,
+    /// What to type.
+    next: String,
+}
+
+fn problems(status: &Status) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |what: String, next: String| problems.push(Problem { what, next });
+    if let Health::Failed(why) = &status.health {
+        add(
+            format!("nothing is accepted or delivered any more: {why}"),
+            "journalctl -u posthaste".to_owned(),
+        );
+    }
+    if let Some(refusing) = &status.store.refusing {
+        let free = bytes_text(status.store.free_bytes);
+        add(
+            format!("new events are refused: {refusing}, {free} free; deliveries go on"),
+            "df -h, or raise [store] max_size".to_owned(),
+        );
+    }
+    if status.store.quarantined > 0 {
+        add(
+            format!(
+                "{} set aside as damaged",
+                counted(status.store.quarantined, "record")
+            ),
+            "posthaste store check, with the daemon stopped".to_owned(),
+        );
+    }
+    problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));
+    problems.extend(
+        status
+            .endpoints
+            .iter()
+            .filter(|row| row.dead > 0 && row.state != EndpointState::Orphaned)
+            .map(dead_letters),
+    );
+    problems
+}
+
+fn dead_letters(row: &EndpointRow) -> Problem {
+    Problem {
+        what: format!("{} has {}", row.name, counted(row.dead, "dead letter")),
+        next: format!("posthaste dead list --endpoint {}", row.name),
+    }
+}
+
+/// What keeps an endpoint's deliveries from leaving, if anything does.
+fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
+    let name = &row.name;
+    let retrying = row.deferred > 0 && row.attempts.last_error.is_some();
+    let next = match row.state {
+        EndpointState::Ready if retrying => format!("posthaste endpoints flush {name}, once it is mended"),
+        EndpointState::Ready => return None,
+        EndpointState::Tripped | EndpointState::Probing | EndpointState::Suspended => {
+            format!("posthaste endpoints flush {name} tries it now")
+        }
+        EndpointState::Paused => format!("posthaste endpoints resume {name}"),
+        EndpointState::Disabled if row.pending == 0 => return None,
+        EndpointState::Disabled => format!("set enabled = true for {name}, then: posthaste reload"),
+        EndpointState::Orphaned if row.pending == 0 => {
+            format!("posthaste dead export --endpoint {name}, then: posthaste dead purge --endpoint {name}")
+        }
+        EndpointState::Orphaned => {
+            format!("posthaste endpoints move {name} --to OTHER, or: posthaste endpoints bury {name}")
+        }
+    };
+    Some(Problem {
+        what: stuck_text(row, now),
+        next,
+    })
+}
+
+fn stuck_text(row: &EndpointRow, now: Timestamp) -> String {
+    let state = match row.state {
+        EndpointState::Ready => "keeps failing",
+        other => other.name(),
+    };
+    let since = row
+        .since
+        .filter(|_| row.state != EndpointState::Ready)
+        .map_or(String::new(), |since| format!(" for {}", age(now, since)));
+    let until = row
+        .until
+        .or(row.next_attempt.filter(|_| row.state == EndpointState::Ready))
+        .map_or(String::new(), |until| format!(", next in {}", age(until, now)));
+    let held = match (row.pending, row.dead) {
+        (0, dead) if row.state == EndpointState::Orphaned => format!("{} left", counted(dead, "dead letter")),
+        (pending, _) => format!("{pending} pending"),
+    };
+    let why = if row.why.is_empty() {
+        row.attempts.last_error.as_deref().unwrap_or_default()
+    } else {
+        &row.why
+    };
+    format!("{} {state}{since}{until}, {held}: {why}", row.name)
+}
+
+/// One row for each endpoint.
+#[must_use]
+pub fn endpoint_table(rows: &[EndpointRow], now: Timestamp) -> String {
+    let columns = [
+        Column::Text("ENDPOINT"),
+        Column::Text("STATE"),
+        Column::Number("PENDING"),
+        Column::Number("RETRY"),
+        Column::Number("FLIGHT"),
+        Column::Number("DEAD"),
+        Column::Number("OLDEST"),
+        Column::Number("NEXT"),
+        Column::Number("LAST"),
+        Column::Number("RATE/S"),
+        Column::Number("P50"),
+        Column::Number("P95"),
+        Column::Number("P99"),
+    ];
+    print::table(&columns, rows.iter().map(|row| cells(row, now)))
+}
+
+fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
+    let ms = |value: Option<u64>| value.map_or("-".to_owned(), |ms| format!("{ms}ms"));
+    let attempts = &row.attempts;
+    vec![
+        row.name.clone(),
+        row.state.name().to_owned(),
+        row.pending.to_string(),
+        row.deferred.to_string(),
+        format!("{}/{}", row.in_flight, row.limit),
+        row.dead.to_string(),
+        age_or_dash(now, row.oldest),
+        row.next_attempt.map_or("-".to_owned(), |next| age(next, now)),
+        or_dash(attempts.last_status),
+        format!("{:.1}", attempts.rate_per_second),
+        ms(attempts.p50_ms),
+        ms(attempts.p95_ms),
+        ms(attempts.p99_ms),
+    ]
+}
