@@ -282,10 +282,10 @@ mod tests {
     fn a_busy_connection_gets_more_room_and_keeps_it_bounded() {
         let mut buffer = LineBuffer::new(LIMITS);
         let mut seen = Vec::new();
-        for _ in 0..100 {
+        for _ in 0..10 {
             let room = buffer.room();
             let spare = room.capacity() - room.len();
-            room.extend(b"a\n".iter().cycle().take(spare));
+            room.extend(b"012345678\n".iter().cycle().take(spare));
             drain(&mut buffer, &mut seen);
         }
         assert_eq!(buffer.capacity(), ROOM_BUSY);
