@@ -60,11 +60,11 @@ impl Listener {
             let intake = Arc::clone(&intake);
             let stop = stop.clone();
             sessions.spawn(async move {
-                let counters = Arc::clone(&intake);
-                Counters::add(&counters.counters.connections, 1);
-                Counters::add(&counters.counters.connections_open, 1);
-                session::run(stream, sender, intake, stop).await;
-                Counters::take(&counters.counters.connections_open);
+                let counters = &intake.counters;
+                Counters::add(&counters.connections, 1);
+                Counters::add(&counters.connections_open, 1);
+                session::run(stream, sender, Arc::clone(&intake), stop).await;
+                Counters::take(&counters.connections_open);
                 drop(permit);
             });
         }
