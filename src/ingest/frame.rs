@@ -469,7 +469,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        event_bytes_max: 400,
+        event_bytes_max: 600,
         batch_bytes_max: 1 << 20,
     };
 
@@ -629,7 +629,7 @@ mod tests {
     /// A4, I5: bounds on what a line may hold.
     #[test]
     fn i5_lines_are_bounded_inside_too() {
-        let fat = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(400));
+        let fat = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(600));
         let alone = fat.trim_matches(['[', ']']).to_owned();
         let many = format!("[{}1]", "1,".repeat(BATCH_EVENTS_MAX));
         let wide: String = (0..=MEMBERS_MAX).map(|n| format!(r#","x{n}":1"#)).collect();
@@ -641,8 +641,8 @@ mod tests {
             )
         };
         for (line, code, message) in [
-            (fat, Code::TooLarge, "event 1 of 1: it is longer than 400 bytes"),
-            (alone, Code::TooLarge, "the event is longer than 400 bytes"),
+            (fat, Code::TooLarge, "event 1 of 1: it is longer than 600 bytes"),
+            (alone, Code::TooLarge, "the event is longer than 600 bytes"),
             (many, Code::TooLarge, "at most 10000 events"),
             (
                 format!(r#"{{"type":"a"{wide}}}"#),
