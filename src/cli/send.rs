@@ -59,7 +59,7 @@ pub struct SendArgs {
     /// The event's id; an id sent before is answered "duplicate" [default: a new one]
     #[arg(long, conflicts_with = "ndjson")]
     pub id: Option<String>,
-    /// Where it happened [default: /local/<user>]
+    /// Where it happened [default: /local/USER]
     #[arg(long, conflicts_with = "ndjson")]
     pub source: Option<String>,
     /// What it happened to
