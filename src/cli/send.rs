@@ -16,6 +16,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+/// The config file that is looked at when none is named.
+const CONFIG_DEFAULT: &str = "/etc/posthaste/config.toml";
 /// Where the daemon listens unless something says otherwise.
 const SOCKET_DEFAULT: &str = "/run/posthaste/ingest.sock";
 /// Input at least this long gets a progress bar.
@@ -57,7 +59,7 @@ pub struct SendArgs {
     /// The event's id; an id sent before is answered "duplicate" [default: a new one]
     #[arg(long, conflicts_with = "ndjson")]
     pub id: Option<String>,
-    /// Where it happened [default: /local/<user>]
+    /// Where it happened [default: /local/USER]
     #[arg(long, conflicts_with = "ndjson")]
     pub source: Option<String>,
     /// What it happened to
@@ -98,8 +100,8 @@ pub struct SendArgs {
     /// The ingest socket
     #[arg(long, value_name = "PATH", env = "POSTHASTE_INGEST")]
     pub socket: Option<PathBuf>,
-    /// Take the socket from this config file
-    #[arg(long, value_name = "FILE")]
+    /// Take the socket from this config file [default: /etc/posthaste/config.toml if it can be read]
+    #[arg(long, value_name = "FILE", env = "POSTHASTE_CONFIG")]
     pub config: Option<PathBuf>,
 }
 
@@ -138,7 +140,7 @@ pub fn run(args: &SendArgs) -> ExitCode {
 fn one(args: &SendArgs) -> Result<Tally, Failure> {
     let line = event_line(args)?;
     let socket = connect(args)?;
-    let (tally, _) = exchange(&socket, line.as_bytes(), &mut Printer::new(args.json, true, None))?;
+    let (tally, _) = exchange(&socket, line.as_bytes(), &Printer::new(args.json, true, None))?;
     Ok(tally)
 }
 
@@ -147,8 +149,8 @@ fn stream(args: &SendArgs, input: &Path) -> Result<Tally, Failure> {
     let socket = connect(args)?;
     let bar = progress(bytes);
     let reader = bar.wrap_read(reader);
-    let mut printer = Printer::new(args.json, false, Some(bar.clone()));
-    let exchanged = exchange(&socket, reader, &mut printer);
+    let printer = Printer::new(args.json, false, Some(bar.clone()));
+    let exchanged = exchange(&socket, reader, &printer);
     bar.finish_and_clear();
     let (tally, lines) = exchanged?;
     eprintln!("{}", tally.summary(lines));
@@ -161,7 +163,7 @@ fn stream(args: &SendArgs, input: &Path) -> Result<Tally, Failure> {
 fn exchange(
     socket: &UnixStream,
     input: impl Read + Send,
-    printer: &mut Printer,
+    printer: &Printer,
 ) -> Result<(Tally, u64), Failure> {
     let sent = AtomicU64::new(0);
     let (tally, written) = thread::scope(|scope| {
@@ -231,7 +233,7 @@ fn write_lines(mut socket: &UnixStream, input: impl Read, sent: &AtomicU64) -> i
     }
 }
 
-fn read_answers(socket: &UnixStream, printer: &mut Printer) -> Tally {
+fn read_answers(socket: &UnixStream, printer: &Printer) -> Tally {
     let mut tally = Tally::default();
     let mut line = String::new();
     let mut answers = BufReader::new(socket);
@@ -453,22 +455,26 @@ fn connect(args: &SendArgs) -> Result<UnixStream, Failure> {
 }
 
 /// The socket named on the command line or in the environment, or by the config file, or the default.
-/// Nothing else of the config file is looked at, so that a mistake elsewhere in it keeps nobody from sending.
 fn socket_path(args: &SendArgs) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.socket {
         return Ok(path.clone());
     }
-    let Some(file) = &args.config else {
-        return Ok(PathBuf::from(SOCKET_DEFAULT));
+    let configured = match &args.config {
+        Some(file) => configured_socket(file)?,
+        // Producers need not be allowed to read the daemon's own file.
+        None => configured_socket(Path::new(CONFIG_DEFAULT)).unwrap_or_default(),
     };
+    Ok(configured.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)))
+}
+
+/// `ingest.socket` of a config file. Nothing else in it is looked at, so that a mistake elsewhere keeps
+/// nobody from sending.
+fn configured_socket(file: &Path) -> Result<Option<PathBuf>, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
     let config: toml::Table = text.parse().map_err(|error| failed(&error))?;
-    let socket = config
-        .get("ingest")
-        .and_then(|ingest| ingest.get("socket"))
-        .and_then(toml::Value::as_str);
-    Ok(PathBuf::from(socket.unwrap_or(SOCKET_DEFAULT)))
+    let socket = config.get("ingest").and_then(|ingest| ingest.get("socket"));
+    Ok(socket.and_then(toml::Value::as_str).map(PathBuf::from))
 }
 
 #[cfg(test)]
@@ -574,10 +580,15 @@ mod tests {
         assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/i.sock"));
         named.socket = Some("/tmp/other.sock".into());
         assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/other.sock"));
+        named = SendArgs::default();
+        named.config = Some(folder.path().join("empty.toml"));
         assert_eq!(
-            socket_path(&SendArgs::default()).ok().unwrap(),
-            Path::new(SOCKET_DEFAULT)
+            socket_path(&named).err().unwrap().exit,
+            EXIT_USAGE,
+            "a named file has to be there"
         );
+        std::fs::write(folder.path().join("empty.toml"), "").unwrap();
+        assert_eq!(socket_path(&named).ok().unwrap(), Path::new(SOCKET_DEFAULT));
     }
 
     #[test]

@@ -106,8 +106,8 @@ impl Refused {
         Self::new(
             Code::TooLarge,
             format!(
-                "{what} is longer than {bytes_max} bytes; raise ingest.max_event, or put the payload elsewhere \
-                 and send a link to it"
+                "{what} is longer than {bytes_max} bytes; raise ingest.max_event (for an array ingest.max_batch), \
+                 send fewer events a line, or send a link to the payload"
             ),
         )
     }
@@ -184,16 +184,20 @@ pub fn judge<'a>(line: &'a [u8], limits: &Limits) -> Line<'a> {
         }
     };
     let judged = match text.trim_ascii_start().as_bytes().first() {
-        Some(b'{') => judge_object(text),
+        Some(b'{') => judge_object(text, limits),
         Some(b'[') => judge_array(text, limits),
         _ => Err(judge_neither(text)),
     };
     judged.unwrap_or_else(Line::Refused)
 }
 
-fn judge_object(text: &str) -> Result<Line<'_>, Refused> {
+fn judge_object<'a>(text: &'a str, limits: &Limits) -> Result<Line<'a>, Refused> {
+    if text.len() > limits.event_bytes_max {
+        return Err(Refused::too_long("the event", limits.event_bytes_max));
+    }
     let members = Members::read(text)?;
     if members.kind().is_none()
+        && members.problem.is_none()
         && let Some(ack) = members.extension("ack")
     {
         return control(ack).map(Line::Control);
@@ -434,10 +438,10 @@ impl<'de> Visitor<'de> for &mut Items {
 }
 
 /// Whether `json`, which is sound, nests deeper than is taken. Most values have so few brackets that
-/// counting them all settles it, and that is fast.
+/// counting them settles it.
 pub(super) fn is_too_deep(json: &str) -> bool {
-    let opens = |byte: &u8| matches!(byte, b'{' | b'[');
-    if json.bytes().filter(|byte| opens(byte)).count() <= DEPTH_MAX {
+    let brackets = memchr::memchr2_iter(b'{', b'[', json.as_bytes());
+    if brackets.take(DEPTH_MAX + 1).count() <= DEPTH_MAX {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
@@ -465,7 +469,7 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits {
-        event_bytes_max: 400,
+        event_bytes_max: 600,
         batch_bytes_max: 1 << 20,
     };
 
@@ -569,6 +573,7 @@ mod tests {
             ),
             (r#"{"type":"a","endpoint":""}"#, "`endpoint` is empty"),
             (r#"{"type":"a","traceparent":"00-xyz"}"#, "W3C"),
+            (r#"{"ack":"each","ack":"none"}"#, "`ack` stands there twice"),
             (r#"{"ack":"maybe"}"#, "\"each\", \"none\" or \"errors\""),
             ("[]", "the batch is empty"),
             (r#"[{"type":"a"},7]"#, "event 2 of 2: it is not an object"),
@@ -624,7 +629,8 @@ mod tests {
     /// A4, I5: bounds on what a line may hold.
     #[test]
     fn i5_lines_are_bounded_inside_too() {
-        let fat = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(400));
+        let fat = format!(r#"[{{"type":"a","data":"{}"}}]"#, "x".repeat(600));
+        let alone = fat.trim_matches(['[', ']']).to_owned();
         let many = format!("[{}1]", "1,".repeat(BATCH_EVENTS_MAX));
         let wide: String = (0..=MEMBERS_MAX).map(|n| format!(r#","x{n}":1"#)).collect();
         let deep = |levels: usize| {
@@ -635,7 +641,8 @@ mod tests {
             )
         };
         for (line, code, message) in [
-            (fat, Code::TooLarge, "event 1 of 1: it is longer than 400 bytes"),
+            (fat, Code::TooLarge, "event 1 of 1: it is longer than 600 bytes"),
+            (alone, Code::TooLarge, "the event is longer than 600 bytes"),
             (many, Code::TooLarge, "at most 10000 events"),
             (
                 format!(r#"{{"type":"a"{wide}}}"#),

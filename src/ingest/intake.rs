@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::frame::{Code, Refused};
 use super::lines::Limits;
@@ -18,6 +18,9 @@ use crate::store::{LaneId, StoreError};
 
 /// Names of endpoints in a message.
 const NAMES_SHOWN_MAX: usize = 5;
+/// Connections that may hold a line of more than 256 KiB at once; others with such a line wait for their
+/// turn, so that memory does not grow with connections times the longest line.
+const LONG_LINES_MAX: usize = 8;
 /// Kinds of events a session remembers the lanes of; past it, it forgets them all and begins again.
 const REMEMBERED_MAX: usize = 1024;
 
@@ -162,6 +165,8 @@ pub struct Intake {
     pub limits: Limits,
     /// What has been seen.
     pub counters: Counters,
+    /// Room for long lines; one permit each.
+    pub(super) long_lines: Semaphore,
     clock: Clock,
     failure: watch::Receiver<Option<StoreError>>,
     draining: AtomicBool,
@@ -186,6 +191,7 @@ impl Intake {
             routes: ArcSwap::from_pointee(routes),
             limits,
             counters: Counters::default(),
+            long_lines: Semaphore::new(LONG_LINES_MAX),
             clock,
             draining: AtomicBool::new(false),
         }

@@ -60,11 +60,11 @@ impl Listener {
             let intake = Arc::clone(&intake);
             let stop = stop.clone();
             sessions.spawn(async move {
-                let counters = Arc::clone(&intake);
-                Counters::add(&counters.counters.connections, 1);
-                Counters::add(&counters.counters.connections_open, 1);
-                session::run(stream, sender, intake, stop).await;
-                Counters::take(&counters.counters.connections_open);
+                let counters = &intake.counters;
+                Counters::add(&counters.connections, 1);
+                Counters::add(&counters.connections_open, 1);
+                session::run(stream, sender, Arc::clone(&intake), stop).await;
+                Counters::take(&counters.connections_open);
                 drop(permit);
             });
         }
@@ -143,7 +143,131 @@ fn named(users: &str, uid: u32) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::named;
+    use std::path::Path;
+
+    use serde_json::Value;
+    use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::domain::time::Timestamp;
+    use crate::ingest::intake::RouteTable;
+    use crate::ingest::intake::tests::endpoint;
+    use crate::ingest::lines::Limits;
+    use crate::store::Store;
+    use crate::store::committer::{Clock, Committer};
+    use crate::store::memory::MemoryStore;
+
+    /// A served socket in a temporary folder, over a store in memory, with one endpoint for everything.
+    struct World {
+        intake: Arc<Intake>,
+        path: PathBuf,
+        stop: CancellationToken,
+        serving: tokio::task::JoinHandle<()>,
+        _folder: tempfile::TempDir,
+        _committer: Committer,
+    }
+
+    impl World {
+        fn new(connections_max: usize) -> Self {
+            let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
+            let lane = store.lane("all").unwrap();
+            let clock: Clock = Arc::new(|| Timestamp(1_736_937_000_000));
+            let (tell, _) = mpsc::unbounded_channel();
+            let (committer, queue) =
+                Committer::start(store, Arc::clone(&clock), Duration::from_secs(60), tell).unwrap();
+            let limits = Limits {
+                event_bytes_max: 4096,
+                batch_bytes_max: 16384,
+            };
+            let routes = RouteTable::new(vec![(endpoint("all", "**", ""), lane)]);
+            let intake = Arc::new(Intake::new(queue, routes, limits, clock));
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("ingest.sock");
+            let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
+            let listener = Listener::new(socket, Some(path.clone()), connections_max).unwrap();
+            let stop = CancellationToken::new();
+            let serving = tokio::spawn(listener.serve(Arc::clone(&intake), stop.clone()));
+            Self {
+                intake,
+                path,
+                stop,
+                serving,
+                _folder: folder,
+                _committer: committer,
+            }
+        }
+    }
+
+    /// Sends one line and reads its answer.
+    async fn ask(stream: &mut BufReader<UnixStream>, line: &str) -> Value {
+        stream.write_all(format!("{line}\n").as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_line(&mut answer).await.unwrap();
+        serde_json::from_str(&answer).unwrap()
+    }
+
+    async fn connect(path: &Path) -> BufReader<UnixStream> {
+        BufReader::new(UnixStream::connect(path).await.unwrap())
+    }
+
+    /// A1: over a real socket, one line after the other and half-closed at the end; A3: the source is the
+    /// user at the other end.
+    #[tokio::test]
+    async fn a1_a_producer_is_served_over_the_socket() {
+        let world = World::new(4);
+        let mut producer = connect(&world.path).await;
+        for id in ["1", "2"] {
+            let answer = ask(&mut producer, &format!(r#"{{"type":"a","id":"{id}"}}"#)).await;
+            assert_eq!(answer["id"], id);
+        }
+        producer.write_all(br#"{"type":"a","id":"3"}"#).await.unwrap();
+        producer.shutdown().await.unwrap();
+        let mut rest = String::new();
+        producer.read_to_string(&mut rest).await.unwrap();
+        assert_eq!(rest, "{\"status\":\"accepted\",\"id\":\"3\",\"deliveries\":1}\n");
+        let found = world.intake.queue.store().find("3", 1).unwrap();
+        let uid = rustix::process::getuid().as_raw();
+        let expected = Sender::local(Some(uid), user_name(uid).as_deref());
+        assert_eq!(found[0].event.head.source, expected.source);
+        assert_eq!(found[0].event.head.sender_uid, Some(uid));
+    }
+
+    /// I5: past the limit connections wait for one to close, and are then served.
+    #[tokio::test]
+    async fn i5_connections_are_bounded() {
+        let world = World::new(1);
+        let mut first = connect(&world.path).await;
+        ask(&mut first, r#"{"type":"a"}"#).await;
+        let mut second = connect(&world.path).await;
+        let waiting = tokio::spawn(async move { ask(&mut second, r#"{"type":"a"}"#).await });
+        ask(&mut first, r#"{"type":"a"}"#).await;
+        let open = world
+            .intake
+            .counters
+            .connections_open
+            .load(std::sync::atomic::Ordering::Relaxed);
+        assert!((open, waiting.is_finished()) == (1, false));
+        drop(first);
+        assert_eq!(waiting.await.unwrap()["status"], "accepted");
+    }
+
+    /// I3: a stop removes the socket, lets the sessions end, and only then returns.
+    #[tokio::test]
+    async fn i3_a_stop_is_clean() {
+        let world = World::new(4);
+        let mut producer = connect(&world.path).await;
+        assert_eq!(ask(&mut producer, r#"{"type":"a"}"#).await["status"], "accepted");
+        world.stop.cancel();
+        world.serving.await.unwrap();
+        assert_eq!(
+            producer.read_to_string(&mut String::new()).await.unwrap(),
+            0,
+            "closed"
+        );
+        assert!(!world.path.exists());
+        assert!(world.intake.closed().is_some(), "nothing is taken any more");
+    }
 
     #[test]
     fn users_are_found_by_number() {

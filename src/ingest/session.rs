@@ -18,6 +18,8 @@ use super::turn::Desk;
 const FAREWELL: Duration = Duration::from_millis(250);
 /// How long answers may take to be read when the daemon stops; the commit they wait for is included.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+/// How long a producer may pause in the middle of a long line, whose room others may be waiting for.
+const LONG_LINE_PAUSE: Duration = Duration::from_secs(30);
 
 /// Serves one connection until its producer has closed its writing side and has got every answer, until
 /// it breaks, or until `stop` and a bounded time after it.
@@ -42,9 +44,15 @@ where
     let mut lines = LineBuffer::new(intake.limits);
     let mut desk = Desk::new(Arc::clone(&intake), sender);
     let mut answers = Vec::new();
+    let mut long_room = None;
     loop {
         let turn = desk.turn(&mut lines);
         if turn.is_empty() {
+            if !lines.is_long() {
+                long_room = None;
+            } else if long_room.is_none() {
+                long_room = intake.long_lines.acquire().await.ok();
+            }
             match read(&mut stream, &mut lines, stop).await {
                 Read::Bytes(bytes) => Counters::add(&intake.counters.bytes, bytes as u64),
                 Read::End if lines.is_ended() => break,
@@ -58,6 +66,11 @@ where
             // No answer says "not known", which is all that can be said.
             tracing::warn!(%error, "a producer's connection is closed without answers");
             return;
+        }
+        // Before the answers are written, because their reader may take its time.
+        if long_room.is_some() && !lines.is_long() {
+            lines.give_back();
+            long_room = None;
         }
         if stream.write_all(&answers).await.is_err() {
             return;
@@ -81,9 +94,14 @@ where
     if lines.is_ended() {
         return Read::End;
     }
-    let farewell = async {
-        stop.cancelled().await;
-        tokio::time::sleep(FAREWELL).await;
+    let is_long = lines.is_long();
+    let patience = async {
+        if is_long {
+            tokio::time::sleep(LONG_LINE_PAUSE).await;
+        } else {
+            stop.cancelled().await;
+            tokio::time::sleep(FAREWELL).await;
+        }
     };
     tokio::select! {
         biased;
@@ -92,7 +110,8 @@ where
             Ok(bytes) => Read::Bytes(bytes),
             Err(_) => Read::Broken,
         },
-        () = farewell => Read::End,
+        // Half a line is no event, so it is not taken for the last one.
+        () = patience => Read::Broken,
     }
 }
 
@@ -128,6 +147,10 @@ mod tests {
 
     impl World {
         fn new() -> Self {
+            Self::with(LIMITS)
+        }
+
+        fn with(limits: Limits) -> Self {
             let store = Arc::new(MemoryStore::new(Duration::from_secs(3600), 1000));
             let (tell, notices) = mpsc::unbounded_channel();
             let clock: crate::store::committer::Clock = Arc::new(|| Timestamp(1_736_937_000_000));
@@ -141,7 +164,7 @@ mod tests {
                 (endpoint("orders", "order.*", ""), lane("orders")),
             ]);
             Self {
-                intake: Arc::new(Intake::new(queue, routes, LIMITS, clock)),
+                intake: Arc::new(Intake::new(queue, routes, limits, clock)),
                 store,
                 stop: CancellationToken::new(),
                 notices,
@@ -386,6 +409,61 @@ mod tests {
         );
         let answers = world.answers(text.as_bytes()).await;
         assert_eq!(codes(&answers), ["too_large", "accepted"]);
+    }
+
+    /// I5: long lines wait for room, while short ones on other connections go on.
+    #[tokio::test]
+    async fn i5_long_lines_take_turns() {
+        let world = Arc::new(World::with(Limits {
+            event_bytes_max: 1 << 20,
+            batch_bytes_max: 1 << 20,
+        }));
+        let all = world.intake.long_lines.available_permits();
+        let room = world.intake.long_lines.acquire_many(all as u32).await.unwrap();
+        let long = format!(
+            "{{\"type\":\"order.paid\",\"data\":\"{}\"}}\n",
+            "x".repeat(900_000)
+        );
+        let waiting = tokio::spawn({
+            let world = Arc::clone(&world);
+            async move { world.answers(long.as_bytes()).await }
+        });
+        let read = || {
+            world
+                .intake
+                .counters
+                .bytes
+                .load(std::sync::atomic::Ordering::Relaxed)
+        };
+        while read() < 256 << 10 {
+            tokio::task::yield_now().await;
+        }
+        let answers = world.answers(b"{\"type\":\"order.paid\"}\n").await;
+        assert_eq!(codes(&answers), ["accepted"]);
+        assert!(!waiting.is_finished() && read() < 600_000);
+        drop(room);
+        assert_eq!(codes(&waiting.await.unwrap()), ["accepted"]);
+        assert_eq!(
+            world.intake.long_lines.available_permits(),
+            all,
+            "the room is given back"
+        );
+    }
+
+    /// I5: a producer that stops in the middle of a long line gives its room back.
+    #[tokio::test(start_paused = true)]
+    async fn i5_a_long_line_that_stalls_is_given_up() {
+        let world = World::with(Limits {
+            event_bytes_max: 1 << 20,
+            batch_bytes_max: 1 << 20,
+        });
+        let mut stalled = world.connect(1 << 16);
+        stalled.write_all("x".repeat(300_000).as_bytes()).await.unwrap();
+        assert_eq!(
+            stalled.read_to_string(&mut String::new()).await.unwrap(),
+            0,
+            "closed"
+        );
     }
 
     proptest! {
