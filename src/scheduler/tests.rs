@@ -869,3 +869,54 @@ fn f6_more_lanes_than_slots_take_turns() {
     assert_eq!(first_ten.len(), 10, "{served:?}");
     assert_eq!(served.len(), 30);
 }
+
+/// F6: a lane that lost its turn, here by a pause, does not use up the turn of the next one.
+#[test]
+fn f6_a_lost_turn_is_not_the_next_lanes() {
+    let config = SchedulerConfig {
+        in_flight_max: 8,
+        window_max: 64,
+    };
+    let lanes = (0..3).map(|lane| lane_config(lane, 32, 32)).collect();
+    let mut world = World::new(config, lanes);
+    world.poll();
+    world.accept_many(LaneId(2), 20);
+    assert_eq!(world.poll().len(), 7);
+    world.accept(A, None);
+    world.accept(B, None);
+    world.handle(Input::Paused { lane: A, until: None });
+    assert_eq!(world.poll().len(), 1);
+}
+
+/// An answer to a question from before a trip knows nothing of what the trip gave back to the store.
+#[test]
+fn f5_an_answer_from_before_the_trip_skips_nothing() {
+    let config = SchedulerConfig {
+        in_flight_max: 64,
+        window_max: 16,
+    };
+    let mut world = World::new(config, vec![lane_config(0, 8, 8)]);
+    world.poll();
+    world.accept_many(A, 40);
+    world.answers = false;
+    let mut jobs = world.poll();
+    assert_eq!((jobs.len(), world.asked.len()), (8, 1));
+    for job in jobs.drain(..5) {
+        world.end(job, DOWN, secs(1));
+    }
+    world.handle(Input::Flushed { lane: A });
+    assert_eq!(world.state(A), LaneState::Probing);
+    world.answer();
+    world.answers = true;
+    let mut delivered = HashSet::new();
+    while delivered.len() < 40 {
+        jobs.extend(world.poll());
+        if jobs.is_empty() {
+            world.sleep();
+        }
+        for job in jobs.drain(..) {
+            delivered.insert(job.due.seq);
+            world.end(job, OK, secs(0));
+        }
+    }
+}
