@@ -85,6 +85,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         &loaded.config.store,
         OpenOptions {
             start_empty: options.start_empty,
+            check_only: false,
         },
     )
     .map_err(DaemonError::Store)?;

@@ -200,11 +200,13 @@ impl Lane {
         self.advance(now);
     }
 
+    /// Paused until `until`, or until resumed. What waits goes back to the store.
     pub(super) fn paused(&mut self, until: Option<Timestamp>, now: Now) {
         self.pause = Some(until);
         self.apply_pause(now);
     }
 
+    /// The pause is over; a disabled endpoint stays parked.
     pub(super) fn resumed(&mut self, now: Now) {
         self.pause = None;
         self.apply_pause(now);

@@ -105,6 +105,7 @@ impl Window {
         }
     }
 
+    /// Whether a fresh delivery waits.
     pub(super) fn has_fresh(&self) -> bool {
         !self.fresh.is_empty()
     }
@@ -114,14 +115,17 @@ impl Window {
         self.deferred.first_key_value().map(|(_, tries)| *tries)
     }
 
+    /// Deliveries that wait, of both kinds.
     pub(super) fn waiting(&self) -> usize {
         self.fresh.len() + self.deferred.len()
     }
 
+    /// Requests under way.
     pub(super) fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
+    /// Those of them that are retries.
     pub(super) fn retries_in_flight(&self) -> u32 {
         self.retries_in_flight
     }
