@@ -6,7 +6,10 @@
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 
+pub mod files;
 pub mod memory;
+pub mod record;
+pub mod sled;
 #[cfg(test)]
 mod suite;
 
