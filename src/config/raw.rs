@@ -245,11 +245,11 @@ impl<'a> Layer<'a> {
 }
 
 fn help_for_unknown(section: &'static Section, name: &str) -> String {
-    if let Some(near) = section.nearest(name) {
-        return format!("did you mean `{near}`?");
-    }
     if let Some(home) = section.home_of(name) {
         return format!("it belongs into [{}]", home.name);
+    }
+    if let Some(near) = section.nearest(name) {
+        return format!("did you mean `{near}`?");
     }
     let known: Vec<_> = section
         .keys
@@ -356,6 +356,15 @@ impl<'a> Value<'a> {
             },
         };
         Some(items.iter().map(of_item).collect())
+    }
+
+    /// The elements of an array that must have some; `empty` says why.
+    pub(super) fn some_items(&self, help: &str, empty: &str) -> Vec<Self> {
+        let items = self.items(help);
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            self.reject(&Wrong::whole(empty, help));
+        }
+        items.unwrap_or_default()
     }
 
     /// The value as a table of `section`, if a table was written.

@@ -37,7 +37,9 @@ impl Source {
 
     /// Notes where the values of `document`, which was parsed from this text, stand.
     pub(super) fn with_values_of(mut self, document: &DeTable<'_>) -> Self {
-        collect_scalars(document.iter().map(|(_, value)| value), &mut self.scalars);
+        document
+            .iter()
+            .for_each(|(_, value)| collect_scalars(value, &mut self.scalars));
         self.scalars.sort_by_key(|span| span.start);
         self
     }
@@ -52,7 +54,7 @@ impl Source {
         )
     }
 
-    /// The line on which `shown` begins, every other value in it replaced by `…` and comments cut off.
+    /// The line on which `place` begins, every other value in it replaced by `…` and comments cut off.
     fn excerpt(&self, place: &Range<usize>, may_show: bool) -> Option<Excerpt> {
         let before = self.text.get(..place.start)?;
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -126,16 +128,13 @@ impl ExcerptLine {
     }
 }
 
-fn collect_scalars<'a, 'i: 'a>(
-    values: impl Iterator<Item = &'a Spanned<DeValue<'i>>>,
-    found: &mut Vec<Range<usize>>,
-) {
-    for value in values {
-        match value.get_ref() {
-            DeValue::Array(items) => collect_scalars(items.iter(), found),
-            DeValue::Table(entries) => collect_scalars(entries.iter().map(|(_, v)| v), found),
-            _ => found.push(value.span()),
-        }
+fn collect_scalars(value: &Spanned<DeValue<'_>>, found: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Array(items) => items.iter().for_each(|item| collect_scalars(item, found)),
+        DeValue::Table(entries) => entries
+            .iter()
+            .for_each(|(_, entry)| collect_scalars(entry, found)),
+        _ => found.push(value.span()),
     }
 }
 

@@ -133,7 +133,7 @@ fn each_rule_says_what_is_wrong() {
         ),
         (
             "sign = [{ secrets = [\"hunter2!\"] }]",
-            "sign[1].secrets: the secret is not base64 after whsec_",
+            "sign[1].secrets: a signing secret begins with whsec_",
         ),
         (
             "sign = [{ secrets = [] }]",
