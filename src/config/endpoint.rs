@@ -375,7 +375,7 @@ pub(super) fn default_retry() -> RetryPolicy {
 /// The delays, in one of their three forms. The layer that names a form decides alone: an endpoint's
 /// `delay` is not mixed with a `schedule` of `[defaults]`.
 fn schedule(table: &Table<'_>) -> Option<Schedule> {
-    let table = table.from_layer_with(&["schedule", "delay", "initial", "factor", "max"]);
+    let table = table.layer_with_any(&["schedule", "delay", "initial", "factor", "max"]);
     let exponential = ["initial", "factor", "max"];
     let forms = ["schedule", "delay"]
         .into_iter()

@@ -87,8 +87,8 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// The same table without the layers beneath the first one that has any of `keys`.
-    pub(super) fn from_layer_with(&self, keys: &[&str]) -> Self {
+    /// The first layer that has any of `keys`, alone: what lies beneath it doesn't answer.
+    pub(super) fn layer_with_any(&self, keys: &[&str]) -> Self {
         let first = self
             .layers
             .iter()
@@ -291,6 +291,12 @@ impl<'a> Value<'a> {
         let resolved = self.reading.secrets.resolve(written)?;
         for warning in &resolved.warnings {
             self.warn(warning);
+        }
+        if resolved.has_secret && !self.place.private {
+            self.warn(&Wrong::whole(
+                "what this key holds is shown in listings and logs",
+                "keep secrets to url, headers and secrets",
+            ));
         }
         Ok(resolved)
     }
