@@ -10,6 +10,8 @@ pub mod print;
 pub mod reload;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
@@ -67,7 +69,7 @@ fn wait(verb: impl Future<Output = Done>) -> Done {
 }
 
 #[cfg(test)]
-mod tests {
+mod tree_tests {
     use clap::CommandFactory;
 
     use super::*;
