@@ -1,23 +1,32 @@
 //! The command line: the tree of verbs, and what their ends mean as exit codes. One verb, one file. Verbs
 //! that ask the daemon know its control API and nothing else of it.
 
+pub mod check;
 pub mod client;
 pub mod dead;
+pub mod demo;
 pub mod endpoints;
 pub mod events;
 pub mod failure;
 pub mod print;
+pub mod receive;
 pub mod reload;
+pub mod run;
+pub mod send;
 pub mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
 use self::failure::{Done, Failure};
+use crate::store::Store;
+use crate::store::sled::{OpenOptions, SledStore};
 
 /// Takes events on a Unix socket and delivers them over HTTP: durable, retried, signed, with dead letters
 /// you can replay.
@@ -33,6 +42,14 @@ const EXIT_CODES: &str = "Exit codes: 0 done, 1 the thing asked about is wrong o
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// The daemon, in the foreground, until it is told to stop
+    Run(run::RunArgs),
+    /// A real daemon in a temporary folder, a receiver, events, a retry, a dead letter, and what to type next
+    Demo,
+    /// Read the configuration and show every problem at once
+    Check(check::CheckArgs),
+    /// Send an event, or a file of them
+    Send(send::SendArgs),
     /// What is stuck, since when, why, and what to type next
     Status(status::StatusArgs),
     /// List, show, pause, resume and flush endpoints; move or bury what removed ones are owed
@@ -44,17 +61,27 @@ enum Verb {
     Dead(dead::DeadArgs),
     /// Adopt the changed configuration, all or nothing
     Reload(reload::ReloadArgs),
+    /// A receiver for development: shows requests, verifies signatures, misbehaves on request
+    Receive(receive::ReceiveArgs),
+    /// The store on disk, while the daemon is stopped
+    Store(store::StoreArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
 #[must_use]
 pub fn run() -> ExitCode {
     let done = match Cli::parse().verb {
+        Verb::Run(args) => return run::run(args),
+        Verb::Demo => return demo::run(),
+        Verb::Check(args) => return check::run(&args),
+        Verb::Send(args) => return send::run(&args),
         Verb::Status(args) => wait(status::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
         Verb::Events(args) => wait(events::run(args)),
         Verb::Dead(args) => wait(dead::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
+        Verb::Receive(args) => wait(receive_requests(args)),
+        Verb::Store(args) => store::run(&args, open_store),
     };
     failure::exit_code(done)
 }
@@ -66,6 +93,17 @@ fn wait(verb: impl Future<Output = Done>) -> Done {
         .build()
         .map_err(|error| Failure::Wrong(format!("cannot start: {error}")))?
         .block_on(verb)
+}
+
+async fn receive_requests(args: receive::ReceiveArgs) -> Done {
+    receive::run(args).await.map(drop).map_err(|error| Failure::Wrong(error.to_string()))
+}
+
+/// The store that a configuration file names; refused while a daemon has it open.
+fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
+    let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
+    let store = SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
+    Ok(Arc::new(store))
 }
 
 #[cfg(test)]
@@ -100,6 +138,13 @@ mod tree_tests {
             "dead export --all",
             "dead purge --all --yes",
             "reload",
+            "run --config /tmp/c",
+            "demo",
+            "check --config /tmp/c --json",
+            "send contact.created --data {}",
+            "receive --listen 127.0.0.1:0 --secret whsec_x",
+            "store --config /tmp/c status",
+            "store check --json",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

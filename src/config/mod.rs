@@ -1,5 +1,20 @@
-//! What the operator wrote, and what it means: the file as written is read first, then checked into
-//! [`Config`], with every problem reported at once.
+//! What the operator wrote, and what it means: the file as written is read first (`raw`, by the table of
+//! `keys`), then checked into [`Config`] (`sections`, `endpoint`), with every problem reported at once.
+//! Nothing outside this room knows TOML, and nothing in it opens a socket or a store.
+
+mod effective;
+mod endpoint;
+mod keys;
+mod load;
+mod problem;
+mod raw;
+mod secrets;
+mod sections;
+mod source;
+#[cfg(test)]
+mod tests;
+mod url;
+mod values;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,8 +22,19 @@ use std::time::Duration;
 
 use crate::domain::endpoint::Endpoint;
 
+pub use effective::effective;
+pub use load::{Loaded, load};
+pub use problem::{Excerpt, Problem, Problems};
+pub use values::{parse_duration, parse_size, show_duration, show_size};
+
+/// The file that is read when no other is named.
+pub const DEFAULT_PATH: &str = "/etc/posthaste/config.toml";
+
+/// Upper bound on `ingest.max_event`, in bytes.
+pub const EVENT_BYTES_MAX: u64 = 16 << 20;
+
 /// Everything the daemon needs to know, checked.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// `[store]`
     pub store: StoreConfig,
@@ -20,9 +46,12 @@ pub struct Config {
     pub log: LogConfig,
     /// `[limits]`
     pub limits: LimitsConfig,
+    /// `[network]`
+    pub network: NetworkConfig,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// Identifies what is in force: the beginning of a SHA-256 over the files' contents, in hex.
+    /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret
+    /// that changes behind a reference doesn't change it.
     pub hash: String,
 }
 
@@ -112,4 +141,82 @@ pub struct LimitsConfig {
     pub in_flight_max: usize,
     /// How long a stop may wait for requests under way.
     pub shutdown: Duration,
+}
+
+/// `[network]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Refuse http:// to hosts other than this machine, unless an endpoint says `allow_http = true`.
+    pub https_only: bool,
+}
+
+impl LogFormat {
+    /// Every format with its name in the file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("auto", Self::Auto),
+        ("text", Self::Text),
+        ("json", Self::Json),
+        ("journald", Self::Journald),
+    ];
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            path: "/var/lib/posthaste".into(),
+            size_bytes_max: 20 << 30,
+            free_min: FreeMin::Percent(5.0),
+            dedup_window: Duration::from_secs(24 * 3600),
+            dedup_ids_max: 1_000_000,
+            dead_keep: Duration::from_secs(90 * 86_400),
+        }
+    }
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            socket: "/run/posthaste/ingest.sock".into(),
+            mode: 0o660,
+            group: "posthaste".to_owned(),
+            event_bytes_max: 1 << 20,
+            batch_bytes_max: 8 << 20,
+            connections_max: 1024,
+        }
+    }
+}
+
+impl Default for ControlConfig {
+    fn default() -> Self {
+        Self {
+            socket: "/run/posthaste/control.sock".into(),
+            mode: 0o660,
+            group: "posthaste-admin".to_owned(),
+        }
+    }
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Auto,
+            level: "info".to_owned(),
+            payloads: false,
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self {
+            in_flight_max: 512,
+            shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        Self { https_only: true }
+    }
 }

@@ -1,1 +1,244 @@
-//! (room)
+//! Puts the rooms together: start order and stop order, top to bottom.
+
+pub mod activation;
+pub mod adopt;
+pub mod clock;
+pub mod dispatcher;
+pub mod job;
+pub mod notify;
+pub mod operator;
+pub mod signals;
+pub mod sockets;
+
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{self, Config, Loaded, Problems};
+use crate::control;
+use crate::ingest::listener::Listener;
+use crate::observe::log;
+use crate::scheduler::SchedulerConfig;
+use crate::store::StoreError;
+use crate::store::committer::{Committer, Notice, Queue};
+use crate::store::sled::{OpenError, OpenOptions, SledStore};
+
+use self::activation::Handed;
+use self::clock::Clock;
+use self::dispatcher::Dispatcher;
+use self::operator::Daemon;
+use self::signals::Wish;
+
+/// How long sessions get, when the daemon stops, to answer what they have read.
+const ANSWER_BOUND: Duration = Duration::from_secs(5);
+
+/// What `posthaste run` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The configuration file.
+    pub config: PathBuf,
+    /// When the store will not open: set it aside and start with an empty one.
+    pub start_empty: bool,
+}
+
+/// Why the daemon did not start, or stopped by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration has problems.
+    #[error("{0}")]
+    Config(Problems),
+    /// Logging can't start.
+    #[error("{0}")]
+    Log(String),
+    /// The store does not open.
+    #[error("{0}")]
+    Store(OpenError),
+    /// A socket can't be had.
+    #[error("{0}")]
+    Socket(String),
+    /// An endpoint can't be prepared.
+    #[error("{}", .0.join("\n"))]
+    Endpoints(Vec<String>),
+    /// The operating system refuses something else.
+    #[error("{0}")]
+    System(#[from] std::io::Error),
+    /// The store failed while running.
+    #[error("{0}; nothing was accepted or delivered since")]
+    Failed(StoreError),
+}
+
+/// Runs the daemon until it is told to stop.
+///
+/// # Errors
+/// [`DaemonError`]; whatever was answered before is on disk.
+pub fn run(options: &Options) -> Result<(), DaemonError> {
+    let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
+    log::start(&loaded.config.log).map_err(DaemonError::Log)?;
+    let handed = Handed::from_env();
+    let wishes = signals::listen()?;
+    let clock = Clock::start();
+    let store = SledStore::open(
+        &loaded.config.store,
+        OpenOptions {
+            start_empty: options.start_empty,
+            check_only: false,
+        },
+    )
+    .map_err(DaemonError::Store)?;
+    let (told, notices) = mpsc::unbounded_channel();
+    let dead_keep = loaded.config.store.dead_keep;
+    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(serve(
+        options.config.clone(),
+        loaded,
+        queue,
+        clock,
+        notices,
+        wishes,
+        handed,
+    ));
+    // Whatever still runs here has been waited for as long as it may be; its deliveries are pending.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    committer.stop();
+    result
+}
+
+/// Everything between the store's opening and its closing.
+async fn serve(
+    path: PathBuf,
+    loaded: Loaded,
+    queue: Queue,
+    clock: Clock,
+    notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    mut wishes: mpsc::UnboundedReceiver<Wish>,
+    mut handed: Handed,
+) -> Result<(), DaemonError> {
+    let config = Arc::new(loaded.config);
+    let bounds = SchedulerConfig {
+        in_flight_max: config.limits.in_flight_max,
+        ..SchedulerConfig::default()
+    };
+    let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
+    tokio::spawn(dispatcher.run());
+    let daemon = Daemon::start(path, Arc::clone(&config), queue.clone(), handle, clock)
+        .await
+        .map_err(DaemonError::Endpoints)?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let doors = CancellationToken::new();
+    let door = socket(
+        "control",
+        &mut handed,
+        &config.control.socket,
+        config.control.mode,
+        &config.control.group,
+    )?;
+    let listener = tokio::net::UnixListener::from_std(door.listener)?;
+    let control = tokio::spawn(control::server::serve(
+        listener,
+        Arc::clone(&daemon) as _,
+        doors.child_token(),
+    ));
+    let control_path = door.ours;
+    let door = socket(
+        "ingest",
+        &mut handed,
+        &config.ingest.socket,
+        config.ingest.mode,
+        &config.ingest.group,
+    )?;
+    let entrance = CancellationToken::new();
+    let intake = Listener::new(door.listener, door.ours, config.ingest.connections_max)?;
+    let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
+
+    announce(&daemon, &config);
+    let watched = Arc::clone(&daemon);
+    tokio::spawn(notify::watchdog(move || {
+        let watched = Arc::clone(&watched);
+        async move { watched.makes_progress().await }
+    }));
+    let result = until_told_to_stop(&daemon, &mut wishes).await;
+
+    notify::stopping("no more events are taken; requests under way end");
+    tracing::info!("stopping: no more events are taken");
+    daemon.intake().drain();
+    entrance.cancel();
+    let _ = tokio::time::timeout(ANSWER_BOUND, intake).await;
+    if result.is_ok()
+        && tokio::time::timeout(config.limits.shutdown, daemon.dispatcher().drain())
+            .await
+            .is_err()
+    {
+        tracing::warn!("requests were still under way when limits.shutdown ended; they will be repeated");
+    }
+    doors.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
+    if let Some(path) = control_path {
+        // Gone already is as good as removed; left over, the next start takes it over.
+        let _ = std::fs::remove_file(path);
+    }
+    result
+}
+
+/// Waits for signals and for the store's failure; reloads on the way.
+async fn until_told_to_stop(
+    daemon: &Arc<Daemon>,
+    wishes: &mut mpsc::UnboundedReceiver<Wish>,
+) -> Result<(), DaemonError> {
+    let mut failure = daemon.queue_failure();
+    loop {
+        tokio::select! {
+            wish = wishes.recv() => match wish {
+                Some(Wish::Reload) => {
+                    // Whoever sent the signal reads the outcome in the log; the API's caller gets it as an answer.
+                    let _ = daemon.reload_config().await;
+                }
+                Some(Wish::Stop) | None => return Ok(()),
+            },
+            failed = failure.wait_for(Option::is_some) => {
+                let error = failed.ok().and_then(|error| error.clone());
+                return Err(DaemonError::Failed(error.unwrap_or_else(|| StoreError::Failed("the committer ended".into()))));
+            }
+        }
+    }
+}
+
+/// A listening socket, and the path to remove at the end if it is our own.
+struct Door {
+    listener: UnixListener,
+    ours: Option<PathBuf>,
+}
+
+/// A socket handed over by systemd under `name`, or one of our own.
+fn socket(name: &str, handed: &mut Handed, path: &Path, mode: u32, group: &str) -> Result<Door, DaemonError> {
+    if let Some(listener) = handed.take(name)? {
+        return Ok(Door { listener, ours: None });
+    }
+    let listener = sockets::bind_unix(path, mode, group)
+        .map_err(|error| DaemonError::Socket(format!("{name}.socket: {error}")))?;
+    listener.set_nonblocking(true)?;
+    Ok(Door {
+        listener,
+        ours: Some(path.to_owned()),
+    })
+}
+
+fn announce(daemon: &Daemon, config: &Config) {
+    let (endpoints, pending) = (config.endpoints.len(), daemon.pending());
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = config.hash,
+        endpoints,
+        pending,
+        ingest = %config.ingest.socket.display(),
+        "ready"
+    );
+    notify::ready(&format!("{endpoints} endpoints, {pending} deliveries pending"));
+}

@@ -58,19 +58,13 @@ impl DeadReason {
     /// The reason's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(reason, _)| *reason == self)
-            .map_or("", |(_, name)| name)
+        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("", |(_, name)| name)
     }
 
     /// The reason called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map(|(reason, _)| *reason)
+        Self::ALL.iter().find(|(_, n)| *n == name).map(|(reason, _)| *reason)
     }
 }
 
@@ -125,20 +119,14 @@ pub fn after(endpoint: &Endpoint, tried: &Tried, now: Timestamp, random: u64) ->
     }
     // An endpoint that is gone gets paused; what it is owed waits with it, unspent.
     if tried.signal.gone {
-        return Next::Later {
-            due: now,
-            tries: tried.tries_before,
-        };
+        return Next::Later { due: now, tries: tried.tries_before };
     }
     if !policy.retries(failed, tried.status) {
         return Next::Dead(DeadReason::NotRetried);
     }
     let (delay, tries) = match tried.signal.retry_after {
         Some(asked) => (asked.min(policy.max_retry_after), tried.tries_before),
-        None => (
-            policy.delay(tried.tries_before + 1, random),
-            tried.tries_before + 1,
-        ),
+        None => (policy.delay(tried.tries_before + 1, random), tried.tries_before + 1),
     };
     if tries >= policy.max_attempts {
         return Next::Dead(DeadReason::MaxAttempts);
@@ -148,4 +136,167 @@ pub fn after(endpoint: &Endpoint, tried: &Tried, now: Timestamp, random: u64) ->
         return Next::Dead(DeadReason::MaxAge);
     }
     Next::Later { due, tries }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::backoff::{RetryPolicy, Schedule};
+    use crate::domain::endpoint::{
+        BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, RetryMatch,
+    };
+    use crate::domain::secret::Secret;
+
+    const NOW: Timestamp = Timestamp(1_000_000);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn endpoint() -> Endpoint {
+        Endpoint {
+            name: "crm".into(),
+            description: "".into(),
+            enabled: true,
+            tenant: "".into(),
+            events: Vec::new(),
+            request: RequestPolicy {
+                method: http::Method::POST,
+                url: Secret::new("http://localhost/"),
+                url_masked: "http://localhost/".into(),
+                headers: Vec::new(),
+                timeout: SECOND,
+                connect_timeout: SECOND,
+                response_bytes_max: 1024,
+                tls_verify: true,
+                tls_ca_pem: "".into(),
+            },
+            sign: Vec::new(),
+            response: ResponsePolicy::default(),
+            retry: RetryPolicy {
+                schedule: Schedule::Listed(vec![10 * SECOND]),
+                jitter: 0.0,
+                max_attempts: 3,
+                max_age: 60 * SECOND,
+                retry_on: vec![
+                    RetryMatch::StatusClass(5),
+                    RetryMatch::Status(429),
+                    RetryMatch::Class(ErrorClass::Dns),
+                ],
+                dont_retry_on: vec![RetryMatch::Status(501)],
+                max_retry_after: 20 * SECOND,
+            },
+            breaker: BreakerPolicy {
+                failures: 5,
+                rate: 0.5,
+                window: 60 * SECOND,
+                min_requests: 20,
+                open: 30 * SECOND,
+                max_open: 600 * SECOND,
+            },
+            concurrency: Concurrency { min: 1, max: 32 },
+            best_effort: false,
+        }
+    }
+
+    fn tried(tries_before: u32, outcome: Outcome, status: Option<u16>) -> Tried {
+        Tried {
+            accepted: NOW,
+            tries_before,
+            outcome,
+            status,
+            signal: EndpointSignal::default(),
+        }
+    }
+
+    /// E1, F1, F2: where each outcome leads.
+    #[test]
+    fn e1_f1_f2_every_outcome_leads_somewhere() {
+        let later = |seconds, tries| Next::Later {
+            due: NOW.plus(seconds * SECOND),
+            tries,
+        };
+        let http = |status| Outcome::Error(ErrorClass::of_status(status));
+        for (tried, expected) in [
+            (tried(0, Outcome::Delivered, Some(200)), Next::Settled),
+            (tried(0, Outcome::Skipped, None), Next::Settled),
+            (
+                tried(0, Outcome::Rejected, Some(200)),
+                Next::Dead(DeadReason::Rejected),
+            ),
+            (tried(0, http(500), Some(500)), later(10, 1)),
+            (tried(1, http(500), Some(500)), later(10, 2)),
+            (
+                tried(2, http(500), Some(500)),
+                Next::Dead(DeadReason::MaxAttempts),
+            ),
+            (tried(0, http(501), Some(501)), Next::Dead(DeadReason::NotRetried)),
+            (tried(0, http(404), Some(404)), Next::Dead(DeadReason::NotRetried)),
+            (tried(0, Outcome::Error(ErrorClass::Dns), None), later(10, 1)),
+            (
+                tried(0, Outcome::Error(ErrorClass::Tls), None),
+                Next::Dead(DeadReason::NotRetried),
+            ),
+            (
+                tried(0, Outcome::Error(ErrorClass::Render), None),
+                Next::Dead(DeadReason::Render),
+            ),
+        ] {
+            assert_eq!(after(&endpoint(), &tried, NOW, 0), expected, "{tried:?}");
+        }
+    }
+
+    /// F1: a delivery that could only be tried after `max_age` is given up at once.
+    #[test]
+    fn f1_age_is_counted_from_acceptance() {
+        let failed = tried(0, Outcome::Error(ErrorClass::Http5xx), Some(500));
+        let late = NOW.plus(51 * SECOND);
+        assert_eq!(
+            after(&endpoint(), &failed, late, 0),
+            Next::Dead(DeadReason::MaxAge)
+        );
+    }
+
+    /// F3: Retry-After is honoured up to its cap and burns no try.
+    #[test]
+    fn f3_retry_after_burns_no_try() {
+        let mut busy = tried(2, Outcome::Error(ErrorClass::Http4xx), Some(429));
+        for (asked, expected) in [(7, 7), (500, 20)] {
+            busy.signal.retry_after = Some(asked * SECOND);
+            let due = NOW.plus(expected * SECOND);
+            assert_eq!(
+                after(&endpoint(), &busy, NOW, 0),
+                Next::Later { due, tries: 2 },
+                "asked {asked} s"
+            );
+        }
+    }
+
+    /// F4: an abort is final; what is owed to an endpoint that is gone is parked, not spent.
+    #[test]
+    fn f4_abort_and_gone() {
+        let mut answer = tried(0, Outcome::Error(ErrorClass::Http5xx), Some(503));
+        answer.signal.abort = true;
+        assert_eq!(
+            after(&endpoint(), &answer, NOW, 0),
+            Next::Dead(DeadReason::Aborted)
+        );
+        let mut gone = tried(2, Outcome::Error(ErrorClass::Http4xx), Some(410));
+        gone.signal.gone = true;
+        assert_eq!(
+            after(&endpoint(), &gone, NOW, 0),
+            Next::Later { due: NOW, tries: 2 }
+        );
+    }
+
+    /// F8: best effort means one try and no dead letter.
+    #[test]
+    fn f8_best_effort_never_dies() {
+        let endpoint = Endpoint {
+            best_effort: true,
+            ..endpoint()
+        };
+        for outcome in [Outcome::Rejected, Outcome::Error(ErrorClass::Timeout)] {
+            assert_eq!(after(&endpoint, &tried(0, outcome, None), NOW, 0), Next::Settled);
+        }
+    }
 }

@@ -1,1 +1,20 @@
-//! (room)
+//! From a producer's bytes to accepted events.
+//!
+//! Read in this order: [`lines`] (bytes to lines, pure) · [`frame`] (a line to events, a control line or a
+//! refusal, pure) · [`attributes`] (what the members of an event may be, pure) · [`build`] (an event with
+//! its defaults filled in) · [`intake`] (what the sessions share: routes, limits, counters) · [`turn`] (the
+//! lines of one read, their one commit and their answers) · [`answer`] (what is written back) · [`session`]
+//! (one connection) · [`listener`] (who may connect).
+//!
+//! This room refuses to know how the store keeps events, when they are delivered, and what an endpoint's
+//! request looks like.
+
+pub mod answer;
+pub mod attributes;
+pub mod build;
+pub mod frame;
+pub mod intake;
+pub mod lines;
+pub mod listener;
+pub mod session;
+pub mod turn;

@@ -1,3 +1,5 @@
-//! What the daemon shows of itself: logs and metrics, every name in one place.
+//! What the daemon tells of itself: log lines, numbers and metrics, every name in one place.
 
+pub mod log;
 pub mod metrics;
+pub mod numbers;

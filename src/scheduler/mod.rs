@@ -1,10 +1,29 @@
 //! Who goes next. Pure: time comes in as `now`, decisions go out as values.
 //!
 //! The dispatcher tells the scheduler what happened ([`Scheduler::handle`]), asks what to do
-//! ([`Scheduler::poll`]) and sleeps until [`Scheduler::wake_at`] or until something happens. After every
-//! `handle` or `poll` it must ask `poll` again until that returns nothing, then `wake_at`.
+//! ([`Scheduler::poll`]) and sleeps until [`Scheduler::wake_in`] or until something happens. After every
+//! `handle` or `poll` it must ask `poll` again until that returns nothing, then `wake_in`. Every question
+//! to the store must be answered, and news of accepted deliveries must come after their commit.
+//!
+//! It knows no clock, no store, no socket, and nothing of what is delivered.
 
+mod agenda;
+mod breaker;
+mod concurrency;
+mod lane;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
+
+use rustc_hash::FxBuildHasher;
+
+use agenda::{Agenda, Marks};
+use lane::Lane;
 
 use crate::domain::endpoint::{BreakerPolicy, Concurrency};
 use crate::domain::event::Seq;
@@ -202,34 +221,174 @@ impl Default for SchedulerConfig {
 #[derive(Debug)]
 pub struct Scheduler {
     config: SchedulerConfig,
+    lanes: HashMap<LaneId, Entry, FxBuildHasher>,
+    agenda: Agenda,
+    draining: bool,
+    /// The time of the latest call, for [`Scheduler::lanes`].
+    seen: Now,
+}
+
+/// A lane and what the agenda knows of it.
+#[derive(Debug)]
+struct Entry {
+    lane: Lane,
+    marks: Marks,
 }
 
 impl Scheduler {
     /// A scheduler without lanes.
     #[must_use]
     pub fn new(config: SchedulerConfig) -> Self {
-        Self { config }
+        Self {
+            config,
+            lanes: HashMap::default(),
+            agenda: Agenda::default(),
+            draining: false,
+            seen: Now::default(),
+        }
     }
 
-    /// Takes in what happened.
-    pub fn handle(&mut self, _input: Input, _now: Now) {}
+    /// Takes in what happened. News of a lane that was never configured is passed over: it asks the store
+    /// when it comes into force, so a pause that is in force must be told after [`Input::Configure`].
+    pub fn handle(&mut self, input: Input, now: Now) {
+        self.seen = now;
+        match input {
+            Input::Configure(configs) => self.configure(configs, now),
+            Input::Drain => self.draining = true,
+            Input::Accepted { lane, seq, due } => self.change(lane, now, |lane| lane.accepted(seq, due)),
+            Input::Refilled { lane, answer } => self.change(lane, now, |lane| lane.refilled(answer)),
+            Input::RefillFailed { lane } => self.change(lane, now, |lane| lane.refill_failed(now)),
+            Input::Finished { lane, seq, seen } => {
+                self.change(lane, now, |lane| lane.finished(seq, &seen, now))
+            }
+            Input::Committed { lane, seq, deferred } => {
+                self.change(lane, now, |lane| lane.committed(seq, deferred));
+            }
+            Input::Paused { lane, until } => self.change(lane, now, |lane| lane.paused(until, now)),
+            Input::Resumed { lane } => self.change(lane, now, |lane| lane.resumed(now)),
+            Input::Revived { lane, from } => self.change(lane, now, |lane| lane.revived(from, now)),
+            Input::Flushed { lane } => self.change(lane, now, |lane| lane.flushed(now)),
+        }
+    }
 
-    /// Starts what can start, asks what must be asked.
+    /// Starts what can start, asks what must be asked. Costs what there is to do: lanes that can neither
+    /// send nor ask are not looked at.
     #[must_use]
-    pub fn poll(&mut self, _now: Now) -> Actions {
-        let _ = self.config;
-        Actions::default()
+    pub fn poll(&mut self, now: Now) -> Actions {
+        self.seen = now;
+        let mut actions = Actions::default();
+        if self.draining {
+            return actions;
+        }
+        while let Some(lane) = self.agenda.pop_due(now) {
+            self.change(lane, now, |lane| lane.advance(now));
+        }
+        self.dispatch(now, &mut actions.jobs);
+        self.ask(now, &mut actions.refills);
+        actions
     }
 
     /// How long from `now` until `poll` could have something to do though nothing happens; `None`: never.
     #[must_use]
-    pub fn wake_in(&self, _now: Now) -> Option<Duration> {
-        None
+    pub fn wake_in(&self, now: Now) -> Option<Duration> {
+        if self.draining {
+            None
+        } else {
+            self.agenda.wakes_in(now)
+        }
     }
 
-    /// Every lane, for status.
+    /// Every lane, for status, in the order of their numbers.
     #[must_use]
     pub fn lanes(&self) -> Vec<LaneView> {
-        Vec::new()
+        let mut views: Vec<LaneView> = self
+            .lanes
+            .values()
+            .map(|entry| entry.lane.view(self.seen))
+            .collect();
+        views.sort_unstable_by_key(|view| view.lane);
+        views
+    }
+
+    /// Who goes next. Lanes take turns, one delivery a turn: first those that hold less than their share,
+    /// then, with what is left over the reserve, whoever can use more. A lane is never given what another
+    /// is short of, so an endpoint that keeps its slots for long can't keep those of the others.
+    fn dispatch(&mut self, now: Now, jobs: &mut Vec<Job>) {
+        let (share, reserve) = self.share_and_reserve();
+        for (each_max, kept_free) in [(share, 0), (usize::MAX, reserve)] {
+            let mut passed_over = 0;
+            while passed_over < self.agenda.turns()
+                && self.agenda.in_flight() + kept_free < self.config.in_flight_max
+            {
+                let Some(id) = self.agenda.next_turn() else { break };
+                let Some(entry) = self.lanes.get_mut(&id) else {
+                    continue;
+                };
+                Agenda::turn_taken(&mut entry.marks);
+                if !entry.lane.can_send() {
+                    continue;
+                }
+                if (entry.lane.in_flight() as usize) < each_max {
+                    jobs.extend(entry.lane.start());
+                    passed_over = 0;
+                } else {
+                    passed_over += 1;
+                }
+                self.agenda.note(id, &entry.lane, &mut entry.marks, now);
+            }
+        }
+    }
+
+    /// How many requests each lane may have under way before anyone gets more, and how many slots are kept
+    /// for lanes below their share. While some lanes have nothing to send, their part is an eighth of the
+    /// slots, so that they start at once when they do, whatever the others hold.
+    fn share_and_reserve(&self) -> (usize, usize) {
+        let slots = self.config.in_flight_max;
+        let active = self.agenda.active();
+        let reserve = if self.lanes.len() > 1 { slots / 8 } else { 0 };
+        let kept_for_idle = if active < self.lanes.len() { reserve } else { 0 };
+        (((slots - kept_for_idle) / active.max(1)).max(1), reserve)
+    }
+
+    fn ask(&mut self, now: Now, refills: &mut Vec<Refill>) {
+        for id in self.agenda.take_asking() {
+            let Some(entry) = self.lanes.get_mut(&id) else {
+                continue;
+            };
+            Agenda::heard(&mut entry.marks);
+            refills.extend(entry.lane.refill(now).map(|query| Refill { lane: id, query }));
+            self.agenda.note(id, &entry.lane, &mut entry.marks, now);
+        }
+    }
+
+    /// Changes one lane and brings the agenda into step with it.
+    fn change(&mut self, id: LaneId, now: Now, change: impl FnOnce(&mut Lane)) {
+        let Some(entry) = self.lanes.get_mut(&id) else {
+            return;
+        };
+        change(&mut entry.lane);
+        self.agenda.note(id, &entry.lane, &mut entry.marks, now);
+        if entry.lane.is_over() {
+            self.agenda.forget(id, &mut entry.marks);
+            self.lanes.remove(&id);
+        }
+    }
+
+    /// Adds, updates and retires lanes.
+    fn configure(&mut self, configs: Vec<LaneConfig>, now: Now) {
+        let mut gone: BTreeSet<LaneId> = self.lanes.keys().copied().collect();
+        for config in configs {
+            let id = config.lane;
+            gone.remove(&id);
+            let window_max = self.config.window_max;
+            self.lanes.entry(id).or_insert_with(|| Entry {
+                lane: Lane::new(config.clone(), window_max, now),
+                marks: Marks::default(),
+            });
+            self.change(id, now, |lane| lane.configure(config, now));
+        }
+        for id in gone {
+            self.change(id, now, |lane| lane.retire(now));
+        }
     }
 }

@@ -1,0 +1,156 @@
+//! `posthaste check`: what is wrong with a configuration, before the daemon finds out. Reads the files and
+//! nothing else; no daemon has to run.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
+
+/// Check the configuration and report every problem at once
+#[derive(Args, Clone, Debug)]
+pub struct CheckArgs {
+    /// The configuration file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    pub config: PathBuf,
+    /// Print one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Prints what `config::load` finds: problems and warnings to stderr, the summary to stdout (with
+/// `--json`, all to stdout). Exit code 1 when there are problems.
+pub fn run(args: &CheckArgs) -> ExitCode {
+    let result = config::load(&args.config);
+    if args.json {
+        println!("{}", as_json(&result));
+    } else {
+        let (found, summary) = for_people(&result);
+        eprint!("{found}");
+        println!("{summary}");
+    }
+    ExitCode::from(u8::from(result.is_err()))
+}
+
+/// What goes to stderr, and the summary.
+fn for_people(result: &Result<Loaded, Problems>) -> (String, String) {
+    match result {
+        Ok(Loaded { config, warnings, .. }) => {
+            let found = warnings
+                .iter()
+                .map(|warning| report("warning", warning))
+                .collect();
+            let endpoints = counted(config.endpoints.len(), "endpoint");
+            let noted = if warnings.is_empty() {
+                String::new()
+            } else {
+                format!(", {}", counted(warnings.len(), "warning"))
+            };
+            (found, format!("ok: {endpoints}{noted}, hash {}", config.hash))
+        }
+        Err(Problems(problems)) => {
+            let found = problems.iter().map(|problem| report("error", problem)).collect();
+            (
+                found,
+                format!("not usable: {}", counted(problems.len(), "problem")),
+            )
+        }
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
+/// One problem with its line and a caret beneath the place.
+fn report(level: &str, problem: &Problem) -> String {
+    let mut text = format!("{level}: {problem}\n");
+    if let Some(excerpt) = &problem.excerpt {
+        let number = problem.line.to_string();
+        let margin = " ".repeat(number.len());
+        // Tabs stay tabs beneath tabs, so that the caret lands where the terminal put the text.
+        let indent: String = excerpt
+            .text
+            .chars()
+            .take(excerpt.offset)
+            .map(|c| if c == '\t' { '\t' } else { ' ' })
+            .collect();
+        let carets = "^".repeat(excerpt.width);
+        text.push_str(&format!(
+            " {number} | {}\n {margin} | {indent}{carets}\n",
+            excerpt.text
+        ));
+    }
+    text
+}
+
+fn as_json(result: &Result<Loaded, Problems>) -> serde_json::Value {
+    match result {
+        Ok(Loaded {
+            config,
+            warnings,
+            files,
+        }) => json!({
+            "ok": true, "endpoints": config.endpoints.len(), "hash": config.hash, "files": files,
+            "problems": [], "warnings": warnings,
+        }),
+        Err(Problems(problems)) => json!({ "ok": false, "problems": problems }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str) -> (Result<Loaded, Problems>, String, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        std::fs::write(&path, text).unwrap();
+        let result = config::load(&path);
+        let (found, summary) = for_people(&result);
+        (
+            result,
+            found.replace(&format!("{}/", folder.path().display()), ""),
+            summary,
+        )
+    }
+
+    #[test]
+    fn problems_show_their_line_with_a_caret() {
+        let (result, found, summary) = check(
+            "[[endpoint]]\nname = \"crm\"\nurl = \"https://u:hunter2@a.example/\"\ntimeout = \"30 sekunden\" # slow\n",
+        );
+        assert_eq!(
+            found,
+            "error: config.toml:4:11: endpoint.crm.timeout: \"30 sekunden\" is not a duration; \
+             write it like 30s, 5m or 1h30m\n 4 | timeout = \"30 sekunden\"\n   |           ^^^^^^^^^^^^^\n"
+        );
+        assert_eq!(summary, "not usable: 1 problem");
+        assert_eq!(as_json(&result)["problems"][0]["line"], 4);
+    }
+
+    /// C6: a line with a secret is shown without it.
+    #[test]
+    fn c6_secrets_stay_out_of_the_shown_line() {
+        let (_, found, _) = check(concat!(
+            "[[endpoint]]\nname = \"crm\"\nurl = \"ftp://u:hunter2@a.example/\"\n",
+            "headers = { \"Bad Name\" = \"hunter2\", X-Key = [\"hunter2\"] } # hunter2\n",
+            "sign = [{ scheme = \"standard\", secrts = [\"hunter2\"], secrets = [\"hunter2\"] }]\n",
+        ));
+        assert!(
+            found.contains("headers = { \"Bad Name\" = …, X-Key = […] }"),
+            "{found}"
+        );
+        assert!(!found.contains("hunter2"), "{found}");
+    }
+
+    #[test]
+    fn a_good_file_is_summed_up() {
+        let (result, found, summary) = check("[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n");
+        assert_eq!(found, "");
+        assert!(summary.starts_with("ok: 1 endpoint, hash "), "{summary}");
+        assert_eq!(as_json(&result)["ok"], true);
+    }
+}

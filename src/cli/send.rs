@@ -1,0 +1,657 @@
+//! `posthaste send`: one event from the command line, or NDJSON from a file or a pipe, to the ingest socket.
+//! A producer like any other: it refuses to know what the daemon does with an event.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// The config file that is looked at when none is named.
+const CONFIG_DEFAULT: &str = "/etc/posthaste/config.toml";
+/// Where the daemon listens unless something says otherwise.
+const SOCKET_DEFAULT: &str = "/run/posthaste/ingest.sock";
+/// Input at least this long gets a progress bar.
+const LONG_INPUT_BYTES: u64 = 1 << 20;
+/// Bytes written to the socket at once.
+const WRITE_BYTES: usize = 64 << 10;
+/// Something was refused (protocol §3).
+const EXIT_REFUSED: u8 = 1;
+/// The command line does not make sense (protocol §3).
+const EXIT_USAGE: u8 = 2;
+/// The daemon can't be reached, or went away before it had answered (protocol §3).
+const EXIT_UNREACHABLE: u8 = 3;
+
+/// Send one event, or a stream of them.
+///
+/// An event is on disk when this command says "accepted". Exit code 1: something was refused; 3: the daemon
+/// can't be reached, or was lost before it had answered.
+#[derive(Args, Clone, Debug, Default)]
+#[command(after_help = "Examples:
+  posthaste send contact.created --data '{\"email\":\"a@example.com\"}'
+  posthaste send report.ready --data @report.json --delay 5m --endpoint crm-sync
+  journalctl -o json -f | jq -c '{type:\"log.line\",data:.}' | posthaste send --ndjson")]
+pub struct SendArgs {
+    /// What happened, such as contact.created
+    #[arg(
+        value_name = "TYPE",
+        required_unless_present = "ndjson",
+        conflicts_with = "ndjson"
+    )]
+    pub kind: Option<String>,
+    /// The payload: JSON, @FILE to read it from a file, or - to read it from stdin
+    #[arg(
+        long,
+        value_name = "JSON|@FILE|-",
+        conflicts_with = "ndjson",
+        allow_hyphen_values = true
+    )]
+    pub data: Option<String>,
+    /// The event's id; an id sent before is answered "duplicate" [default: a new one]
+    #[arg(long, conflicts_with = "ndjson")]
+    pub id: Option<String>,
+    /// Where it happened [default: /local/USER]
+    #[arg(long, conflicts_with = "ndjson")]
+    pub source: Option<String>,
+    /// What it happened to
+    #[arg(long, conflicts_with = "ndjson")]
+    pub subject: Option<String>,
+    /// Deliver to this endpoint alone
+    #[arg(long, value_name = "NAME", conflicts_with = "ndjson")]
+    pub endpoint: Option<String>,
+    /// Deliver this much later: 500ms, 5m, 1h30m
+    #[arg(long, value_name = "DURATION", conflicts_with_all = ["ndjson", "deliver_at"])]
+    pub delay: Option<String>,
+    /// Deliver not before this time: 2026-01-15T10:30:00Z
+    #[arg(long, value_name = "TIME", conflicts_with = "ndjson")]
+    pub deliver_at: Option<String>,
+    /// Don't deliver after this time
+    #[arg(long, value_name = "TIME", conflicts_with = "ndjson")]
+    pub expires: Option<String>,
+    /// Ordering key
+    #[arg(long, conflicts_with = "ndjson")]
+    pub key: Option<String>,
+    /// The tenant it belongs to
+    #[arg(long, conflicts_with = "ndjson")]
+    pub tenant: Option<String>,
+    /// An extension attribute; may be repeated
+    #[arg(
+        short = 'e',
+        long = "extension",
+        value_name = "NAME=VALUE",
+        conflicts_with = "ndjson"
+    )]
+    pub extensions: Vec<String>,
+    /// Send every line of FILE, or of stdin, as it is: an event or an array of events each
+    #[arg(long, value_name = "FILE|-", num_args = 0..=1, default_missing_value = "-")]
+    pub ndjson: Option<PathBuf>,
+    /// Print the daemon's answers as they are
+    #[arg(long)]
+    pub json: bool,
+    /// The ingest socket
+    #[arg(long, value_name = "PATH", env = "POSTHASTE_INGEST")]
+    pub socket: Option<PathBuf>,
+    /// Take the socket from this config file [default: /etc/posthaste/config.toml if it can be read]
+    #[arg(long, value_name = "FILE", env = "POSTHASTE_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// Why nothing was sent, or not all of it: what to say, and the exit code.
+struct Failure {
+    message: String,
+    exit: u8,
+}
+
+impl Failure {
+    fn usage(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            exit: EXIT_USAGE,
+        }
+    }
+}
+
+/// Sends what `args` ask for, and says on stdout and stderr what became of it. Returns the exit code.
+#[must_use]
+pub fn run(args: &SendArgs) -> ExitCode {
+    let sent = match &args.ndjson {
+        Some(input) => stream(args, input),
+        None => one(args),
+    };
+    match sent {
+        Ok(tally) if tally.rejected == 0 => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(EXIT_REFUSED),
+        Err(failure) => {
+            eprintln!("posthaste send: {}", failure.message);
+            ExitCode::from(failure.exit)
+        }
+    }
+}
+
+fn one(args: &SendArgs) -> Result<Tally, Failure> {
+    let line = event_line(args)?;
+    let socket = connect(args)?;
+    let (tally, _) = exchange(&socket, line.as_bytes(), &Printer::new(args.json, true, None))?;
+    Ok(tally)
+}
+
+fn stream(args: &SendArgs, input: &Path) -> Result<Tally, Failure> {
+    let (reader, bytes) = open(input)?;
+    let socket = connect(args)?;
+    let bar = progress(bytes);
+    let reader = bar.wrap_read(reader);
+    let printer = Printer::new(args.json, false, Some(bar.clone()));
+    let exchanged = exchange(&socket, reader, &printer);
+    bar.finish_and_clear();
+    let (tally, lines) = exchanged?;
+    eprintln!("{}", tally.summary(lines));
+    Ok(tally)
+}
+
+/// Writes `input` in one thread and reads the answers in this one, until both sides are done. No line is
+/// kept: the daemon reads on only when its answers have been read, so the socket itself bounds what is
+/// under way. Returns the tally and the number of lines sent.
+fn exchange(
+    socket: &UnixStream,
+    input: impl Read + Send,
+    printer: &Printer,
+) -> Result<(Tally, u64), Failure> {
+    let sent = AtomicU64::new(0);
+    let (tally, written) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let written = write_lines(socket, input, &sent);
+            // Tells the daemon that this was all; it answers what it has and closes.
+            let _ = socket.shutdown(Shutdown::Write);
+            written
+        });
+        let tally = read_answers(socket, printer);
+        (tally, writer.join())
+    });
+    let lines = sent.load(Ordering::Relaxed);
+    let unanswered = lines.saturating_sub(tally.answers);
+    if unanswered > 0 {
+        return Err(Failure {
+            message: format!(
+                "the daemon closed the connection before it had answered {unanswered} of {lines} lines; whether \
+                 these are kept is not known. Send them again: those with an id are not taken twice"
+            ),
+            exit: EXIT_UNREACHABLE,
+        });
+    }
+    match written {
+        Ok(Ok(())) => Ok((tally, lines)),
+        Ok(Err(error)) => Err(Failure {
+            message: format!("the input could not be read on: {error}"),
+            exit: EXIT_REFUSED,
+        }),
+        Err(_) => Err(Failure {
+            message: "the writing thread broke off".to_owned(),
+            exit: EXIT_REFUSED,
+        }),
+    }
+}
+
+/// Copies `input` to the socket and counts its lines that are not blank. Errors are the input's; that the
+/// socket broke shows in the answers that are missing.
+fn write_lines(mut socket: &UnixStream, input: impl Read, sent: &AtomicU64) -> io::Result<()> {
+    let mut input = BufReader::with_capacity(WRITE_BYTES, input);
+    let mut blank_so_far = true;
+    loop {
+        let bytes = match input.fill_buf() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if bytes.is_empty() {
+            sent.fetch_add(u64::from(!blank_so_far), Ordering::Relaxed);
+            return Ok(());
+        }
+        let mut lines = 0;
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            blank_so_far &= piece.iter().all(u8::is_ascii_whitespace);
+            if piece.ends_with(b"\n") {
+                lines += u64::from(!blank_so_far);
+                blank_so_far = true;
+            }
+        }
+        let length = bytes.len();
+        let written = socket.write_all(bytes);
+        sent.fetch_add(lines, Ordering::Relaxed);
+        if written.is_err() {
+            return Ok(());
+        }
+        input.consume(length);
+    }
+}
+
+fn read_answers(socket: &UnixStream, printer: &Printer) -> Tally {
+    let mut tally = Tally::default();
+    let mut line = String::new();
+    let mut answers = BufReader::new(socket);
+    loop {
+        line.clear();
+        // A connection that broke has no more answers, like one that was closed.
+        if !matches!(answers.read_line(&mut line), Ok(1..)) {
+            return tally;
+        }
+        let answer: Answer<'_> = serde_json::from_str(&line).unwrap_or_default();
+        tally.count(&answer);
+        printer.print(&answer, &line);
+    }
+}
+
+/// An answer of the daemon (protocol §1).
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    status: Cow<'a, str>,
+    id: Option<Cow<'a, str>>,
+    ids: Option<Vec<Cow<'a, str>>>,
+    deliveries: u64,
+    duplicates: u64,
+    code: Option<Cow<'a, str>>,
+    message: Option<Cow<'a, str>>,
+    line: Option<u64>,
+}
+
+/// What the answers add up to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    answers: u64,
+    accepted: u64,
+    duplicates: u64,
+    deliveries: u64,
+    rejected: u64,
+}
+
+impl Tally {
+    fn count(&mut self, answer: &Answer<'_>) {
+        let events = match (&answer.ids, &answer.id) {
+            (Some(ids), _) => ids.len() as u64,
+            (None, Some(_)) => 1,
+            (None, None) => 0,
+        };
+        self.answers += 1;
+        self.deliveries += answer.deliveries;
+        match &*answer.status {
+            "accepted" => {
+                self.accepted += events.saturating_sub(answer.duplicates);
+                self.duplicates += answer.duplicates;
+            }
+            "duplicate" => self.duplicates += events,
+            _ => self.rejected += 1,
+        }
+    }
+
+    fn summary(&self, lines: u64) -> String {
+        let Self {
+            accepted,
+            duplicates,
+            deliveries,
+            rejected,
+            ..
+        } = self;
+        format!(
+            "{lines} lines: {accepted} events accepted ({deliveries} deliveries), {duplicates} duplicates, \
+             {rejected} lines rejected"
+        )
+    }
+}
+
+/// Says what became of each line: in the daemon's words, or in a person's.
+struct Printer {
+    json: bool,
+    /// One event was asked for, so its acceptance is worth a line.
+    is_single: bool,
+    bar: Option<ProgressBar>,
+}
+
+impl Printer {
+    fn new(json: bool, is_single: bool, bar: Option<ProgressBar>) -> Self {
+        Self { json, is_single, bar }
+    }
+
+    fn print(&self, answer: &Answer<'_>, line: &str) {
+        let write = || {
+            // Whoever closed stdout does not want to hear more; the events are sent all the same.
+            if self.json {
+                let _ = io::stdout().write_all(line.as_bytes());
+            } else if answer.status == "rejected" {
+                eprintln!("{}", self.rejected(answer));
+            } else if self.is_single {
+                let _ = writeln!(io::stdout(), "{}", taken(answer));
+            }
+        };
+        match &self.bar {
+            Some(bar) => bar.suspend(write),
+            None => write(),
+        }
+    }
+
+    fn rejected(&self, answer: &Answer<'_>) -> String {
+        let code = answer.code.as_deref().unwrap_or("rejected");
+        let message = answer.message.as_deref().unwrap_or("no reason given");
+        match answer.line {
+            Some(number) if !self.is_single => format!("line {number}: {code}: {message}"),
+            _ => format!("rejected: {code}: {message}"),
+        }
+    }
+}
+
+fn taken(answer: &Answer<'_>) -> String {
+    let id = answer.id.as_deref().unwrap_or("?");
+    match (&*answer.status, answer.deliveries) {
+        ("duplicate", _) => format!("duplicate {id}: it was accepted before"),
+        (_, 0) => format!("accepted {id}: no endpoint asks for it, so it is not kept"),
+        (_, 1) => format!("accepted {id}: 1 delivery"),
+        (_, n) => format!("accepted {id}: {n} deliveries"),
+    }
+}
+
+/// The event that the arguments describe, as one line.
+fn event_line(args: &SendArgs) -> Result<String, Failure> {
+    let text = |value: &str| serde_json::Value::from(value).to_string();
+    let mut members: Vec<(&str, String)> = [
+        ("type", &args.kind),
+        ("id", &args.id),
+        ("source", &args.source),
+        ("subject", &args.subject),
+        ("endpoint", &args.endpoint),
+        ("delay", &args.delay),
+        ("deliverat", &args.deliver_at),
+        ("expirytime", &args.expires),
+        ("partitionkey", &args.key),
+        ("tenant", &args.tenant),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name, text(value.as_deref()?))))
+    .collect();
+    for extension in &args.extensions {
+        let (name, value) = extension
+            .split_once('=')
+            .ok_or_else(|| Failure::usage(format!("-e {extension}: write it as NAME=VALUE")))?;
+        members.push((name, text(value)));
+    }
+    if let Some(data) = &args.data {
+        members.push(("data", payload(data)?));
+    }
+    let members: Vec<String> = members
+        .into_iter()
+        .map(|(name, value)| format!("{}:{value}", text(name)))
+        .collect();
+    Ok(format!("{{{}}}\n", members.join(",")))
+}
+
+/// The payload as JSON on one line.
+fn payload(data: &str) -> Result<String, Failure> {
+    let text = match (data, data.strip_prefix('@')) {
+        ("-", _) => io::read_to_string(io::stdin()).map_err(|error| ("stdin", error)),
+        (_, Some(path)) => std::fs::read_to_string(path).map_err(|error| (path, error)),
+        _ => Ok(data.to_owned()),
+    };
+    let text = text.map_err(|(from, error)| Failure::usage(format!("--data: {from}: {error}")))?;
+    let json = RawValue::from_string(text.trim().to_owned()).map_err(|error| {
+        Failure::usage(format!(
+            "--data is not JSON: {error}; a text needs its own quotes: --data '\"hello\"'"
+        ))
+    })?;
+    // In JSON a line end is always white space between two tokens.
+    Ok(json.get().replace(['\n', '\r'], " "))
+}
+
+/// The input and, if it can be known, its length in bytes.
+fn open(input: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
+    if input == Path::new("-") {
+        return Ok((Box::new(io::stdin()), None));
+    }
+    let failed = |error: io::Error| Failure::usage(format!("{}: {error}", input.display()));
+    let file = File::open(input).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    let bytes = metadata.is_file().then_some(metadata.len());
+    Ok((Box::new(file), bytes))
+}
+
+/// A bar on stderr when a person is watching and the input is long; else one that shows nothing.
+fn progress(bytes: Option<u64>) -> ProgressBar {
+    let long = bytes.map_or_else(|| !io::stdin().is_terminal(), |bytes| bytes >= LONG_INPUT_BYTES);
+    if !long || !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = match bytes {
+        Some(_) => "{bar:40} {bytes}/{total_bytes} {binary_bytes_per_sec} {eta}",
+        None => "{spinner} {bytes} {binary_bytes_per_sec}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style)
+}
+
+fn connect(args: &SendArgs) -> Result<UnixStream, Failure> {
+    let path = socket_path(args)?;
+    UnixStream::connect(&path).map_err(|error| {
+        let hint = match error.kind() {
+            io::ErrorKind::PermissionDenied => {
+                "you need to be in the socket's group: sudo usermod -aG posthaste $USER, then log in again"
+            }
+            _ => {
+                "is the daemon running? Start it with `systemctl start posthaste` or `posthaste run`, or name its \
+                 socket with --socket or $POSTHASTE_INGEST"
+            }
+        };
+        Failure {
+            message: format!("can't reach the daemon at {}: {error}; {hint}", path.display()),
+            exit: EXIT_UNREACHABLE,
+        }
+    })
+}
+
+/// The socket named on the command line or in the environment, or by the config file, or the default.
+fn socket_path(args: &SendArgs) -> Result<PathBuf, Failure> {
+    if let Some(path) = &args.socket {
+        return Ok(path.clone());
+    }
+    let configured = match &args.config {
+        Some(file) => configured_socket(file)?,
+        // Producers need not be allowed to read the daemon's own file.
+        None => configured_socket(Path::new(CONFIG_DEFAULT)).unwrap_or_default(),
+    };
+    Ok(configured.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)))
+}
+
+/// `ingest.socket` of a config file. Nothing else in it is looked at, so that a mistake elsewhere keeps
+/// nobody from sending.
+fn configured_socket(file: &Path) -> Result<Option<PathBuf>, Failure> {
+    let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
+    let config: toml::Table = text.parse().map_err(|error| failed(&error))?;
+    let socket = config.get("ingest").and_then(|ingest| ingest.get("socket"));
+    Ok(socket.and_then(toml::Value::as_str).map(PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use clap::Parser;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        send: SendArgs,
+    }
+
+    fn args(line: &[&str]) -> SendArgs {
+        Cli::try_parse_from([&["send"], line].concat()).unwrap().send
+    }
+
+    /// A12: one event from arguments.
+    #[test]
+    fn a12_arguments_become_an_event() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("data.json");
+        std::fs::write(&file, "{\n  \"a\": \"x\\ny\"\r\n}\n").unwrap();
+        let from_file = format!("@{}", file.display());
+        for (line, expected) in [
+            (vec!["a.b"], json!({"type": "a.b"})),
+            (vec!["a", "--data", "-1"], json!({"type": "a", "data": -1})),
+            (
+                vec!["a", "--data", &from_file],
+                json!({"type": "a", "data": {"a": "x\ny"}}),
+            ),
+            (
+                vec![
+                    "a",
+                    "--id",
+                    "1",
+                    "--source",
+                    "/s",
+                    "--subject",
+                    "\"q\"",
+                    "--endpoint",
+                    "crm",
+                    "--delay",
+                    "5m",
+                    "--expires",
+                    "t",
+                    "--key",
+                    "k",
+                    "--tenant",
+                    "acme",
+                    "-e",
+                    "x=1=2",
+                    "-e",
+                    "y=",
+                ],
+                json!({"type": "a", "id": "1", "source": "/s", "subject": "\"q\"", "endpoint": "crm", "delay": "5m",
+                       "expirytime": "t", "partitionkey": "k", "tenant": "acme", "x": "1=2", "y": ""}),
+            ),
+            (
+                vec!["a", "--deliver-at", "t"],
+                json!({"type": "a", "deliverat": "t"}),
+            ),
+        ] {
+            let text = event_line(&args(&line)).ok().unwrap();
+            assert_eq!(text.matches('\n').count(), 1, "{text}");
+            assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a12_mistakes_are_told() {
+        for (line, message) in [
+            (["a", "--data", "hello"], "its own quotes"),
+            (["a", "--data", "@/no/such/file"], "/no/such/file"),
+            (["a", "-e", "novalue"], "NAME=VALUE"),
+        ] {
+            let failure = event_line(&args(&line)).err().unwrap();
+            assert_eq!(failure.exit, EXIT_USAGE);
+            assert!(failure.message.contains(message), "{}", failure.message);
+        }
+        for line in [
+            &["send"][..],
+            &["send", "a", "--ndjson"],
+            &["send", "a", "--delay", "1s", "--deliver-at", "t"],
+        ] {
+            assert!(Cli::try_parse_from(line).is_err(), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_socket_is_named_by_argument_then_config_then_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.toml");
+        std::fs::write(&file, "[ingest]\nsocket = \"/tmp/i.sock\"\n").unwrap();
+        let mut named = SendArgs {
+            config: Some(file),
+            ..SendArgs::default()
+        };
+        assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/i.sock"));
+        named.socket = Some("/tmp/other.sock".into());
+        assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/other.sock"));
+        named = SendArgs::default();
+        named.config = Some(folder.path().join("empty.toml"));
+        assert_eq!(
+            socket_path(&named).err().unwrap().exit,
+            EXIT_USAGE,
+            "a named file has to be there"
+        );
+        std::fs::write(folder.path().join("empty.toml"), "").unwrap();
+        assert_eq!(socket_path(&named).ok().unwrap(), Path::new(SOCKET_DEFAULT));
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_there_is_exit_3_with_a_way_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut args = args(&["a"]);
+        args.socket = Some(folder.path().join("none.sock"));
+        let failure = one(&args).err().unwrap();
+        assert_eq!(failure.exit, EXIT_UNREACHABLE);
+        assert!(failure.message.contains("posthaste run"), "{}", failure.message);
+    }
+
+    /// A daemon that reads everything and then writes `answers`.
+    fn fake_daemon(folder: &Path, answers: &'static str) -> PathBuf {
+        let path = folder.join("ingest.sock");
+        let listener = UnixListener::bind(&path).unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            stream.write_all(answers.as_bytes()).unwrap();
+        });
+        path
+    }
+
+    /// A12: NDJSON, blank lines and a last line without an end; every kind of answer is counted.
+    #[test]
+    fn a12_a_stream_is_tallied() {
+        let folder = tempfile::tempdir().unwrap();
+        let input = folder.path().join("events.ndjson");
+        std::fs::write(&input, "{\"type\":\"a\"}\n\n[1]\r\n \nx\n{}\n{\"type\":\"b\"}").unwrap();
+        let socket = fake_daemon(
+            folder.path(),
+            "{\"status\":\"accepted\",\"id\":\"1\",\"deliveries\":2}\n\
+             {\"status\":\"accepted\",\"ids\":[\"2\",\"3\"],\"deliveries\":1,\"duplicates\":1}\n\
+             {\"status\":\"rejected\",\"code\":\"invalid_json\",\"message\":\"m\",\"line\":5}\n\
+             {\"status\":\"rejected\",\"code\":\"invalid_event\",\"message\":\"m\",\"line\":6}\n\
+             {\"status\":\"duplicate\",\"id\":\"4\"}\n",
+        );
+        let args = args(&[
+            "--ndjson",
+            input.to_str().unwrap(),
+            "--socket",
+            socket.to_str().unwrap(),
+        ]);
+        let tally = stream(&args, &input).ok().unwrap();
+        let expected = Tally {
+            answers: 5,
+            accepted: 2,
+            duplicates: 2,
+            deliveries: 3,
+            rejected: 2,
+        };
+        assert_eq!(tally, expected);
+    }
+
+    #[test]
+    fn lines_without_an_answer_are_told_and_exit_3() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = fake_daemon(folder.path(), "");
+        let args = args(&["a", "--socket", socket.to_str().unwrap()]);
+        let failure = one(&args).err().unwrap();
+        assert_eq!(failure.exit, EXIT_UNREACHABLE);
+        assert!(failure.message.contains("1 of 1 lines"), "{}", failure.message);
+    }
+}

@@ -1,0 +1,125 @@
+//! The configuration in force as the operator would write it, secrets masked: what the control API shows.
+//! Never sees the files; what it shows is what the daemon acts on.
+
+use serde_json::{Map, Value, json};
+
+use super::values::{show_duration, show_size};
+use super::{Config, FreeMin, LogFormat};
+use crate::domain::backoff::{RetryPolicy, Schedule};
+use crate::domain::endpoint::{Concurrency, Endpoint, RetryMatch, SignPolicy};
+
+/// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
+/// in. Signing secrets, header values, passwords and query values are `***`.
+#[must_use]
+pub fn effective(config: &Config) -> Value {
+    let socket = |path: &std::path::Path, mode: u32, group: &str| json!({ "socket": path, "mode": format!("{mode:04o}"), "group": group });
+    let mut ingest = socket(&config.ingest.socket, config.ingest.mode, &config.ingest.group);
+    ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
+    ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
+    ingest["max_connections"] = config.ingest.connections_max.into();
+    json!({
+        "store": store(config),
+        "ingest": ingest,
+        "control": socket(&config.control.socket, config.control.mode, &config.control.group),
+        "log": {
+            "format": LogFormat::NAMES.iter().find(|(_, f)| *f == config.log.format).map(|(name, _)| name),
+            "level": config.log.level,
+            "payloads": config.log.payloads,
+        },
+        "limits": {
+            "in_flight": config.limits.in_flight_max,
+            "shutdown": show_duration(config.limits.shutdown),
+        },
+        "network": { "https_only": config.network.https_only },
+        "endpoint": config.endpoints.iter().map(|e| endpoint(e)).collect::<Vec<_>>(),
+    })
+}
+
+fn store(config: &Config) -> Value {
+    json!({
+        "engine": "sled",
+        "path": config.store.path,
+        "max_size": show_size(config.store.size_bytes_max),
+        "min_free": match config.store.free_min {
+            FreeMin::Percent(share) => format!("{share}%"),
+            FreeMin::Bytes(bytes) => show_size(bytes),
+        },
+        "dedup_window": show_duration(config.store.dedup_window),
+        "dedup_max": config.store.dedup_ids_max,
+        "dead_keep": show_duration(config.store.dead_keep),
+    })
+}
+
+fn endpoint(endpoint: &Endpoint) -> Value {
+    let request = &endpoint.request;
+    let headers: Map<_, _> = request
+        .headers
+        .iter()
+        .map(|(name, _)| (name.to_string(), "***".into()))
+        .collect();
+    let Concurrency { min, max } = endpoint.concurrency;
+    json!({
+        "name": endpoint.name,
+        "description": endpoint.description,
+        "enabled": endpoint.enabled,
+        "tenant": endpoint.tenant,
+        "events": endpoint.events.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(),
+        "method": request.method.as_str(),
+        "url": request.url_masked,
+        "headers": headers,
+        "timeout": show_duration(request.timeout),
+        "connect_timeout": show_duration(request.connect_timeout),
+        "max_response": show_size(request.response_bytes_max as u64),
+        "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
+        "best_effort": endpoint.best_effort,
+        "tls": { "verify": request.tls_verify, "ca": if request.tls_ca_pem.is_empty() { "" } else { "***" } },
+        "sign": endpoint.sign.iter().map(sign).collect::<Vec<_>>(),
+        "response": { "success_status": endpoint.response.success_status },
+        "retry": retry(&endpoint.retry),
+        "breaker": {
+            "failures": endpoint.breaker.failures,
+            "rate": endpoint.breaker.rate,
+            "window": show_duration(endpoint.breaker.window),
+            "min_requests": endpoint.breaker.min_requests,
+            "open": show_duration(endpoint.breaker.open),
+            "max_open": show_duration(endpoint.breaker.max_open),
+        },
+    })
+}
+
+fn sign(policy: &SignPolicy) -> Value {
+    match policy {
+        SignPolicy::Standard { keys } => json!({ "scheme": "standard", "secrets": vec!["***"; keys.len()] }),
+    }
+}
+
+fn retry(policy: &RetryPolicy) -> Value {
+    let list = |entries: &[RetryMatch]| entries.iter().map(retry_match).collect::<Vec<_>>();
+    let mut shown = json!({
+        "jitter": policy.jitter,
+        "max_attempts": policy.max_attempts,
+        "max_age": show_duration(policy.max_age),
+        "retry_on": list(&policy.retry_on),
+        "dont_retry_on": list(&policy.dont_retry_on),
+        "max_retry_after": show_duration(policy.max_retry_after),
+    });
+    match &policy.schedule {
+        Schedule::Listed(delays) => {
+            shown["schedule"] = delays.iter().map(|delay| show_duration(*delay)).collect();
+        }
+        Schedule::Exponential { initial, factor, max } => {
+            shown["initial"] = show_duration(*initial).into();
+            shown["factor"] = (*factor).into();
+            shown["max"] = show_duration(*max).into();
+        }
+    }
+    shown
+}
+
+fn retry_match(entry: &RetryMatch) -> Value {
+    match entry {
+        RetryMatch::Status(status) => (*status).into(),
+        RetryMatch::StatusClass(hundred) => format!("{hundred}xx").into(),
+        RetryMatch::Class(class) => class.name().into(),
+    }
+}

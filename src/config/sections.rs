@@ -1,0 +1,128 @@
+//! The daemon's own sections, from written to checked. A key that was not written, or was written wrong
+//! (then the problem is noted and the configuration is not used), has the default of its type.
+
+use super::raw::Table;
+use super::values::{self, Read, Wrong};
+use super::{
+    ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
+    StoreConfig,
+};
+
+/// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
+const BATCH_BYTES_MAX: u64 = 64 << 20;
+
+/// `[store]`
+pub(super) fn store(table: &Table<'_>) -> StoreConfig {
+    let default = StoreConfig::default();
+    table.read("engine", engine);
+    StoreConfig {
+        path: table.read("path", values::path).unwrap_or(default.path),
+        size_bytes_max: table
+            .read("max_size", values::size(1..=u64::MAX))
+            .unwrap_or(default.size_bytes_max),
+        free_min: table
+            .read("min_free", values::free_min)
+            .unwrap_or(default.free_min),
+        dedup_window: table
+            .read("dedup_window", values::some_duration)
+            .unwrap_or(default.dedup_window),
+        dedup_ids_max: table
+            .read("dedup_max", values::count(1..=100_000_000))
+            .map_or(default.dedup_ids_max, |count| count as usize),
+        dead_keep: table
+            .read("dead_keep", values::some_duration)
+            .unwrap_or(default.dead_keep),
+    }
+}
+
+fn engine(value: &super::raw::Value<'_>) -> Read<()> {
+    match &*values::text(value)? {
+        "sled" => Ok(()),
+        "postgres" => Err(Wrong::new(
+            "is not supported by this version of posthaste yet",
+            "write \"sled\"",
+        )),
+        _ => Err(Wrong::new("is not known here", "write \"sled\"")),
+    }
+}
+
+/// `[ingest]`
+pub(super) fn ingest(table: &Table<'_>) -> IngestConfig {
+    let default = IngestConfig::default();
+    let bytes = |key, max| {
+        table
+            .read(key, values::size(64..=max))
+            .and_then(|bytes| usize::try_from(bytes).ok())
+    };
+    IngestConfig {
+        socket: table
+            .read("socket", values::socket_path)
+            .unwrap_or(default.socket),
+        mode: table.read("mode", values::mode).unwrap_or(default.mode),
+        group: table.read("group", values::text).unwrap_or(default.group),
+        event_bytes_max: bytes("max_event", EVENT_BYTES_MAX).unwrap_or(default.event_bytes_max),
+        batch_bytes_max: bytes("max_batch", BATCH_BYTES_MAX).unwrap_or(default.batch_bytes_max),
+        connections_max: table
+            .read("max_connections", values::count(1..=65_536))
+            .map_or(default.connections_max, |count| count as usize),
+    }
+}
+
+/// `[control]`
+pub(super) fn control(table: &Table<'_>) -> ControlConfig {
+    let default = ControlConfig::default();
+    ControlConfig {
+        socket: table
+            .read("socket", values::socket_path)
+            .unwrap_or(default.socket),
+        mode: table.read("mode", values::mode).unwrap_or(default.mode),
+        group: table.read("group", values::text).unwrap_or(default.group),
+    }
+}
+
+/// `[log]`
+pub(super) fn log(table: &Table<'_>) -> LogConfig {
+    let default = LogConfig::default();
+    LogConfig {
+        format: table
+            .read("format", values::choice(LogFormat::NAMES))
+            .unwrap_or(default.format),
+        level: table.read("level", level).unwrap_or(default.level),
+        payloads: table
+            .read("payloads", super::raw::Value::flag)
+            .unwrap_or(default.payloads),
+    }
+}
+
+fn level(value: &super::raw::Value<'_>) -> Read<String> {
+    let text = values::text(value)?;
+    match tracing_subscriber::EnvFilter::builder().parse(&text) {
+        Ok(_) if !text.is_empty() => Ok(text),
+        _ => Err(Wrong::new(
+            "is not a log level",
+            "write error, warn, info, debug or trace",
+        )),
+    }
+}
+
+/// `[limits]`
+pub(super) fn limits(table: &Table<'_>) -> LimitsConfig {
+    let default = LimitsConfig::default();
+    LimitsConfig {
+        in_flight_max: table
+            .read("in_flight", values::count(1..=65_536))
+            .map_or(default.in_flight_max, |count| count as usize),
+        shutdown: table
+            .read("shutdown", values::duration)
+            .unwrap_or(default.shutdown),
+    }
+}
+
+/// `[network]`
+pub(super) fn network(table: &Table<'_>) -> NetworkConfig {
+    NetworkConfig {
+        https_only: table
+            .read("https_only", super::raw::Value::flag)
+            .unwrap_or(NetworkConfig::default().https_only),
+    }
+}

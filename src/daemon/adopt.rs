@@ -1,0 +1,151 @@
+//! Making a configuration the one in force: every endpoint gets its lane in the store, a courier that
+//! makes its requests, and its numbers. All of it is prepared before any of it is used.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::Config;
+use crate::control::operator::ReloadReport;
+use crate::delivery::Couriers;
+use crate::domain::endpoint::Endpoint;
+use crate::ingest::intake::RouteTable;
+use crate::observe::numbers::Numbers;
+use crate::store::LaneId;
+use crate::store::committer::Queue;
+
+use super::job::Destination;
+
+/// What is needed again at each reload.
+#[derive(Debug)]
+pub struct Workshop {
+    queue: Queue,
+    couriers: Couriers,
+    numbers: Mutex<HashMap<LaneId, Arc<Numbers>>>,
+}
+
+/// A configuration, ready to be put in force.
+#[derive(Debug)]
+pub struct Prepared {
+    /// For ingest: who is owed what.
+    pub routes: RouteTable,
+    /// For the dispatcher: how to deliver.
+    pub destinations: HashMap<LaneId, Arc<Destination>>,
+}
+
+impl Workshop {
+    /// An empty one.
+    #[must_use]
+    pub fn new(queue: Queue) -> Self {
+        Self {
+            queue,
+            couriers: Couriers::new(),
+            numbers: Mutex::default(),
+        }
+    }
+
+    /// Prepares everything `config` asks for. Lanes of new endpoints are made durable on the way, which is
+    /// harmless if the rest then fails: an empty lane shows nowhere.
+    ///
+    /// # Errors
+    /// Every endpoint that can't be prepared, a sentence each.
+    pub async fn prepare(&self, config: &Config) -> Result<Prepared, Vec<String>> {
+        let mut problems = Vec::new();
+        let mut lanes = Vec::new();
+        let mut destinations = HashMap::new();
+        for endpoint in &config.endpoints {
+            match self.prepare_one(endpoint).await {
+                Ok((lane, destination)) => {
+                    lanes.push((Arc::clone(endpoint), lane));
+                    destinations.insert(lane, Arc::new(destination));
+                }
+                Err(problem) => problems.push(format!("endpoint {}: {problem}", endpoint.name)),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Prepared {
+                routes: RouteTable::new(lanes),
+                destinations,
+            })
+        } else {
+            Err(problems)
+        }
+    }
+
+    async fn prepare_one(&self, endpoint: &Arc<Endpoint>) -> Result<(LaneId, Destination), String> {
+        let courier = self.couriers.prepare(endpoint)?;
+        let name = endpoint.name.clone();
+        let lane = self
+            .queue
+            .write(move |store| store.lane(&name))
+            .await
+            .map_err(|error| error.to_string())?;
+        let numbers = Arc::clone(self.lock().entry(lane).or_default());
+        Ok((
+            lane,
+            Destination {
+                endpoint: Arc::clone(endpoint),
+                courier,
+                numbers,
+            },
+        ))
+    }
+
+    /// The numbers of a lane, if it ever was in force.
+    #[must_use]
+    pub fn numbers(&self, lane: LaneId) -> Option<Arc<Numbers>> {
+        self.lock().get(&lane).map(Arc::clone)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LaneId, Arc<Numbers>>> {
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a reload changes, for whoever asked for it.
+#[must_use]
+pub fn report(old: &Config, new: &Config) -> ReloadReport {
+    let names = |config: &Config| {
+        config
+            .endpoints
+            .iter()
+            .map(|e| e.name.to_string())
+            .collect::<Vec<_>>()
+    };
+    let (before, after) = (names(old), names(new));
+    let changed = new
+        .endpoints
+        .iter()
+        .filter(|e| old.endpoints.iter().any(|o| o.name == e.name && o != *e));
+    ReloadReport {
+        hash: new.hash.clone(),
+        previous_hash: old.hash.clone(),
+        added: after
+            .iter()
+            .filter(|name| !before.contains(name))
+            .cloned()
+            .collect(),
+        removed: before
+            .iter()
+            .filter(|name| !after.contains(name))
+            .cloned()
+            .collect(),
+        changed: changed.map(|e| e.name.to_string()).collect(),
+        needs_restart: needs_restart(old, new),
+    }
+}
+
+/// Sections that are only read at the start, where they differ.
+fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
+    let sections = [
+        ("store", old.store != new.store),
+        ("ingest", old.ingest != new.ingest),
+        ("control", old.control != new.control),
+        ("log", old.log != new.log),
+        ("limits", old.limits != new.limits),
+    ];
+    sections
+        .into_iter()
+        .filter(|(_, differs)| *differs)
+        .map(|(name, _)| format!("[{name}]"))
+        .collect()
+}

@@ -1,0 +1,298 @@
+//! The one loop. It waits for whatever happens, tells the scheduler, and carries out what the scheduler
+//! decides. It owns the scheduler, so no lock is needed and every decision is made in one place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::task::TaskTracker;
+
+use crate::scheduler::{Actions, Input, Job, LaneConfig, LaneView, Refill, Scheduler, SchedulerConfig};
+use crate::store::committer::{Notice, Queue};
+use crate::store::{LaneId, Pause};
+
+use super::clock::Clock;
+use super::job::{self, Destination, Ended};
+
+/// Messages taken in before the scheduler is polled again.
+const TAKE_MAX: usize = 1024;
+
+/// Longest sleep while something waits for its time: due times are on the wall clock, sleep is not, so a
+/// jump of the clock forward would otherwise be noticed only at the end of the sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// What others tell the dispatcher.
+#[derive(Debug)]
+pub enum Message {
+    /// A job has ended.
+    Ended(Box<Ended>),
+    /// Something for the scheduler.
+    Tell(Input),
+    /// New endpoints in force.
+    Configure(HashMap<LaneId, Arc<Destination>>),
+    /// Somebody wants to see the lanes.
+    Views(oneshot::Sender<Vec<LaneView>>),
+    /// No more jobs; answer when the last one has ended.
+    Drain(oneshot::Sender<()>),
+}
+
+/// The way to the dispatcher. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct DispatcherHandle(mpsc::UnboundedSender<Message>);
+
+impl DispatcherHandle {
+    /// Tells the scheduler something.
+    pub fn tell(&self, input: Input) {
+        self.send(Message::Tell(input));
+    }
+
+    /// Puts other endpoints in force.
+    pub fn configure(&self, destinations: HashMap<LaneId, Arc<Destination>>) {
+        self.send(Message::Configure(destinations));
+    }
+
+    /// The lanes as they are; empty when the dispatcher has stopped. An answer also shows that the loop
+    /// makes progress, which is what the watchdog asks.
+    pub async fn views(&self) -> Option<Vec<LaneView>> {
+        let (answer, wait) = oneshot::channel();
+        self.send(Message::Views(answer));
+        wait.await.ok()
+    }
+
+    /// Stops handing out jobs, and waits until those under way have ended.
+    pub async fn drain(&self) {
+        let (answer, wait) = oneshot::channel();
+        self.send(Message::Drain(answer));
+        // An error means that the dispatcher is gone, so nothing is under way any more.
+        let _ = wait.await;
+    }
+
+    fn send(&self, message: Message) {
+        // The dispatcher goes last; who still talks then has nothing to say that matters.
+        let _ = self.0.send(message);
+    }
+}
+
+/// The loop's state.
+#[derive(Debug)]
+pub struct Dispatcher {
+    scheduler: Scheduler,
+    destinations: HashMap<LaneId, Arc<Destination>>,
+    queue: Queue,
+    clock: Clock,
+    jobs: TaskTracker,
+    to_self: mpsc::UnboundedSender<Message>,
+    messages: mpsc::UnboundedReceiver<Message>,
+    notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    wake_at: Option<Instant>,
+}
+
+impl Dispatcher {
+    /// A dispatcher without endpoints, and the way to it.
+    #[must_use]
+    pub fn new(
+        config: SchedulerConfig,
+        queue: Queue,
+        clock: Clock,
+        notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    ) -> (Self, DispatcherHandle) {
+        // Both channels are bounded by what is under way: a message per job, a notice per commit.
+        let (to_self, messages) = mpsc::unbounded_channel();
+        let handle = DispatcherHandle(to_self.clone());
+        let dispatcher = Self {
+            scheduler: Scheduler::new(config),
+            destinations: HashMap::new(),
+            queue,
+            clock,
+            jobs: TaskTracker::new(),
+            to_self,
+            messages,
+            notices,
+            wake_at: None,
+        };
+        (dispatcher, handle)
+    }
+
+    /// Runs until the store's notices end.
+    pub async fn run(mut self) {
+        let mut messages = Vec::new();
+        let mut notices = Vec::new();
+        while self.wait(&mut messages, &mut notices).await {
+            self.apply(&mut messages, &mut notices);
+        }
+    }
+
+    /// All the waiting there is: until something happened or the scheduler wants to be asked.
+    async fn wait(&mut self, messages: &mut Vec<Message>, notices: &mut Vec<Vec<Notice>>) -> bool {
+        let wake_at = self.wake_at;
+        let alarm = async move {
+            match wake_at {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            taken = self.notices.recv_many(notices, TAKE_MAX) => if taken == 0 { return false },
+            taken = self.messages.recv_many(messages, TAKE_MAX) => if taken == 0 { return false },
+            () = alarm => {}
+        }
+        // Whatever else is there comes along, so that one poll serves all of it.
+        while messages.len() < TAKE_MAX {
+            let Ok(message) = self.messages.try_recv() else {
+                break;
+            };
+            messages.push(message);
+        }
+        true
+    }
+
+    /// All the change there is.
+    fn apply(&mut self, messages: &mut Vec<Message>, notices: &mut Vec<Vec<Notice>>) {
+        let now = self.clock.now();
+        for notice in notices.drain(..).flatten() {
+            self.scheduler.handle(input_of(notice), now);
+        }
+        for message in messages.drain(..) {
+            match message {
+                Message::Ended(ended) => self.end(*ended),
+                Message::Tell(input) => self.scheduler.handle(input, now),
+                Message::Configure(destinations) => self.configure(destinations),
+                Message::Views(answer) => drop(answer.send(self.scheduler.lanes())),
+                Message::Drain(answer) => self.drain(answer),
+            }
+        }
+        loop {
+            let Actions { jobs, refills } = self.scheduler.poll(now);
+            if jobs.is_empty() && refills.is_empty() {
+                break;
+            }
+            jobs.into_iter().for_each(|job| self.start(job));
+            refills.into_iter().for_each(|refill| self.refill(refill));
+        }
+        // A wake-up a little late costs a delivery that much; one a little early costs a useless round.
+        self.wake_at = self
+            .scheduler
+            .wake_in(now)
+            .map(|wait| Instant::now() + wait.clamp(Duration::from_millis(1), SLEEP_MAX));
+    }
+
+    fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {
+        let lanes = destinations
+            .iter()
+            .map(|(&lane, to)| LaneConfig {
+                lane,
+                enabled: to.endpoint.enabled,
+                concurrency: to.endpoint.concurrency,
+                breaker: to.endpoint.breaker,
+            })
+            .collect();
+        self.destinations = destinations;
+        self.scheduler.handle(Input::Configure(lanes), self.clock.now());
+    }
+
+    fn start(&mut self, job: Job) {
+        let Some(to) = self.destinations.get(&job.lane).map(Arc::clone) else {
+            // Configure has just removed this lane; the delivery stays pending in the store.
+            self.scheduler.handle(
+                Input::Committed {
+                    lane: job.lane,
+                    seq: job.due.seq,
+                    deferred: None,
+                },
+                self.clock.now(),
+            );
+            return;
+        };
+        let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
+        self.jobs.spawn(async move {
+            let ended = job::run(job, to, queue, clock).await;
+            let _ = back.send(Message::Ended(Box::new(ended)));
+        });
+    }
+
+    fn end(&mut self, ended: Ended) {
+        let Ended {
+            job,
+            seen,
+            gone,
+            settle,
+        } = ended;
+        let (lane, seq) = (job.lane, job.due.seq);
+        self.scheduler
+            .handle(Input::Finished { lane, seq, seen }, self.clock.now());
+        if gone {
+            self.pause_gone(lane);
+        }
+        if let Some(settle) = settle {
+            self.queue.settle(settle);
+        }
+    }
+
+    /// An endpoint that says it is gone gets no more requests until somebody resumes it (Standard Webhooks,
+    /// "410 Gone"); what it is owed is parked.
+    fn pause_gone(&mut self, lane: LaneId) {
+        let Some(to) = self.destinations.get(&lane) else {
+            return;
+        };
+        tracing::warn!(
+            endpoint = &*to.endpoint.name,
+            "the endpoint says it is gone: paused until it is resumed"
+        );
+        self.scheduler
+            .handle(Input::Paused { lane, until: None }, self.clock.now());
+        let pause = Pause {
+            by: "posthaste".into(),
+            reason: "the endpoint answered 410 Gone or asked to be disabled".into(),
+            since: Clock::wall(),
+            until: None,
+        };
+        let queue = self.queue.clone();
+        self.jobs.spawn(async move {
+            // If the store fails here the daemon ends anyway, and the next answer pauses it again.
+            let _ = queue.write(move |store| store.pause(lane, Some(pause))).await;
+        });
+    }
+
+    fn refill(&self, refill: Refill) {
+        let (queue, back) = (self.queue.clone(), self.to_self.clone());
+        let lane = refill.lane;
+        self.jobs.spawn(async move {
+            let answer = queue
+                .read(move |store| store.due(lane, &refill.query))
+                .await
+                .and_then(|found| found);
+            let input = match answer {
+                Ok(answer) => Input::Refilled { lane, answer },
+                Err(error) => {
+                    tracing::error!(%error, "the store could not say what is due");
+                    Input::RefillFailed { lane }
+                }
+            };
+            let _ = back.send(Message::Tell(input));
+        });
+    }
+
+    fn drain(&mut self, answer: oneshot::Sender<()>) {
+        self.scheduler.handle(Input::Drain, self.clock.now());
+        self.jobs.close();
+        let (jobs, back) = (self.jobs.clone(), self.to_self.clone());
+        tokio::spawn(async move {
+            jobs.wait().await;
+            // One round through the loop, so that the ends of those jobs have been handed to the store.
+            let (seen, wait) = oneshot::channel();
+            let _ = back.send(Message::Views(seen));
+            let _ = wait.await;
+            let _ = answer.send(());
+        });
+    }
+}
+
+fn input_of(notice: Notice) -> Input {
+    match notice {
+        Notice::Accepted { lane, seq, due } => Input::Accepted { lane, seq, due },
+        Notice::Committed { lane, seq, deferred } => Input::Committed { lane, seq, deferred },
+    }
+}

@@ -1,0 +1,133 @@
+//! What a broken exchange died of: one class and one cause, found by walking an error's chain of sources.
+//! Pure; knows the error types of the libraries below, and nothing of endpoints or retries. Shown to be right
+//! on exchanges that really broke, in the tests of this room, since such errors cannot be made by hand.
+
+use std::error::Error;
+use std::io;
+use std::time::Duration;
+
+use crate::domain::outcome::ErrorClass;
+
+/// How far an exchange had come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// No status had come yet.
+    Head,
+    /// The status had come, the body not wholly.
+    Body,
+}
+
+/// Why an exchange did not end as it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// Its kind.
+    pub class: ErrorClass,
+    /// In the words of whoever noticed; never holds the URL.
+    pub cause: String,
+}
+
+impl Failure {
+    /// The whole-attempt deadline of `timeout` passed.
+    #[must_use]
+    pub fn deadline(timeout: Duration, phase: Phase) -> Self {
+        let what = match phase {
+            Phase::Head => "no answer",
+            Phase::Body => "the answer's body did not end",
+        };
+        Self {
+            class: ErrorClass::Timeout,
+            cause: format!("{what} within {timeout:?}"),
+        }
+    }
+
+    /// Reads it off the client's error.
+    #[must_use]
+    pub fn of(error: &reqwest::Error, phase: Phase) -> Self {
+        let class = classify(error, phase);
+        if class == ErrorClass::Connect && error.is_timeout() {
+            return Self {
+                class,
+                cause: "no connection within connect_timeout".to_owned(),
+            };
+        }
+        let cause = chain(error)
+            .last()
+            .map_or_else(|| "unknown".to_owned(), ToString::to_string);
+        Self { class, cause }
+    }
+}
+
+/// The first rule that fits, from the surest sign to the vaguest.
+fn classify(error: &reqwest::Error, phase: Phase) -> ErrorClass {
+    if error.is_dns() {
+        return ErrorClass::Dns;
+    }
+    if all::<rustls::Error>(error).next().is_some() {
+        return ErrorClass::Tls;
+    }
+    // The innermost one: those around it only pass it on.
+    let io = all::<io::Error>(error).last().map(io::Error::kind);
+    if error.is_connect() {
+        return while_connecting(io);
+    }
+    if let Some(class) = all::<hyper::Error>(error)
+        .next()
+        .and_then(|hyper| of_hyper(hyper, phase))
+    {
+        return class;
+    }
+    match io {
+        Some(kind) => of_io(kind, phase),
+        // Neither HTTP nor the connection is to blame: the body does not decompress.
+        None if error.is_decode() => ErrorClass::InvalidResponse,
+        None => ErrorClass::Reset,
+    }
+}
+
+/// TCP itself says refused, unreachable or timed out; a connection that was there and broke off before the
+/// first request broke in the TLS handshake.
+fn while_connecting(io: Option<io::ErrorKind>) -> ErrorClass {
+    match io {
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe) => {
+            ErrorClass::Tls
+        }
+        _ => ErrorClass::Connect,
+    }
+}
+
+fn of_hyper(error: &hyper::Error, phase: Phase) -> Option<ErrorClass> {
+    match phase {
+        _ if error.is_parse() => Some(ErrorClass::InvalidResponse),
+        // The connection was closed in order, but earlier than `content-length` or the last chunk promised.
+        Phase::Body if error.is_incomplete_message() => Some(ErrorClass::InvalidResponse),
+        Phase::Head if error.is_incomplete_message() => Some(ErrorClass::Reset),
+        _ => None,
+    }
+}
+
+fn of_io(kind: io::ErrorKind, phase: Phase) -> ErrorClass {
+    match kind {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ErrorClass::InvalidResponse,
+        io::ErrorKind::UnexpectedEof if phase == Phase::Body => ErrorClass::InvalidResponse,
+        _ => ErrorClass::Reset,
+    }
+}
+
+/// Every error of type `E` in the chain, outermost first.
+fn all<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a E> {
+    chain(error).filter_map(|link| link.downcast_ref())
+}
+
+/// The error and everything below it.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |link| below(*link))
+}
+
+/// What an error was caused by. An `io::Error` that wraps another error is followed into it, which its own
+/// `source` skips.
+fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}

@@ -1,0 +1,285 @@
+//! One turn of a connection: the lines that were read together, their one commit, and their answers in the
+//! order of the lines. It refuses to know where lines come from and where answers go.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::answer;
+use super::build::{self, Moment, Sender};
+use super::frame::{Ack, Code, Line, Parsed, Refused, judge};
+use super::intake::{Counters, Intake, Remembered, RouteTable};
+use super::lines::{LineBuffer, RawLine};
+use crate::store::{AcceptGroup, Accepted, NewEvent, Refusal, StoreError};
+
+/// Lines in one turn, so that a producer that writes without end takes turns with the others.
+const LINES_MAX: usize = 1000;
+/// Bytes of events in one turn; a batch that begins below it is taken whole.
+const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// What a connection keeps from turn to turn.
+#[derive(Debug)]
+pub struct Desk {
+    intake: Arc<Intake>,
+    sender: Sender,
+    remembered: Remembered,
+    ack: Ack,
+}
+
+/// What one turn's events are judged by, the same for all of them.
+struct Rules {
+    table: Arc<RouteTable>,
+    moment: Moment,
+    closed: Option<Refused>,
+}
+
+/// The lines of one turn, judged.
+#[derive(Debug, Default)]
+pub struct Turn {
+    groups: Vec<AcceptGroup>,
+    event_bytes: usize,
+    slots: Vec<Slot>,
+    /// The ids of all events as JSON strings, commas between those of one line.
+    ids: Vec<u8>,
+    /// For every event in `groups`, how many lanes it is owed to.
+    owed: Vec<usize>,
+}
+
+/// What one line will be answered.
+#[derive(Debug)]
+enum Slot {
+    Refused { refused: Refused, line: u64 },
+    Control(Ack),
+    Events(Taken),
+}
+
+/// A line of events that goes to the store, unless nobody is owed any of them.
+#[derive(Debug)]
+struct Taken {
+    line: u64,
+    is_batch: bool,
+    events: usize,
+    /// In [`Turn::ids`].
+    ids: Range<usize>,
+    /// In [`Turn::owed`]; empty: nobody is owed anything, and there is no group.
+    owed: Range<usize>,
+}
+
+impl Turn {
+    /// Whether there is nothing to answer.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    fn is_full(&self) -> bool {
+        self.slots.len() >= LINES_MAX || self.event_bytes >= EVENT_BYTES_MAX
+    }
+}
+
+impl Desk {
+    /// The desk of a new connection.
+    #[must_use]
+    pub fn new(intake: Arc<Intake>, sender: Sender) -> Self {
+        Self {
+            intake,
+            sender,
+            remembered: Remembered::default(),
+            ack: Ack::default(),
+        }
+    }
+
+    /// Takes the complete lines that `lines` holds, up to the bounds of a turn.
+    pub fn turn(&mut self, lines: &mut LineBuffer) -> Turn {
+        let rules = self.rules();
+        let mut turn = Turn::default();
+        while !turn.is_full()
+            && let Some(read) = lines.next_line()
+        {
+            self.take(&rules, &mut turn, read.line, read.number);
+        }
+        turn
+    }
+
+    /// A turn of one text that may hold line ends, such as the body of a request.
+    pub fn turn_of(&mut self, text: &[u8]) -> Turn {
+        let rules = self.rules();
+        let mut turn = Turn::default();
+        self.take(&rules, &mut turn, RawLine::Bytes(text), 1);
+        turn
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            table: self.intake.routes.load_full(),
+            moment: Moment::new(self.intake.now()),
+            closed: self.intake.closed(),
+        }
+    }
+
+    fn take(&mut self, rules: &Rules, turn: &mut Turn, read: RawLine<'_>, line: u64) {
+        let judged = match read {
+            RawLine::Bytes(bytes) => judge(bytes, &self.intake.limits),
+            RawLine::TooLong { bytes_max } => Line::Refused(Refused::too_long("the line", bytes_max)),
+        };
+        let slot = match judged {
+            Line::Refused(refused) => Err(refused),
+            Line::Control(ack) => Ok(Slot::Control(ack)),
+            Line::Event(parsed) => self.take_events(rules, turn, &[*parsed], None, line),
+            Line::Batch(batch) => self.take_events(rules, turn, &batch, Some(batch.len()), line),
+        };
+        turn.slots
+            .push(slot.unwrap_or_else(|refused| Slot::Refused { refused, line }));
+    }
+
+    /// Builds the events of one line, `batch` of them if it is an array, and puts those that somebody is
+    /// owed into one group. When one can't be taken, none is.
+    fn take_events(
+        &mut self,
+        rules: &Rules,
+        turn: &mut Turn,
+        events: &[Parsed<'_>],
+        batch: Option<usize>,
+        line: u64,
+    ) -> Result<Slot, Refused> {
+        let (ids_from, owed_from) = (turn.ids.len(), turn.owed.len());
+        let mut group = Vec::with_capacity(events.len());
+        for (index, parsed) in events.iter().enumerate() {
+            let new = self.build(rules, parsed).map_err(|refused| {
+                turn.ids.truncate(ids_from);
+                turn.owed.truncate(owed_from);
+                in_batch(refused, index, batch)
+            })?;
+            if turn.ids.len() > ids_from {
+                turn.ids.push(b',');
+            }
+            answer::string(&mut turn.ids, &new.event.head.id);
+            if !new.lanes.is_empty() {
+                turn.owed.push(new.lanes.len());
+                group.push(new);
+            }
+        }
+        turn.event_bytes += group.iter().map(|new| new.event.json.len()).sum::<usize>();
+        if !group.is_empty() {
+            turn.groups.push(AcceptGroup { events: group });
+        }
+        Ok(Slot::Events(Taken {
+            line,
+            is_batch: batch.is_some(),
+            events: events.len(),
+            ids: ids_from..turn.ids.len(),
+            owed: owed_from..turn.owed.len(),
+        }))
+    }
+
+    fn build(&mut self, rules: &Rules, parsed: &Parsed<'_>) -> Result<NewEvent, Refused> {
+        let attributes = &parsed.attributes;
+        let named = |refused: Refused| Refused {
+            id: attributes.id.as_deref().map(Into::into),
+            ..refused
+        };
+        if let Some(closed) = &rules.closed {
+            return Err(named(closed.clone()));
+        }
+        let lanes = self
+            .remembered
+            .owed(
+                &rules.table,
+                &attributes.kind,
+                attributes.tenant.as_deref(),
+                attributes.endpoint.as_deref(),
+            )
+            .map_err(|message| named(Refused::new(Code::InvalidEvent, message)))?;
+        let event = build::event(parsed, &self.sender, &rules.moment)?;
+        Ok(NewEvent { event, lanes })
+    }
+
+    /// Makes the events of `turn` durable, all by one call, and appends the answers its lines get.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: nothing is known of these events, so nothing was appended and nothing may
+    /// be answered.
+    pub async fn answer(&mut self, mut turn: Turn, out: &mut Vec<u8>) -> Result<(), StoreError> {
+        let groups = std::mem::take(&mut turn.groups);
+        let settled = if groups.is_empty() {
+            Vec::new()
+        } else {
+            self.intake.queue.accept(groups).await?
+        };
+        let mut settled = settled.into_iter();
+        for slot in &turn.slots {
+            match slot {
+                Slot::Refused { refused, line } => self.reject(out, refused, *line),
+                Slot::Control(ack) => {
+                    self.ack = *ack;
+                    answer::control(out, *ack);
+                }
+                Slot::Events(taken) if taken.owed.is_empty() => self.accept(out, &turn, taken, &[]),
+                Slot::Events(taken) => match settled.next() {
+                    Some(Ok(accepted)) => self.accept(out, &turn, taken, &accepted),
+                    Some(Err(refusal)) => {
+                        self.reject(out, &refused_by_store(&turn, taken, refusal), taken.line);
+                    }
+                    None => return Err(StoreError::Failed("the store left a line unanswered".to_owned())),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn reject(&self, out: &mut Vec<u8>, refused: &Refused, line: u64) {
+        Counters::add(self.intake.counters.rejected(refused.code), 1);
+        if self.ack != Ack::None {
+            answer::rejected(out, refused, line);
+        }
+    }
+
+    /// Answers a line that was taken; `accepted` holds what became of the events that went to the store.
+    fn accept(&self, out: &mut Vec<u8>, turn: &Turn, taken: &Taken, accepted: &[Accepted]) {
+        let owed = &turn.owed[taken.owed.clone()];
+        let is_new = |accepted: &Accepted| matches!(accepted, Accepted::New(_));
+        let new = accepted.iter().zip(owed).filter(|(accepted, _)| is_new(accepted));
+        let deliveries = new.map(|(_, lanes)| *lanes as u64).sum();
+        let duplicates = accepted.iter().filter(|accepted| !is_new(accepted)).count();
+        let counters = &self.intake.counters;
+        Counters::add(&counters.accepted, (taken.events - duplicates) as u64);
+        Counters::add(&counters.duplicate, duplicates as u64);
+        if self.ack != Ack::Each {
+            return;
+        }
+        let ids = &turn.ids[taken.ids.clone()];
+        let all_duplicates = duplicates == taken.events;
+        match (taken.is_batch, all_duplicates) {
+            (false, false) => answer::accepted(out, ids, deliveries),
+            (false, true) => answer::duplicate(out, ids),
+            (true, false) => answer::batch_accepted(out, ids, deliveries, duplicates as u64),
+            (true, true) => answer::batch_duplicate(out, ids),
+        }
+    }
+}
+
+/// Says which event of a batch a refusal is about.
+fn in_batch(refused: Refused, index: usize, batch: Option<usize>) -> Refused {
+    match batch {
+        None => refused,
+        // Not the fault of this event, so it need not be pointed out.
+        Some(_) if refused.code.retry_after_ms().is_some() => refused,
+        Some(count) => Refused {
+            message: format!("event {} of {count}: {}", index + 1, refused.message),
+            ..refused
+        },
+    }
+}
+
+fn refused_by_store(turn: &Turn, taken: &Taken, refusal: Refusal) -> Refused {
+    let code = match refusal {
+        Refusal::QueueFull => Code::QueueFull,
+        Refusal::DiskFull => Code::DiskFull,
+    };
+    let id = (!taken.is_batch)
+        .then(|| serde_json::from_slice::<Box<str>>(&turn.ids[taken.ids.clone()]).ok())
+        .flatten();
+    Refused {
+        id,
+        ..Refused::new(code, refusal.to_string())
+    }
+}

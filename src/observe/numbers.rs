@@ -1,0 +1,238 @@
+//! What an endpoint's attempts add up to: totals, the rate of the last minute, response times. Written by
+//! the dispatcher's jobs, read by status and metrics; a removed endpoint's numbers go with it.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
+
+use hdrhistogram::Histogram;
+
+use crate::domain::outcome::{ErrorClass, Outcome};
+use crate::domain::time::{Now, Timestamp};
+
+/// Response times are kept for the minute under way and the one before it.
+const WINDOW_MS: u64 = 60_000;
+/// Longest response time that is told apart from longer ones, in milliseconds.
+const TOOK_MS_MAX: u64 = 3_600_000;
+
+/// The latest attempt, as status shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastAttempt {
+    /// When it ended.
+    pub at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The answer's status, if one came.
+    pub status: Option<u16>,
+    /// What went wrong in one sentence; empty when delivered.
+    pub message: Box<str>,
+}
+
+/// A reading of one endpoint's numbers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// Attempts that delivered, since the start.
+    pub delivered: u64,
+    /// Attempts that were rejected, since the start.
+    pub rejected: u64,
+    /// Attempts that ended in an error, since the start.
+    pub failed: u64,
+    /// Errors by class, since the start.
+    pub errors: Vec<(ErrorClass, u64)>,
+    /// Deliveries dropped because their event had expired, since the start.
+    pub expired: u64,
+    /// Deliveries per second, over the last minute.
+    pub delivered_per_second: f64,
+    /// Response time in milliseconds: median, 95th and 99th percentile; zeros without an attempt.
+    pub took_ms: [u64; 3],
+    /// The latest attempt.
+    pub last: Option<LastAttempt>,
+}
+
+/// One endpoint's numbers.
+#[derive(Debug)]
+pub struct Numbers(Mutex<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    delivered: u64,
+    rejected: u64,
+    failed: u64,
+    expired: u64,
+    errors: Vec<(ErrorClass, u64)>,
+    /// Deliveries per whole second of the monotonic clock, for the last sixty of them.
+    seconds: VecDeque<(u64, u64)>,
+    window_start_ms: u64,
+    took_now: Option<Histogram<u32>>,
+    took_before: Option<Histogram<u32>>,
+    last: Option<LastAttempt>,
+}
+
+impl Default for Numbers {
+    fn default() -> Self {
+        Self(Mutex::new(Inner {
+            delivered: 0,
+            rejected: 0,
+            failed: 0,
+            expired: 0,
+            errors: Vec::new(),
+            seconds: VecDeque::new(),
+            window_start_ms: 0,
+            took_now: None,
+            took_before: None,
+            last: None,
+        }))
+    }
+}
+
+impl Numbers {
+    /// Counts an attempt that took `took_ms` milliseconds.
+    pub fn attempt(&self, last: LastAttempt, took_ms: u64, now: Now) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.outcome {
+            Outcome::Delivered => {
+                inner.delivered += 1;
+                inner.count_second(now.mono_ms / 1000);
+            }
+            Outcome::Rejected => inner.rejected += 1,
+            Outcome::Skipped => {}
+            Outcome::Error(class) => {
+                inner.failed += 1;
+                inner.count_error(class);
+            }
+        }
+        inner.took(took_ms, now.mono_ms);
+        inner.last = Some(last);
+    }
+
+    /// Counts a delivery whose event had expired.
+    pub fn expired(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
+    }
+
+    /// Reads them all.
+    #[must_use]
+    pub fn read(&self, now: Now) -> Reading {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.turn(now.mono_ms);
+        let since = (now.mono_ms / 1000).saturating_sub(60);
+        let recent: u64 = inner
+            .seconds
+            .iter()
+            .filter(|(second, _)| *second >= since)
+            .map(|(_, n)| n)
+            .sum();
+        let elapsed = (now.mono_ms as f64 / 1000.0).clamp(1.0, 60.0);
+        Reading {
+            delivered: inner.delivered,
+            rejected: inner.rejected,
+            failed: inner.failed,
+            errors: inner.errors.clone(),
+            expired: inner.expired,
+            delivered_per_second: recent as f64 / elapsed,
+            took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
+            last: inner.last.clone(),
+        }
+    }
+}
+
+impl Inner {
+    fn count_second(&mut self, second: u64) {
+        match self.seconds.back_mut() {
+            Some((latest, count)) if *latest == second => *count += 1,
+            _ => {
+                self.seconds.push_back((second, 1));
+                if self.seconds.len() > 61 {
+                    self.seconds.pop_front();
+                }
+            }
+        }
+    }
+
+    fn count_error(&mut self, class: ErrorClass) {
+        match self.errors.iter_mut().find(|(known, _)| *known == class) {
+            Some((_, count)) => *count += 1,
+            None => self.errors.push((class, 1)),
+        }
+    }
+
+    /// Starts a new window when the one under way is over; a pause longer than a window empties both.
+    fn turn(&mut self, mono_ms: u64) {
+        let passed = mono_ms.saturating_sub(self.window_start_ms) / WINDOW_MS;
+        if passed > 0 {
+            let ended = self.took_now.take();
+            self.took_before = if passed == 1 { ended } else { None };
+            self.window_start_ms = mono_ms;
+        }
+    }
+
+    fn took(&mut self, took_ms: u64, mono_ms: u64) {
+        self.turn(mono_ms);
+        if self.took_now.is_none() {
+            self.took_now = Histogram::new_with_bounds(1, TOOK_MS_MAX, 2).ok();
+        }
+        if let Some(histogram) = &mut self.took_now {
+            histogram.saturating_record(took_ms.max(1));
+        }
+    }
+
+    fn quantile(&self, quantile: f64) -> u64 {
+        // The window under way speaks alone once it has enough to say; before that the last one does.
+        match (&self.took_now, &self.took_before) {
+            (Some(now), Some(before)) if now.len() < 20 && before.len() > now.len() => {
+                before.value_at_quantile(quantile)
+            }
+            (Some(now), _) => now.value_at_quantile(quantile),
+            (None, Some(before)) => before.value_at_quantile(quantile),
+            (None, None) => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last(outcome: Outcome) -> LastAttempt {
+        LastAttempt {
+            at: Timestamp(0),
+            outcome,
+            status: None,
+            message: "".into(),
+        }
+    }
+
+    fn at(seconds: u64) -> Now {
+        Now {
+            wall: Timestamp(0),
+            mono_ms: seconds * 1000,
+        }
+    }
+
+    /// H6: totals, the rate of the last minute and quantiles of the response time.
+    #[test]
+    fn h6_totals_rates_and_quantiles() {
+        let numbers = Numbers::default();
+        for second in 0..120 {
+            numbers.attempt(last(Outcome::Delivered), 10, at(second));
+        }
+        numbers.attempt(last(Outcome::Error(ErrorClass::Timeout)), 30_000, at(120));
+        let reading = numbers.read(at(120));
+        assert_eq!((reading.delivered, reading.failed), (120, 1));
+        assert_eq!(reading.errors, [(ErrorClass::Timeout, 1)]);
+        assert!(
+            (reading.delivered_per_second - 1.0).abs() < 0.1,
+            "{}",
+            reading.delivered_per_second
+        );
+        assert_eq!(reading.took_ms[0], 10);
+        assert_eq!(reading.last.unwrap().outcome, Outcome::Error(ErrorClass::Timeout));
+    }
+
+    #[test]
+    fn an_old_window_is_forgotten() {
+        let numbers = Numbers::default();
+        numbers.attempt(last(Outcome::Delivered), 500, at(1));
+        let reading = numbers.read(at(600));
+        assert_eq!((reading.took_ms, reading.delivered_per_second), ([0; 3], 0.0));
+    }
+}

@@ -1,0 +1,422 @@
+//! One endpoint's lane: its state, and what may leave now.
+//!
+//! It puts the parts together that each know one thing (window, breaker, limit) and makes every move of
+//! the state through one table. It knows nothing of other lanes.
+
+use std::time::Duration;
+
+use crate::domain::event::Seq;
+use crate::domain::time::{Now, Timestamp};
+use crate::store::{DueAnswer, DueQuery};
+
+use super::breaker::{Breaker, Verdict};
+use super::concurrency::Limit;
+use super::window::{Appetite, Window};
+use super::{Job, LaneConfig, LaneState, LaneView, Seen};
+
+impl LaneState {
+    /// The table of legal moves. A pause always ends in ready, and from there the lane goes where the
+    /// breaker or a `Retry-After` still holds it; only ready may reach every other state.
+    ///
+    /// ```text
+    ///                  ┌───────────── success ────────────┐
+    ///                  ▼                                  │
+    ///  suspended ◄──► ready ────────► tripped ────────► probing
+    ///                  ▲                 ▲                │
+    ///                  ▼                 └─── failure ────┘
+    ///                paused ◄── from every state
+    /// ```
+    #[must_use]
+    pub fn may_become(&self, next: &Self) -> bool {
+        use LaneState::{Paused, Probing, Ready, Suspended, Tripped};
+        match self {
+            Ready => !matches!(next, Ready),
+            Suspended { .. } => matches!(next, Ready | Suspended { .. } | Paused { .. }),
+            Tripped { .. } => matches!(next, Probing | Paused { .. }),
+            Probing => matches!(next, Ready | Tripped { .. } | Paused { .. }),
+            Paused { .. } => matches!(next, Ready | Paused { .. }),
+        }
+    }
+
+    /// Whether requests leave in this state.
+    #[must_use]
+    pub fn sends(&self) -> bool {
+        matches!(self, Self::Ready | Self::Probing)
+    }
+}
+
+/// Which of a lane's two queues goes next.
+enum Turn {
+    Fresh,
+    Deferred,
+}
+
+/// One endpoint's lane.
+#[derive(Debug)]
+pub(super) struct Lane {
+    config: LaneConfig,
+    state: LaneState,
+    since: Timestamp,
+    /// Until when a suspension or an open breaker holds it. Monotonic, so that a jump of the clock can't
+    /// stick a lane; outlives a pause.
+    rest_until_mono_ms: u64,
+    /// Set while an operator or the endpoint's own answer pauses it; inside, the end of the pause.
+    pause: Option<Option<Timestamp>>,
+    /// No configuration names it any more; it lives until its last request is durable.
+    retired: bool,
+    window: Window,
+    breaker: Breaker,
+    limit: Limit,
+    /// Rises when the breaker trips: what began before teaches nothing afterwards.
+    era: u32,
+    probe: Option<Seq>,
+    /// Whether a deferred delivery goes next when fresh ones wait too.
+    deferred_turn: bool,
+    /// So many requests may have ended without being durable; a stalled store stops sending.
+    finished_max: usize,
+}
+
+impl Lane {
+    /// A lane that has to ask the store for its backlog; ready, or paused if the endpoint is disabled.
+    pub(super) fn new(config: LaneConfig, window_max: usize, now: Now) -> Self {
+        let mut lane = Self {
+            state: LaneState::Ready,
+            since: now.wall,
+            rest_until_mono_ms: 0,
+            pause: None,
+            retired: false,
+            window: Window::new(window_max),
+            breaker: Breaker::new(config.breaker),
+            limit: Limit::new(config.concurrency),
+            era: 0,
+            probe: None,
+            deferred_turn: false,
+            finished_max: window_max.max(1),
+            config,
+        };
+        lane.apply_pause(now);
+        lane
+    }
+
+    /// Adopts the configuration, and is in force again if it was retired.
+    pub(super) fn configure(&mut self, config: LaneConfig, now: Now) {
+        self.breaker.configure(config.breaker);
+        self.limit.configure(config.concurrency);
+        self.config = config;
+        if std::mem::take(&mut self.retired) {
+            self.window.revive(Seq(0), now.wall);
+        }
+        self.apply_pause(now);
+    }
+
+    /// Nothing leaves any more; what is under way ends.
+    pub(super) fn retire(&mut self, now: Now) {
+        self.retired = true;
+        self.apply_pause(now);
+    }
+
+    /// Retired, and nothing under way any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.retired && self.window.is_idle()
+    }
+
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.window.in_flight()
+    }
+
+    /// A delivery is on disk, due at `due` or at once.
+    pub(super) fn accepted(&mut self, seq: Seq, due: Option<Timestamp>) {
+        match due {
+            None => self.window.announce(seq, self.state.sends()),
+            Some(due) => self.window.announce_deferred(due),
+        }
+    }
+
+    /// The store's answer to this lane's question.
+    pub(super) fn refilled(&mut self, answer: DueAnswer) {
+        self.window.answered(answer, self.state.sends());
+    }
+
+    /// The store could not answer this lane's question.
+    pub(super) fn refill_failed(&mut self, now: Now) {
+        self.window.unanswered(now);
+    }
+
+    /// What became of a delivery is durable.
+    pub(super) fn committed(&mut self, seq: Seq, deferred: Option<Timestamp>) {
+        self.window.committed(seq, deferred);
+    }
+
+    /// Deliveries from `from` on are pending again.
+    pub(super) fn revived(&mut self, from: Seq, now: Now) {
+        self.window.revive(from, now.wall);
+    }
+
+    /// A request has ended: frees its slot and learns from it.
+    pub(super) fn finished(&mut self, seq: Seq, seen: &Seen, now: Now) {
+        let reached = self.window.in_flight() >= self.limit.current();
+        let Some(flight) = self.window.finish(seq) else {
+            return;
+        };
+        let verdict = Verdict::of(seen);
+        if self.probe == Some(seq) {
+            self.probe = None;
+            self.probed(verdict, seen, now);
+        } else if flight.era == self.era {
+            let answered_in = (verdict == Verdict::Alive).then_some(seen.took);
+            self.limit
+                .ended(answered_in, reached, seen.overloaded, now.mono_ms);
+            // A suspended or paused lane only counts; the next failure after its rest trips it.
+            if self.breaker.record(verdict, now.mono_ms) && self.state == LaneState::Ready {
+                self.trip(seen.retry_after, now);
+            } else if let Some(wait) = seen.retry_after {
+                self.suspend(wait, now);
+            }
+        }
+    }
+
+    /// A probe has ended. A busy endpoint can't take the backlog yet, so that counts as a failure here; a
+    /// probe that never left is followed by another.
+    fn probed(&mut self, verdict: Verdict, seen: &Seen, now: Now) {
+        match verdict {
+            Verdict::Alive => {
+                self.breaker.close();
+                self.limit.restart();
+                self.rest_until_mono_ms = now.mono_ms;
+                if self.state == LaneState::Probing {
+                    self.become_state(LaneState::Ready, now);
+                }
+            }
+            Verdict::Failed | Verdict::Busy => self.trip(seen.retry_after, now),
+            Verdict::Unseen => {}
+        }
+    }
+
+    /// An operator wants it tried now.
+    pub(super) fn flushed(&mut self, now: Now) {
+        self.window.flush(now.wall);
+        self.rest_until_mono_ms = now.mono_ms;
+        self.advance(now);
+    }
+
+    /// Paused until `until`, or until resumed. What waits goes back to the store.
+    pub(super) fn paused(&mut self, until: Option<Timestamp>, now: Now) {
+        self.pause = Some(until);
+        self.apply_pause(now);
+    }
+
+    /// The pause is over; a disabled endpoint stays parked.
+    pub(super) fn resumed(&mut self, now: Now) {
+        self.pause = None;
+        self.apply_pause(now);
+    }
+
+    /// Leaves a state whose time has passed.
+    pub(super) fn advance(&mut self, now: Now) {
+        let rested = self.rest_until_mono_ms <= now.mono_ms;
+        match self.state {
+            LaneState::Suspended { .. } if rested => self.become_state(LaneState::Ready, now),
+            LaneState::Tripped { .. } if rested => self.become_state(LaneState::Probing, now),
+            LaneState::Paused { .. } => self.apply_pause(now),
+            _ => {}
+        }
+    }
+
+    /// When it has something to do though nothing happens: a wall-clock time and a monotonic one.
+    pub(super) fn wakes_at(&self, now: Now) -> (Option<Timestamp>, Option<u64>) {
+        match self.state {
+            LaneState::Suspended { .. } | LaneState::Tripped { .. } => (None, Some(self.rest_until_mono_ms)),
+            LaneState::Paused { until } => (until, None),
+            LaneState::Ready | LaneState::Probing => self.window.wakes_at(self.appetite(), now),
+        }
+    }
+
+    /// Whether a request could leave now, as far as this lane is concerned.
+    pub(super) fn can_send(&self) -> bool {
+        let slot = match self.state {
+            LaneState::Ready => self.window.in_flight() < self.limit.current(),
+            LaneState::Probing => self.probe.is_none(),
+            _ => false,
+        };
+        slot && self.window.finished() < self.finished_max && self.turn().is_some()
+    }
+
+    /// Sends the next delivery off. Call it only when [`Lane::can_send`].
+    pub(super) fn start(&mut self) -> Option<Job> {
+        let due = match self.turn()? {
+            Turn::Fresh => self.window.start_fresh(self.era),
+            Turn::Deferred => self.window.start_deferred(self.era),
+        }?;
+        self.deferred_turn = due.was_due.is_none();
+        if self.state == LaneState::Probing {
+            self.probe = Some(due.seq);
+        }
+        Some(Job {
+            lane: self.config.lane,
+            due,
+        })
+    }
+
+    /// Whether it has a question to the store.
+    pub(super) fn wants_refill(&self, now: Now) -> bool {
+        self.window.wants(self.appetite(), now)
+    }
+
+    /// Its question to the store.
+    pub(super) fn refill(&mut self, now: Now) -> Option<DueQuery> {
+        self.window.ask(self.appetite(), now)
+    }
+
+    /// Its numbers, as seen at `now`.
+    pub(super) fn view(&self, now: Now) -> LaneView {
+        let until = wall_time(self.rest_until_mono_ms, now);
+        LaneView {
+            lane: self.config.lane,
+            state: match self.state {
+                LaneState::Suspended { .. } => LaneState::Suspended { until },
+                LaneState::Tripped { .. } => LaneState::Tripped { until },
+                state => state,
+            },
+            since: self.since,
+            in_flight: self.window.in_flight(),
+            limit: self.limit.current(),
+            window: u32::try_from(self.window.waiting()).unwrap_or(u32::MAX),
+            failures: self.breaker.failures(),
+        }
+    }
+
+    fn appetite(&self) -> Appetite {
+        match self.state {
+            LaneState::Ready => Appetite::Window,
+            LaneState::Probing if self.probe.is_none() => Appetite::One,
+            _ => Appetite::Nothing,
+        }
+    }
+
+    /// New before old: while both wait they take turns, and retries hold at most half of the limit.
+    fn turn(&self) -> Option<Turn> {
+        let fresh = self.window.has_fresh();
+        let deferred = self.window.first_deferred_tries().is_some_and(|tries| {
+            let retries_max = (self.limit.current() / 2).max(1);
+            tries == 0 || !fresh || self.window.retries_in_flight() < retries_max
+        });
+        match (fresh, deferred) {
+            (true, true) if self.deferred_turn => Some(Turn::Deferred),
+            (true, _) => Some(Turn::Fresh),
+            (false, true) => Some(Turn::Deferred),
+            (false, false) => None,
+        }
+    }
+
+    /// Opens the breaker (again), for at least as long as the endpoint asked for.
+    fn trip(&mut self, retry_after: Option<Duration>, now: Now) {
+        let open = self.breaker.trip().max(retry_after.unwrap_or_default());
+        self.era = self.era.wrapping_add(1);
+        self.rest_until_mono_ms = now.mono_ms.saturating_add(millis(open));
+        // A paused lane stays paused; the open breaker holds it when the pause ends.
+        if self.state.sends() {
+            self.become_state(
+                LaneState::Tripped {
+                    until: wall_time(self.rest_until_mono_ms, now),
+                },
+                now,
+            );
+        }
+    }
+
+    /// The endpoint asked to be left alone; the later of two such wishes counts.
+    fn suspend(&mut self, wait: Duration, now: Now) {
+        self.rest_until_mono_ms = self
+            .rest_until_mono_ms
+            .max(now.mono_ms.saturating_add(millis(wait)));
+        if matches!(self.state, LaneState::Ready | LaneState::Suspended { .. }) {
+            self.become_state(
+                LaneState::Suspended {
+                    until: wall_time(self.rest_until_mono_ms, now),
+                },
+                now,
+            );
+        }
+    }
+
+    /// Makes the state agree with what pauses the lane: the configuration, or a pause that is not over.
+    fn apply_pause(&mut self, now: Now) {
+        if self.pause.flatten().is_some_and(|until| until <= now.wall) {
+            self.pause = None;
+        }
+        let parked = self.retired || !self.config.enabled;
+        match if parked { Some(None) } else { self.pause } {
+            Some(until) if self.state != (LaneState::Paused { until }) => {
+                self.become_state(LaneState::Paused { until }, now);
+            }
+            None if matches!(self.state, LaneState::Paused { .. }) => self.unpause(now),
+            _ => {}
+        }
+    }
+
+    /// To ready, and on to what still holds the lane.
+    fn unpause(&mut self, now: Now) {
+        self.become_state(LaneState::Ready, now);
+        let until = wall_time(self.rest_until_mono_ms, now);
+        match (self.breaker.is_open(), self.rest_until_mono_ms > now.mono_ms) {
+            (true, true) => self.become_state(LaneState::Tripped { until }, now),
+            (true, false) => self.become_state(LaneState::Probing, now),
+            (false, true) => self.become_state(LaneState::Suspended { until }, now),
+            (false, false) => {}
+        }
+    }
+
+    /// The one place where the state changes. A lane that does not send holds nothing back in memory.
+    fn become_state(&mut self, next: LaneState, now: Now) {
+        debug_assert!(
+            self.state.may_become(&next),
+            "no move from {:?} to {next:?}",
+            self.state
+        );
+        if std::mem::discriminant(&self.state) != std::mem::discriminant(&next) {
+            self.since = now.wall;
+        }
+        self.state = next;
+        if !next.sends() {
+            self.window.release();
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What the wall clock will show, as it goes now, at a moment of the monotonic clock.
+fn wall_time(mono_ms: u64, now: Now) -> Timestamp {
+    if mono_ms >= now.mono_ms {
+        now.wall.plus(Duration::from_millis(mono_ms - now.mono_ms))
+    } else {
+        Timestamp(now.wall.0.saturating_sub(now.mono_ms - mono_ms))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f5_the_table_of_moves() {
+        let until = Timestamp(1);
+        let states = [
+            LaneState::Ready,
+            LaneState::Suspended { until },
+            LaneState::Tripped { until },
+            LaneState::Probing,
+            LaneState::Paused { until: None },
+        ];
+        // Rows: from; columns: to, in the same order.
+        let table = ["-stpP", "rs--P", "---pP", "r-t-P", "r---P"];
+        for (from, row) in states.iter().zip(table) {
+            for (to, cell) in states.iter().zip(row.chars()) {
+                assert_eq!(from.may_become(to), cell != '-', "{from:?} to {to:?}");
+            }
+        }
+    }
+}

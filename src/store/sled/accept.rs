@@ -1,0 +1,247 @@
+//! Events coming in: which of them are new, and how they are packed into chunks.
+
+use std::sync::Arc;
+
+use super::bits::Mark;
+use super::chunk::{self, PART_BYTES_MAX};
+use super::draft::Draft;
+use super::ids::IdHash;
+use super::index::Slot;
+use super::keys;
+use super::plan::Step;
+use crate::domain::event::Seq;
+use crate::domain::time::Timestamp;
+use crate::store::record::{DeferralRecord, Intent, SlotEvent, SlotRecord};
+use crate::store::{AcceptGroup, Accepted, DeliveryId, LaneId, NewEvent, Refusal, StoreError};
+
+/// At most so many events share a slot, so that its record stays small.
+const EVENTS_MAX: usize = 512;
+/// At most so many bits of what is owed, for the same reason.
+const OWED_BITS_MAX: usize = 1 << 16;
+/// At most so many lanes named by the different sets of lanes.
+const LANES_NAMED_MAX: usize = 4096;
+
+/// An event that is new, ready to be packed.
+struct Packed {
+    entry: Vec<u8>,
+    json_bytes: usize,
+    id_hash: IdHash,
+    lanes: Arc<[LaneId]>,
+    deliver_at: Option<Timestamp>,
+}
+
+/// The chunk being filled.
+#[derive(Default)]
+pub struct Packer {
+    events: Vec<Packed>,
+    entry_bytes: usize,
+    lane_sets: Vec<Arc<[LaneId]>>,
+    first_seq: u64,
+}
+
+impl Packer {
+    /// Whether `more` fit beside what is there. One alone always does, over several slots if it must.
+    fn fits(&self, more: &[Packed]) -> bool {
+        let events = self.events.len() + more.len();
+        let bytes = self.entry_bytes + more.iter().map(|packed| packed.entry.len()).sum::<usize>();
+        let lanes = self.lanes_named(more);
+        events <= EVENTS_MAX
+            && chunk::chunk_bytes(events, bytes) <= PART_BYTES_MAX
+            && lanes <= LANES_NAMED_MAX
+            && events * lanes <= OWED_BITS_MAX
+    }
+
+    /// How many lanes the different sets name, with those of `more`.
+    fn lanes_named(&self, more: &[Packed]) -> usize {
+        let mut sets: Vec<&Arc<[LaneId]>> = self.lane_sets.iter().collect();
+        for packed in more {
+            if !sets.contains(&&packed.lanes) {
+                sets.push(&packed.lanes);
+            }
+        }
+        sets.iter().map(|set| set.len()).sum()
+    }
+
+    fn add(&mut self, packed: Packed) {
+        self.entry_bytes += packed.entry.len();
+        if !self.lane_sets.contains(&packed.lanes) {
+            self.lane_sets.push(packed.lanes.clone());
+        }
+        self.events.push(packed);
+    }
+}
+
+impl Draft<'_> {
+    /// Takes in groups in order; the answers come in the same order.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn accept(
+        &mut self,
+        groups: Vec<AcceptGroup>,
+    ) -> Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError> {
+        self.writer.ids.expire(self.now);
+        self.writer.space.refresh();
+        let mut packer = Packer::default();
+        let first_generation = self.writer.next_generation();
+        let mut large = false;
+        let mut answers = Vec::with_capacity(groups.len());
+        for group in groups {
+            answers.push(self.accept_group(group, &mut packer, &mut large)?);
+        }
+        self.close_chunk(&mut packer)?;
+        if large {
+            // Everything accepted by this commit counts only once all of it is written; that is a little
+            // more than the large group needs, and nothing of it is answered before.
+            let intent = Intent { from: first_generation, until: self.writer.next_generation() };
+            self.put(Step::Intent, keys::INTENT.to_vec(), &intent)?;
+            self.plan.remove(Step::IntentDone, keys::INTENT.to_vec());
+        }
+        Ok(answers)
+    }
+
+    fn accept_group(
+        &mut self,
+        group: AcceptGroup,
+        packer: &mut Packer,
+        large: &mut bool,
+    ) -> Result<Result<Vec<Accepted>, Refusal>, StoreError> {
+        let bytes: u64 = group.events.iter().map(|new| new.event.json.len() as u64).sum();
+        if let Some(refusal) = self.writer.space.refusal(self.writer.occupied(), bytes) {
+            return Ok(Err(refusal));
+        }
+        let mut answers = Vec::with_capacity(group.events.len());
+        let mut fresh = Vec::with_capacity(group.events.len());
+        for new in &group.events {
+            match self.prepare(new)? {
+                Some(packed) => {
+                    answers.push(Accepted::New(Seq(0)));
+                    fresh.push(packed);
+                }
+                None => answers.push(Accepted::Duplicate),
+            }
+        }
+        let mut seq = self.writer.seqs(fresh.len() as u64, &mut self.plan)?;
+        self.pack(fresh, seq, packer, large)?;
+        for answer in answers.iter_mut().filter(|answer| **answer != Accepted::Duplicate) {
+            *answer = Accepted::New(Seq(seq));
+            seq += 1;
+        }
+        Ok(Ok(answers))
+    }
+
+    /// Makes an event ready to be packed; `None`: its id is known.
+    fn prepare(&mut self, new: &NewEvent) -> Result<Option<Packed>, StoreError> {
+        let head = &new.event.head;
+        let id_hash = self.writer.hasher.hash(&head.source, &head.id);
+        if !self.writer.ids.insert(id_hash, self.now) {
+            return Ok(None);
+        }
+        let entry = chunk::entry(&new.event)?;
+        self.writer.space.wrote(entry.len() as u64);
+        Ok(Some(Packed {
+            entry,
+            json_bytes: new.event.json.len(),
+            id_hash,
+            lanes: new.lanes.clone(),
+            deliver_at: head.deliver_at.filter(|at| *at > self.now),
+        }))
+    }
+
+    /// Packs the new events of one group: into the open chunk if all fit, else into a new one, else into as
+    /// many as it takes.
+    fn pack(
+        &mut self,
+        fresh: Vec<Packed>,
+        first_seq: u64,
+        packer: &mut Packer,
+        large: &mut bool,
+    ) -> Result<(), StoreError> {
+        if !packer.fits(&fresh) {
+            self.close_chunk(packer)?;
+        }
+        *large |= fresh.len() > 1 && !packer.fits(&fresh);
+        for (packed, seq) in fresh.into_iter().zip(first_seq..) {
+            if !packer.events.is_empty() && !packer.fits(std::slice::from_ref(&packed)) {
+                self.close_chunk(packer)?;
+            }
+            if packer.events.is_empty() {
+                packer.first_seq = seq;
+            }
+            packer.add(packed);
+        }
+        Ok(())
+    }
+
+    /// Gives the open chunk its slots and adds its writes.
+    fn close_chunk(&mut self, packer: &mut Packer) -> Result<(), StoreError> {
+        let Packer { events, lane_sets, first_seq, .. } = std::mem::take(packer);
+        if events.is_empty() {
+            return Ok(());
+        }
+        let lane_set = |packed: &Packed| lane_sets.iter().position(|set| *set == packed.lanes).unwrap_or(0);
+        let slot_event = |(at, packed): (usize, &Packed)| SlotEvent {
+            id_hash: packed.id_hash,
+            seq_delta: at as u32,
+            accepted_delta_ms: 0,
+            lane_set: lane_set(packed) as u16,
+        };
+        let record = SlotRecord {
+            first_seq,
+            accepted_ms: self.now.0,
+            json_bytes: events.iter().map(|packed| packed.json_bytes as u64).sum(),
+            lane_sets: lane_sets.iter().map(|set| set.iter().map(|lane| lane.0).collect()).collect(),
+            events: events.iter().enumerate().map(slot_event).collect(),
+            ..SlotRecord::default()
+        };
+        let mut delays = Vec::new();
+        for (at, packed) in events.iter().enumerate() {
+            delays.extend(packed.deliver_at.map(|due| (at, due, packed.lanes.clone())));
+        }
+        let entries: Vec<Vec<u8>> = events.into_iter().map(|packed| packed.entry).collect();
+        let slot = self.place(record, &entries)?;
+        self.delay(slot, &delays)
+    }
+
+    /// Writes a chunk of `entries` into free slots, with the record that makes it count; the generation, the
+    /// sizes and the parts of `record` are filled in here. Returns its place among the effects.
+    pub(super) fn place(
+        &mut self,
+        mut record: SlotRecord,
+        entries: &[Vec<u8>],
+    ) -> Result<usize, StoreError> {
+        let chunk = chunk::build(entries);
+        record.generation = self.writer.generation(&mut self.plan)?;
+        record.chunk_bytes = chunk.len() as u64;
+        let mut slots = Vec::with_capacity(1);
+        for value in chunk::split(&chunk, record.generation) {
+            let slot = self.writer.ring.take(&mut self.plan);
+            self.plan.put(Step::Chunks, keys::chunk(slot, 0), value);
+            slots.push(slot);
+        }
+        let head = slots[0];
+        record.parts = slots.split_off(1);
+        self.put(Step::Records, keys::slot(head), &record)?;
+        self.writer.occupy(record.chunk_bytes);
+        self.effects.inserted.push((head, Slot::new(&record), chunk));
+        Ok(self.effects.inserted.len() - 1)
+    }
+
+    /// Defers events that are not to be delivered yet.
+    fn delay(
+        &mut self,
+        inserted: usize,
+        delays: &[(usize, Timestamp, Arc<[LaneId]>)],
+    ) -> Result<(), StoreError> {
+        for (at, due, lanes) in delays {
+            let slot = &mut self.effects.inserted[inserted].1;
+            let seq = slot.seq(*at);
+            lanes.iter().for_each(|lane| slot.bits_mut(*lane).set(Mark::Deferred, *at, true));
+            for lane in lanes.iter() {
+                let key = keys::deferral(DeliveryId { lane: *lane, seq }, *due);
+                self.put(Step::Delays, key, &DeferralRecord::default())?;
+            }
+        }
+        Ok(())
+    }
+}

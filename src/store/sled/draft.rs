@@ -1,0 +1,187 @@
+//! A change in the making: what is to be written, and what memory learns once it is durable. Every writing
+//! verb fills one of these; see [`super::accept`] for events coming in and [`super::moves`] for deliveries
+//! moving on.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Mutex;
+
+use bytes::Bytes;
+
+use super::bits::{LaneBits, Mark};
+use super::engine::Engine;
+use super::ids::IdHash;
+use super::index::{Index, Slot};
+use super::plan::{Plan, Step};
+use super::writer::Writer;
+use super::{keys, lock, ring};
+use crate::domain::event::Seq;
+use crate::domain::time::Timestamp;
+use crate::store::record::{self, LaneRecord, OwedRecord, Record, SlotRecord};
+use crate::store::{DeliveryId, LaneId, Quarantined, StoreError};
+
+/// What memory learns of a change.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Slots that came into use, with their chunks.
+    pub inserted: Vec<(u32, Slot, Bytes)>,
+    /// What slots owe now.
+    pub replaced: Vec<(u32, Vec<LaneBits>)>,
+    /// Slots that owe nothing any more.
+    pub freed: Vec<u32>,
+    /// Further slots that held parts of the freed ones.
+    pub freed_parts: Vec<u32>,
+    /// Lanes named, paused or resumed.
+    pub lanes: Vec<(LaneId, LaneRecord)>,
+}
+
+/// A slot whose deliveries are moving: a copy of what it owes.
+#[derive(Debug)]
+pub(super) struct Touched {
+    generation: u64,
+    pub(super) events: usize,
+    pub(super) lanes: Vec<LaneBits>,
+    /// Whether the bits that are on disk are other ones now.
+    pub(super) owed_changed: bool,
+}
+
+/// A change in the making.
+pub struct Draft<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) index: &'a Mutex<Index>,
+    pub(super) writer: &'a mut Writer,
+    pub(super) plan: Plan,
+    pub(super) effects: Effects,
+    pub(super) now: Timestamp,
+    pub(super) touched: HashMap<u32, Touched>,
+    /// Where the deferrals written here are due; stands over what is on disk.
+    pub(super) dues: HashMap<DeliveryId, Timestamp>,
+    /// Deferrals that are no longer true.
+    pub(super) stale: BTreeSet<(DeliveryId, Timestamp)>,
+}
+
+impl<'a> Draft<'a> {
+    /// An empty change.
+    pub fn new(
+        engine: &'a Engine,
+        index: &'a Mutex<Index>,
+        writer: &'a mut Writer,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            engine,
+            index,
+            writer,
+            plan: Plan::default(),
+            effects: Effects::default(),
+            now,
+            touched: HashMap::new(),
+            dues: HashMap::new(),
+            stale: BTreeSet::new(),
+        }
+    }
+
+    /// Adds a record.
+    pub(super) fn put<T: Record>(&mut self, step: Step, key: Vec<u8>, value: &T) -> Result<(), StoreError> {
+        self.plan.put(step, key, record::encode(value)?);
+        Ok(())
+    }
+
+    /// Finds each event's slot and place in it, and makes the copies that moves work on.
+    pub(super) fn locate(&mut self, seqs: impl Iterator<Item = Seq>) -> Vec<Option<(u32, usize)>> {
+        let index = lock(self.index);
+        seqs.map(|seq| {
+            let (number, slot, at) = index.find(seq)?;
+            self.touched.entry(number).or_insert_with(|| Touched {
+                generation: slot.generation,
+                events: slot.events,
+                lanes: slot.lanes.clone(),
+                owed_changed: false,
+            });
+            Some((number, at))
+        })
+        .collect()
+    }
+
+    /// Names a lane, or pauses or resumes it.
+    pub(super) fn set_lane(&mut self, lane: LaneId, record: LaneRecord) -> Result<(), StoreError> {
+        self.put(Step::Records, keys::lane(lane), &record)?;
+        self.effects.lanes.push((lane, record));
+        Ok(())
+    }
+
+    /// Sets a record aside with its bytes.
+    pub(super) fn set_aside(&mut self, record: &Quarantined) -> Result<(), StoreError> {
+        let number = self.writer.quarantine_next;
+        self.writer.quarantine_next += 1;
+        for j in 1..keys::KEYS_PER_SLOT {
+            self.plan.put(Step::Records, keys::quarantine(number, j), Vec::new());
+        }
+        self.put(Step::Records, keys::quarantine(number, 0), record)
+    }
+
+    /// Closes the change: what touched slots owe now, which of them are free, what is no longer true.
+    pub fn finish(mut self) -> Result<(Plan, Effects), StoreError> {
+        let mut touched: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();
+        touched.sort_unstable_by_key(|(number, _)| *number);
+        let mut ids = Vec::new();
+        for (number, slot) in touched {
+            if slot.lanes.iter().all(LaneBits::is_empty) {
+                self.free(number, &mut ids)?;
+                continue;
+            }
+            if slot.owed_changed {
+                self.put(Step::Owed, keys::owed(number), &owed_record(slot.generation, &slot.lanes))?;
+            }
+            self.effects.replaced.push((number, slot.lanes));
+        }
+        self.keep_ids(ids)?;
+        for (id, due) in std::mem::take(&mut self.stale) {
+            self.plan.remove(Step::Removals, keys::deferral(id, due));
+        }
+        Ok((self.plan, self.effects))
+    }
+
+    /// Frees a slot; the ids of its events are added to `ids`.
+    pub(super) fn free(
+        &mut self,
+        number: u32,
+        ids: &mut Vec<(IdHash, Timestamp)>,
+    ) -> Result<(), StoreError> {
+        let bytes = self.engine.get(&keys::slot(number))?.unwrap_or_default();
+        match record::decode::<SlotRecord>(&bytes) {
+            Ok(slot) => {
+                ids.extend(slot.events.iter().map(|event| (event.id_hash, accepted(&slot, event))));
+                self.effects.freed_parts.extend(&slot.parts);
+                self.writer.vacate(slot.chunk_bytes);
+                let in_use = slot.parts.iter().chain([&number]);
+                in_use.for_each(|slot_number| ring::scrub(&mut self.plan, *slot_number, slot.chunk_bytes));
+            }
+            // Its events are done, so only their ids are lost, and that is said.
+            Err(error) => tracing::error!(slot = number, %error, "the ids of a finished slot can't be read"),
+        }
+        self.plan.put(Step::Freed, keys::slot(number), Vec::new());
+        self.effects.freed.push(number);
+        Ok(())
+    }
+
+    /// Keeps ids whose events are about to go, as long as they are inside the window.
+    pub(super) fn keep_ids(&mut self, mut ids: Vec<(IdHash, Timestamp)>) -> Result<(), StoreError> {
+        ids.retain(|(_, at)| !self.writer.ids.expired(*at, self.now));
+        let ids_max = self.writer.ids.len_max();
+        self.writer.pages.add(&mut self.plan, &ids, ids_max)
+    }
+}
+
+/// When an event of a slot was accepted.
+pub fn accepted(slot: &SlotRecord, event: &record::SlotEvent) -> Timestamp {
+    Timestamp(slot.accepted_ms + u64::from(event.accepted_delta_ms))
+}
+
+/// What is owed, as it stands on disk; lanes that are owed nothing are left out.
+fn owed_record(generation: u64, lanes: &[LaneBits]) -> OwedRecord {
+    let owing = lanes.iter().filter(|bits| !bits.is_empty());
+    OwedRecord {
+        generation,
+        lanes: owing.map(|bits| (bits.lane.0, bits.words(Mark::Owed).to_vec())).collect(),
+    }
+}

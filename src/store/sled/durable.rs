@@ -1,0 +1,34 @@
+//! Makes sled's log durable. sled 0.34 ends every write of its log with `sync_file_range`, which hands the
+//! pages to the disk but neither the file's metadata nor the disk's own cache: after a power cut its store
+//! may not open again. So this program defines that function itself, as `fdatasync`, and the linker takes
+//! ours. Then every write of the log is durable before sled counts it as such.
+//!
+//! Whether the linker did is a property of the finished program, so it is checked at every start: see
+//! [`syncs`]. Knows nothing of stores.
+
+use std::ffi::{c_int, c_uint};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static SYNCS: AtomicU64 = AtomicU64::new(0);
+
+/// How often this process has made sled's log durable. It rises with every flush that had something to
+/// write; if it does not, the interposition below did not take.
+pub fn syncs() -> u64 {
+    SYNCS.load(Ordering::Relaxed)
+}
+
+#[allow(unsafe_code)]
+unsafe extern "C" {
+    // From the C library, not from rustix: sled reads `errno` when this fails, and only the C library sets it.
+    fn fdatasync(fd: c_int) -> c_int;
+}
+
+/// Stands in for the C library's function of this name, in this whole program. It does more than it is
+/// asked for (the whole file, and its metadata as far as needed to read it back), never less.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+pub extern "C" fn sync_file_range(fd: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
+    SYNCS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: `fdatasync` takes any number, and answers EBADF for one that is no open file.
+    unsafe { fdatasync(fd) }
+}

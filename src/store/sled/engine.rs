@@ -1,0 +1,174 @@
+//! sled itself: opened so that it survives what it is known not to, written to in plain steps. The only
+//! file that knows its settings, its files and its errors.
+
+use std::io;
+use std::ops::RangeBounds;
+use std::path::{Path, PathBuf};
+
+use ::sled::{Db, IVec};
+
+use super::crash::crash_point;
+use super::plan::Plan;
+use super::{durable, keys};
+use crate::store::{StoreError, files};
+
+/// sled's unit of allocation. A quarter of it is the largest leaf that stays inside the log.
+const SEGMENT_BYTES: usize = 2 << 20;
+const CACHE_BYTES: u64 = 32 << 20;
+/// How often sled collects garbage; durability does not hang on it.
+const BACKGROUND_MS: u64 = 200;
+
+/// An open sled store in a folder of its own.
+pub struct Engine {
+    db: Db,
+    folder: PathBuf,
+    #[cfg(test)]
+    pub tape: std::sync::Mutex<Option<Vec<super::plan::Write>>>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({})", self.folder.display())
+    }
+}
+
+fn failed(error: ::sled::Error) -> StoreError {
+    StoreError::Failed(error.to_string())
+}
+
+/// Opens sled on a thread of its own, because on a damaged folder it may panic.
+fn open_guarded(folder: &Path) -> Result<Db, String> {
+    let config = ::sled::Config::new()
+        .path(folder)
+        .segment_size(SEGMENT_BYTES)
+        .cache_capacity(CACHE_BYTES)
+        .flush_every_ms(Some(BACKGROUND_MS))
+        .use_compression(false);
+    let opening = std::thread::Builder::new()
+        .name("store-open".to_owned())
+        .spawn(move || config.open())
+        .map_err(|error| error.to_string())?;
+    match opening.join() {
+        Ok(result) => result.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            .unwrap_or_else(|| "sled gave up".to_owned())),
+    }
+}
+
+impl Engine {
+    /// Opens the store in `folder`, or makes one there. If it does not open with sled's snapshot, it is
+    /// tried without: then the whole log is read.
+    ///
+    /// # Errors
+    /// What sled said, the second time.
+    pub fn open(folder: &Path) -> Result<Self, String> {
+        let text = |error: io::Error| format!("{}: {error}", folder.display());
+        files::create_folder(folder).map_err(text)?;
+        for leftover in files::snapshots(folder, true).map_err(text)? {
+            std::fs::remove_file(leftover).map_err(text)?;
+        }
+        let db = match open_guarded(folder) {
+            Ok(db) => db,
+            Err(first) => {
+                tracing::warn!(folder = %folder.display(), error = first, "reading the whole log instead");
+                for snapshot in files::snapshots(folder, false).map_err(text)? {
+                    let name = snapshot.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    std::fs::rename(&snapshot, folder.join(format!("aside.{name}"))).map_err(text)?;
+                }
+                open_guarded(folder)?
+            }
+        };
+        // sled syncs neither its configuration nor any folder.
+        files::sync_files(folder).map_err(text)?;
+        Ok(Self {
+            db,
+            folder: folder.to_owned(),
+            #[cfg(test)]
+            tape: std::sync::Mutex::default(),
+        })
+    }
+
+    /// Writes something new and sees whether that made sled's log durable.
+    ///
+    /// # Errors
+    /// When it did not: then this program is not to be trusted with events.
+    pub fn prove_durable(&self) -> Result<(), StoreError> {
+        let before = durable::syncs();
+        let probe = self.get(keys::PROBE)?.and_then(|v| Some(u64::from_be_bytes((*v).try_into().ok()?)));
+        let next = probe.unwrap_or(0).wrapping_add(1).to_be_bytes();
+        self.db.insert(keys::PROBE, &next).map_err(failed)?;
+        self.flush()?;
+        if durable::syncs() == before {
+            return Err(StoreError::Failed(
+                "this build does not make sled's log durable: sync_file_range is not the program's own. \
+                 Build it as a normal Linux executable, without linker options that hide its symbols"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Writes a plan, step by step. Not durable before [`Engine::flush`].
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn write(&self, plan: Plan) -> Result<(), StoreError> {
+        for (crash_point_behind, writes) in plan.into_steps() {
+            for write in writes {
+                #[cfg(test)]
+                if let Some(tape) = self.tape.lock().unwrap().as_mut() {
+                    tape.push(write.clone());
+                }
+                match write.value {
+                    Some(value) => self.db.insert(write.key, value),
+                    None => self.db.remove(write.key),
+                }
+                .map_err(failed)?;
+            }
+            crash_point(crash_point_behind);
+        }
+        Ok(())
+    }
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn flush(&self) -> Result<(), StoreError> {
+        self.db.flush().map(|_| ()).map_err(failed)
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+        self.db.get(key).map_err(failed)
+    }
+
+    /// Keys and values in order.
+    pub fn range(
+        &self,
+        range: impl RangeBounds<Vec<u8>>,
+    ) -> impl DoubleEndedIterator<Item = Result<(IVec, IVec), StoreError>> {
+        self.db.range(range).map(|pair| pair.map_err(failed))
+    }
+
+    /// The folder it is in.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Bytes of its log on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.db.size_on_disk().unwrap_or(0)
+    }
+
+    /// Values that sled put into files of their own, which it never makes durable. There must be none.
+    pub fn blob_files(&self) -> u64 {
+        std::fs::read_dir(self.folder.join("blobs")).map_or(0, |files| files.count() as u64)
+    }
+}

@@ -1,0 +1,378 @@
+//! The queue on sled: a static ring of slots that hold chunks of events, with a small record beside each for
+//! what it still owes.
+//!
+//! ```text
+//! batch ─► accept, moves (draft) ─► plan: writes in a safe order ─► engine: write, flush ─► index, cache
+//! start ─► open ─► recover: engine ─► index and writer                readers: index ─► cache or engine
+//! ```
+//! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
+//! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
+//! [`read`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back). [`engine`] and [`durable`]
+//! are all that knows sled's ways.
+
+mod accept;
+mod bits;
+mod cache;
+mod chunk;
+pub mod crash;
+mod draft;
+mod durable;
+mod engine;
+mod ids;
+mod index;
+mod keys;
+mod moves;
+mod open;
+mod pages;
+mod plan;
+mod read;
+mod recover;
+mod ring;
+mod space;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use self::cache::ChunkCache;
+use self::draft::{Draft, Effects};
+use self::engine::Engine;
+use self::index::Index;
+pub use self::open::{OpenError, OpenOptions};
+use self::writer::Writer;
+use super::files::Lock;
+use super::record::{self, DeferralRecord, Identity, LaneRecord};
+use super::{
+    Batch, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer, DueQuery,
+    FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store, StoreError,
+    StoreStats,
+};
+use crate::config::StoreConfig;
+use crate::domain::event::{Event, Seq};
+use crate::domain::time::Timestamp;
+
+/// Bytes of chunks kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+/// Damaged events remembered, so that each is set aside once.
+const DAMAGE_SEEN_MAX: usize = 10_000;
+/// Deliveries moved by one commit when a whole lane moves.
+const MOVES_AT_ONCE: usize = 4096;
+
+/// A [`Store`] on sled.
+///
+/// Writing verbs take the writer's lock and keep it while they wait for the disk; nothing else ever waits
+/// for it. Readers take the index's lock for a moment, and the writer takes that only when the disk is done.
+#[derive(Debug)]
+pub struct SledStore {
+    engine: ArcSwap<Engine>,
+    identity: Identity,
+    config: StoreConfig,
+    writer: Mutex<Writer>,
+    index: Mutex<Index>,
+    cache: Mutex<ChunkCache>,
+    damage: Mutex<Damage>,
+    numbers: Mutex<Numbers>,
+    _owner: Lock,
+}
+
+/// Damage that readers came upon.
+#[derive(Debug, Default)]
+struct Damage {
+    seen: HashSet<Seq>,
+    /// To be written by the next commit.
+    waiting: Vec<Quarantined>,
+    /// Records on disk that were set aside.
+    quarantined: u64,
+}
+
+/// What the writer tells about itself after every commit, so that nobody has to wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Numbers {
+    commits: u64,
+    free_bytes: u64,
+    dedup_ids: u64,
+    dedup_since: Option<Timestamp>,
+    refusing: Option<Refusal>,
+}
+
+/// Locks, also after a panic elsewhere: every change under these locks is whole before anything can panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SledStore {
+    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change.
+    fn transact<R>(
+        &self,
+        now: Timestamp,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let mut writer = lock(&self.writer);
+        if let Some(failed) = &writer.failed {
+            return Err(failed.clone());
+        }
+        let result = self.try_transact(&mut writer, now, change);
+        if let Err(error) = &result {
+            writer.failed = Some(error.clone());
+            writer.space.emergency();
+        }
+        result
+    }
+
+    fn try_transact<R>(
+        &self,
+        writer: &mut Writer,
+        now: Timestamp,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let engine = self.engine.load_full();
+        let mut draft = Draft::new(&engine, &self.index, writer, now);
+        let damaged = std::mem::take(&mut lock(&self.damage).waiting);
+        for record in &damaged {
+            draft.set_aside(&Quarantined { found: now, ..record.clone() })?;
+        }
+        let result = change(&mut draft)?;
+        let (plan, effects) = draft.finish()?;
+        if !plan.is_empty() {
+            engine.write(plan)?;
+            crash::crash_point("before-flush");
+            engine.flush()?;
+            crash::crash_point("after-flush");
+        }
+        lock(&self.damage).quarantined += damaged.len() as u64;
+        self.apply(writer, effects);
+        self.publish(writer);
+        Ok(result)
+    }
+
+    /// Lets memory know what is durable now.
+    fn apply(&self, writer: &mut Writer, effects: Effects) {
+        let mut cache = lock(&self.cache);
+        let mut index = lock(&self.index);
+        for number in effects.freed {
+            if let Some(slot) = index.remove(number) {
+                cache.forget(slot.generation);
+            }
+            writer.ring.release(number);
+        }
+        effects.freed_parts.into_iter().for_each(|number| writer.ring.release(number));
+        for (number, slot, chunk) in effects.inserted {
+            cache.insert(slot.generation, chunk);
+            index.insert(number, slot);
+        }
+        effects.replaced.into_iter().for_each(|(number, lanes)| index.replace(number, lanes));
+        effects.lanes.into_iter().for_each(|(lane, record)| index.set_lane(lane, record));
+    }
+
+    fn publish(&self, writer: &Writer) {
+        let mut numbers = lock(&self.numbers);
+        *numbers = Numbers {
+            commits: numbers.commits + 1,
+            free_bytes: writer.space.free_bytes(),
+            dedup_ids: writer.ids.len() as u64,
+            dedup_since: writer.ids.since(),
+            refusing: writer.space.refusal(writer.occupied(), 0),
+        };
+    }
+
+    /// The numbers of a store that was just opened.
+    fn with_numbers(self) -> Self {
+        self.publish(&lock(&self.writer));
+        lock(&self.numbers).commits = 0;
+        self
+    }
+
+    /// Deferred deliveries of a lane that are due after `now`, at most so many.
+    fn waiting(
+        &self,
+        lane: LaneId,
+        now: Timestamp,
+    ) -> Result<Vec<(DeliveryId, Timestamp, DeferralRecord)>, StoreError> {
+        let after_now = keys::deferral(DeliveryId { lane, seq: Seq(u64::MAX) }, now);
+        let engine = self.engine.load();
+        let mut waiting = Vec::new();
+        for pair in engine.range(after_now..keys::deferrals_of(lane).end) {
+            let (key, value) = pair?;
+            if let Some((id, due)) = keys::parse_deferral(&key)
+                && lock(&self.index).is(bits::Mark::Deferred, id)
+            {
+                waiting.push((id, due, record::decode(&value).unwrap_or_default()));
+                if waiting.len() == MOVES_AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Ok(waiting)
+    }
+}
+
+impl Store for SledStore {
+    fn lane(&self, name: &str) -> Result<LaneId, StoreError> {
+        let known = |index: &Index| {
+            index.lanes().find(|(_, lane)| lane.name.as_deref() == Some(name)).map(|(id, _)| id)
+        };
+        if let Some(id) = known(&lock(&self.index)) {
+            return Ok(id);
+        }
+        self.transact(Timestamp::default(), |draft| {
+            let id = lock(draft.index).next_lane();
+            draft.set_lane(id, LaneRecord { name: name.into(), pause: None })?;
+            Ok(id)
+        })
+    }
+
+    fn lanes(&self) -> Vec<LaneTotals> {
+        let mut totals: Vec<LaneTotals> = lock(&self.index)
+            .lanes()
+            .map(|(id, lane)| LaneTotals {
+                lane: id,
+                name: lane.name.clone().unwrap_or_default(),
+                pending: lane.counts.pending,
+                deferred: lane.counts.deferred,
+                dead: lane.counts.dead,
+                oldest_pending: None,
+                deferred_next: None,
+                paused: lane.pause.clone(),
+            })
+            .collect();
+        for lane in &mut totals {
+            lane.oldest_pending = lock(&self.index).oldest_pending(lane.lane);
+            lane.deferred_next =
+                if lane.deferred > 0 { self.deferred_next(lane.lane) } else { None };
+        }
+        totals
+    }
+
+    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
+        self.transact(now, |draft| {
+            draft.settle(batch.settles)?;
+            Ok(Committed { accepts: draft.accept(batch.accepts)? })
+        })
+    }
+
+    fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
+        self.due_now(lane, query)
+    }
+
+    fn load(&self, seqs: &[Seq]) -> Vec<Result<Event, LoadError>> {
+        seqs.iter().map(|seq| self.load_one(*seq)).collect()
+    }
+
+    fn load_cached(&self, seq: Seq) -> Option<Event> {
+        self.load_from_cache(seq)
+    }
+
+    fn deferral(&self, id: DeliveryId, was_due: Timestamp) -> Result<Option<Deferral>, StoreError> {
+        self.deferral_at(id, was_due)
+    }
+
+    fn pause(&self, lane: LaneId, pause: Option<Pause>) -> Result<(), StoreError> {
+        let Some(name) = lock(&self.index).lane(lane).and_then(|lane| lane.name.clone()) else {
+            return Ok(());
+        };
+        self.transact(Timestamp::default(), |draft| draft.set_lane(lane, LaneRecord { name, pause }))
+    }
+
+    fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
+        let deferred = lock(&self.index).lane(lane).map_or(0, |lane| lane.counts.deferred);
+        loop {
+            let waiting = self.waiting(lane, now)?;
+            if waiting.is_empty() {
+                return Ok(deferred);
+            }
+            self.transact(now, |draft| draft.advance(waiting))?;
+        }
+    }
+
+    fn dead(
+        &self,
+        filter: &DeadFilter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<DeadPage, StoreError> {
+        self.dead_page(filter, after, limit)
+    }
+
+    fn dead_letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, StoreError> {
+        self.letter(id)
+    }
+
+    fn revive(&self, ids: &[(DeliveryId, Timestamp)]) -> Result<Vec<DeliveryId>, StoreError> {
+        self.transact(Timestamp::default(), |draft| draft.revive(ids))
+    }
+
+    fn discard(&self, ids: &[DeliveryId]) -> Result<u64, StoreError> {
+        self.transact(Timestamp::default(), |draft| draft.discard(ids))
+    }
+
+    fn reassign(&self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> Result<u64, StoreError> {
+        if from == to || lock(&self.index).lane(to).is_none() {
+            return Ok(0);
+        }
+        let delayed = |seq| self.load_one(seq).ok()?.head.deliver_at.filter(|at| *at > now);
+        let mut moved = 0;
+        while moved < limit {
+            let seqs = self.transact(now, |draft| {
+                let seqs = draft.oldest_pending(from, MOVES_AT_ONCE.min(limit - moved));
+                draft.reassign(from, to, &seqs, delayed)?;
+                Ok(seqs)
+            })?;
+            if seqs.is_empty() {
+                break;
+            }
+            moved += seqs.len();
+        }
+        Ok(moved as u64)
+    }
+
+    fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {
+        self.find_events(event_id, limit)
+    }
+
+    fn stats(&self) -> StoreStats {
+        let (events, live_bytes) = lock(&self.index).size();
+        let numbers = *lock(&self.numbers);
+        let engine = self.engine.load();
+        let damage = lock(&self.damage);
+        StoreStats {
+            events,
+            live_bytes,
+            disk_bytes: engine.disk_bytes(),
+            free_bytes: numbers.free_bytes,
+            blob_files: engine.blob_files(),
+            quarantined: damage.quarantined + damage.waiting.len() as u64,
+            commits: numbers.commits,
+            dedup_ids: numbers.dedup_ids,
+            dedup_since: numbers.dedup_since,
+            refusing: numbers.refusing.map(|refusal| match refusal {
+                Refusal::QueueFull => "queue_full".to_owned(),
+                Refusal::DiskFull => "disk_full".to_owned(),
+            }),
+        }
+    }
+
+    fn quarantine(&self, limit: usize) -> Vec<Quarantined> {
+        let engine = self.engine.load();
+        let on_disk = engine.range(keys::class(keys::QUARANTINE)).rev().filter_map(|pair| {
+            let (_, value) = pair.ok()?;
+            record::decode::<Quarantined>(&value).ok()
+        });
+        let waiting = lock(&self.damage).waiting.clone();
+        waiting.into_iter().rev().chain(on_disk).take(limit).collect()
+    }
+
+    fn maintain(&self, _now: Timestamp, _dead_before: Timestamp) -> Result<Maintained, StoreError> {
+        Ok(Maintained { more: false })
+    }
+
+    fn close(&self) -> Result<(), StoreError> {
+        self.transact(Timestamp::default(), |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        let closed = StoreError::Failed("the store is closed".to_owned());
+        lock(&self.writer).failed = Some(closed);
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! Reading, from any thread, beside the writer: events, what is due, what a person looks for.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+
+use super::bits::Mark;
+use super::index::EventPlace;
+use super::recover::quarantined;
+use super::{SledStore, chunk, keys, lock};
+use crate::domain::event::{Event, Seq};
+use crate::domain::time::Timestamp;
+use crate::store::record::{self, DeferralRecord, RecordError};
+use crate::store::{
+    DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DeliveryState, Due, DueAnswer,
+    DueQuery, FoundEvent, LaneId, LoadError, StoreError,
+};
+
+/// How many deferrals are read between two looks at the index.
+const DEFERRALS_AT_ONCE: usize = 256;
+
+/// A slot may be freed, used again or copied while it is being read; then its place is looked up anew.
+const READ_TRIES: usize = 8;
+
+impl SledStore {
+    pub(super) fn load_one(&self, seq: Seq) -> Result<Event, LoadError> {
+        for _ in 0..READ_TRIES {
+            let Some(place) = lock(&self.index).place(seq) else { return Err(LoadError::Missing(seq)) };
+            if let Some(chunk) = self.chunk(&place).map_err(LoadError::Store)? {
+                return chunk::entry_at(&chunk, place.index)
+                    .and_then(|entry| chunk::event(&entry))
+                    .map_err(|error| self.damaged(seq, &error, &chunk));
+            }
+            if lock(&self.index).place(seq).as_ref() == Some(&place) {
+                let error = RecordError("its slot holds something else".to_owned());
+                return Err(self.damaged(seq, &error, &[]));
+            }
+        }
+        Err(LoadError::Store(StoreError::Failed(format!("event {} moves faster than it can be read", seq.0))))
+    }
+
+    /// The event, if its chunk is in memory.
+    pub(super) fn load_from_cache(&self, seq: Seq) -> Option<Event> {
+        let place = lock(&self.index).place(seq)?;
+        let chunk = lock(&self.cache).get(place.generation)?;
+        let entry = chunk::entry_at(&chunk, place.index).ok()?;
+        chunk::event(&entry).ok()
+    }
+
+    /// A chunk, from memory or from disk; `None`: it is not there (any more).
+    pub(super) fn chunk(&self, place: &EventPlace) -> Result<Option<Bytes>, StoreError> {
+        if let Some(chunk) = lock(&self.cache).get(place.generation) {
+            return Ok(Some(chunk));
+        }
+        let engine = self.engine.load();
+        let mut bytes = Vec::new();
+        for (number, slot) in [&place.slot].into_iter().chain(&place.parts).enumerate() {
+            let value = engine.get(&keys::chunk(*slot, 0))?.unwrap_or_default();
+            let Some(part) = chunk::part(&value, place.generation, number) else { return Ok(None) };
+            bytes.extend_from_slice(part);
+        }
+        let chunk = Bytes::from(bytes);
+        lock(&self.cache).insert(place.generation, chunk.clone());
+        Ok(Some(chunk))
+    }
+
+    /// Sees to it that a damaged event is set aside by the next commit, once.
+    fn damaged(&self, seq: Seq, error: &RecordError, chunk: &[u8]) -> LoadError {
+        let mut damage = lock(&self.damage);
+        if damage.seen.len() < super::DAMAGE_SEEN_MAX && damage.seen.insert(seq) {
+            let what = format!("event {}", seq.0);
+            tracing::error!(what, why = %error, "a damaged event is set aside");
+            damage.waiting.push(quarantined(&what, error, chunk, Timestamp::default()));
+        }
+        LoadError::Damaged(seq, error.to_string())
+    }
+
+    pub(super) fn due_now(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
+        let mut answer = lock(&self.index).fresh(lane, query);
+        let deferred = lock(&self.index).lane(lane).map_or(0, |lane| lane.counts.deferred);
+        if deferred == 0 {
+            return Ok(answer);
+        }
+        let engine = self.engine.load();
+        let mut given = HashSet::new();
+        let mut range = engine.range(keys::deferrals_of(lane));
+        loop {
+            let some: Vec<_> = range.by_ref().take(DEFERRALS_AT_ONCE).collect::<Result<_, _>>()?;
+            if some.is_empty() {
+                return Ok(answer);
+            }
+            let index = lock(&self.index);
+            for (key, value) in some {
+                let Some((id, due)) = keys::parse_deferral(&key) else { continue };
+                let known = query.held.contains(&id.seq) || given.contains(&id.seq);
+                if known || !index.is(Mark::Deferred, id) {
+                    continue;
+                }
+                if due > query.now || answer.deferred.len() == query.deferred_max {
+                    answer.deferred_next = Some(due);
+                    return Ok(answer);
+                }
+                given.insert(id.seq);
+                let tries = record::decode::<DeferralRecord>(&value).map_or(0, |record| record.tries());
+                answer.deferred.push(Due { seq: id.seq, was_due: Some(due), tries });
+            }
+        }
+    }
+
+    /// The earliest due time among a lane's deferrals.
+    pub(super) fn deferred_next(&self, lane: LaneId) -> Option<Timestamp> {
+        let engine = self.engine.load();
+        engine.range(keys::deferrals_of(lane)).filter_map(Result::ok).find_map(|(key, _)| {
+            let (id, due) = keys::parse_deferral(&key)?;
+            lock(&self.index).is(Mark::Deferred, id).then_some(due)
+        })
+    }
+
+    pub(super) fn deferral_at(&self, id: DeliveryId, due: Timestamp) -> Result<Option<Deferral>, StoreError> {
+        if !lock(&self.index).is(Mark::Deferred, id) {
+            return Ok(None);
+        }
+        let value = self.engine.load().get(&keys::deferral(id, due))?;
+        Ok(value.and_then(|bytes| record::decode::<DeferralRecord>(&bytes).ok()?.tried))
+    }
+
+    pub(super) fn dead_page(
+        &self,
+        filter: &DeadFilter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<DeadPage, StoreError> {
+        let from = match (after, filter.lane) {
+            (Some(after), Some(lane)) if after.lane >= lane => after,
+            (Some(after), None) => after,
+            (_, lane) => DeliveryId { lane: lane.unwrap_or_default(), seq: Seq(0) },
+        };
+        let mut page = DeadPage::default();
+        for pair in self.engine.load().range(keys::dead(from)..vec![keys::DEAD + 1]) {
+            let (key, value) = pair?;
+            let Some(id) = keys::parse_dead(&key).filter(|id| Some(*id) != after) else { continue };
+            if filter.lane.is_some_and(|lane| id.lane > lane) {
+                break;
+            }
+            if !lock(&self.index).is(Mark::Dead, id) {
+                continue;
+            }
+            let Ok(evidence) = record::decode::<DeadEvidence>(&value) else { continue };
+            let letter = DeadLetter { id, evidence };
+            if !filter.matches(&letter) {
+                continue;
+            }
+            if page.letters.len() == limit {
+                page.next = page.letters.last().map(|letter| letter.id).or(after);
+                break;
+            }
+            page.letters.push(letter);
+        }
+        Ok(page)
+    }
+
+    pub(super) fn letter(&self, id: DeliveryId) -> Result<Option<DeadLetter>, StoreError> {
+        if !lock(&self.index).is(Mark::Dead, id) {
+            return Ok(None);
+        }
+        let value = self.engine.load().get(&keys::dead(id))?;
+        let evidence = value.and_then(|bytes| record::decode::<DeadEvidence>(&bytes).ok());
+        Ok(evidence.map(|evidence| DeadLetter { id, evidence }))
+    }
+
+    pub(super) fn find_events(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {
+        let seqs: Vec<Vec<Seq>> = lock(&self.index)
+            .slots_from(0)
+            .rev()
+            .map(|(_, slot)| slot.live().into_iter().rev().map(|at| slot.seq(at)).collect())
+            .collect();
+        let mut found = Vec::new();
+        for seq in seqs.into_iter().flatten() {
+            if found.len() == limit {
+                break;
+            }
+            match self.load_one(seq) {
+                Ok(event) if *event.head.id == *event_id => {
+                    let deliveries = self.deliveries(seq)?;
+                    found.push(FoundEvent { seq, event, deliveries });
+                }
+                Err(LoadError::Store(error)) => return Err(error),
+                Ok(_) | Err(LoadError::Missing(_) | LoadError::Damaged(..)) => {}
+            }
+        }
+        Ok(found)
+    }
+
+    /// What an event still owes, and to whom.
+    fn deliveries(&self, seq: Seq) -> Result<Vec<(LaneId, DeliveryState)>, StoreError> {
+        let marks: Vec<(LaneId, bool, bool)> = match lock(&self.index).find(seq) {
+            None => Vec::new(),
+            Some((_, slot, at)) => slot
+                .lanes
+                .iter()
+                .filter(|bits| bits.get(Mark::Owed, at))
+                .map(|bits| (bits.lane, bits.get(Mark::Deferred, at), bits.get(Mark::Dead, at)))
+                .collect(),
+        };
+        let mut states = Vec::with_capacity(marks.len());
+        for (lane, deferred, dead) in marks {
+            let id = DeliveryId { lane, seq };
+            let state = match (deferred, dead) {
+                (_, true) => self.letter(id)?.map(|letter| DeliveryState::Dead(Box::new(letter.evidence))),
+                (true, _) => self.find_deferral(id)?.map(DeliveryState::Deferred),
+                _ => None,
+            };
+            states.push((lane, state.unwrap_or(DeliveryState::Fresh)));
+        }
+        states.sort_by_key(|(lane, _)| *lane);
+        Ok(states)
+    }
+
+    fn find_deferral(&self, wanted: DeliveryId) -> Result<Option<Deferral>, StoreError> {
+        for pair in self.engine.load().range(keys::deferrals_of(wanted.lane)) {
+            let (key, value) = pair?;
+            if keys::parse_deferral(&key).is_some_and(|(id, _)| id == wanted) {
+                return Ok(record::decode::<DeferralRecord>(&value).ok().and_then(|record| record.tried));
+            }
+        }
+        Ok(None)
+    }
+}

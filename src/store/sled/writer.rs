@@ -1,0 +1,143 @@
+//! What only the writing thread knows: free slots, numbers to give out, ids remembered, room left.
+
+use super::ids::{IdHasher, Ids};
+use super::keys;
+use super::pages::Pages;
+use super::plan::{Plan, Step};
+use super::ring::Ring;
+use super::space::Space;
+use crate::store::record::{self, Floors};
+use crate::store::StoreError;
+
+/// Numbers are reserved on disk in blocks of this size, so that a restart skips some instead of giving one
+/// out twice.
+const NUMBERS_PER_BLOCK: u64 = 1 << 20;
+/// A freed slot costs its keys and a small value; so does every slot in use, beside its chunk.
+const SLOT_OVERHEAD_BYTES: u64 = 2048;
+
+/// The state of the writing side.
+#[derive(Debug)]
+pub struct Writer {
+    /// Slots.
+    pub ring: Ring,
+    /// Pages of ids.
+    pub pages: Pages,
+    /// Ids remembered.
+    pub ids: Ids,
+    /// Hashes them.
+    pub hasher: IdHasher,
+    /// Room on the disk.
+    pub space: Space,
+    /// What may have been given out, as it stands on disk.
+    floors: Floors,
+    /// What is given out next.
+    next: Floors,
+    /// Bytes of chunks in use, with what a slot costs beside.
+    occupied: u64,
+    /// The first number that no record set aside has.
+    pub quarantine_next: u32,
+    /// Set for ever by the first failure.
+    pub failed: Option<StoreError>,
+}
+
+/// What a start has found for the writing side.
+#[derive(Debug)]
+pub struct Parts {
+    /// Slots.
+    pub ring: Ring,
+    /// Pages of ids.
+    pub pages: Pages,
+    /// Ids remembered.
+    pub ids: Ids,
+    /// Hashes them.
+    pub hasher: IdHasher,
+    /// The first numbers not used.
+    pub next: Floors,
+    /// Bytes of the chunks in use, one a slot.
+    pub chunk_bytes: Vec<u64>,
+    /// The first number that no record set aside has.
+    pub quarantine_next: u32,
+}
+
+impl Writer {
+    /// The writing side of a store as a start has found it.
+    pub fn new(parts: Parts, space: Space) -> Self {
+        let mut writer = Self {
+            ring: parts.ring,
+            pages: parts.pages,
+            ids: parts.ids,
+            hasher: parts.hasher,
+            space,
+            floors: parts.next,
+            next: parts.next,
+            occupied: 0,
+            quarantine_next: parts.quarantine_next,
+            failed: None,
+        };
+        parts.chunk_bytes.into_iter().for_each(|bytes| writer.occupy(bytes));
+        writer
+    }
+
+    /// Gives out `count` sequence numbers and returns the first.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn seqs(&mut self, count: u64, plan: &mut Plan) -> Result<u64, StoreError> {
+        let first = self.next.seq;
+        self.next.seq += count;
+        self.reserve(plan)?;
+        Ok(first)
+    }
+
+    /// Gives out a slot generation.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn generation(&mut self, plan: &mut Plan) -> Result<u64, StoreError> {
+        let generation = self.next.generation;
+        self.next.generation += 1;
+        self.reserve(plan)?;
+        Ok(generation)
+    }
+
+    /// The generation that comes next.
+    pub fn next_generation(&self) -> u64 {
+        self.next.generation
+    }
+
+    fn reserve(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
+        if self.next.seq > self.floors.seq || self.next.generation > self.floors.generation {
+            self.floors = Floors {
+                seq: self.next.seq + NUMBERS_PER_BLOCK,
+                generation: self.next.generation + NUMBERS_PER_BLOCK,
+            };
+            plan.put(Step::Floors, keys::FLOORS.to_vec(), record::encode(&self.floors)?);
+        }
+        Ok(())
+    }
+
+    /// Gives back on disk what was reserved and not given out.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn release_numbers(&mut self, plan: &mut Plan) -> Result<(), StoreError> {
+        self.floors = self.next;
+        plan.put(Step::Floors, keys::FLOORS.to_vec(), record::encode(&self.floors)?);
+        Ok(())
+    }
+
+    /// Counts a chunk that came into use.
+    pub fn occupy(&mut self, chunk_bytes: u64) {
+        self.occupied += chunk_bytes + SLOT_OVERHEAD_BYTES;
+    }
+
+    /// Counts a chunk that went out of use.
+    pub fn vacate(&mut self, chunk_bytes: u64) {
+        self.occupied = self.occupied.saturating_sub(chunk_bytes + SLOT_OVERHEAD_BYTES);
+    }
+
+    /// Bytes that are in use, whatever the size of the file.
+    pub fn occupied(&self) -> u64 {
+        self.occupied
+    }
+}
