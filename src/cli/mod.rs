@@ -96,13 +96,17 @@ fn wait(verb: impl Future<Output = Done>) -> Done {
 }
 
 async fn receive_requests(args: receive::ReceiveArgs) -> Done {
-    receive::run(args).await.map(drop).map_err(|error| Failure::Wrong(error.to_string()))
+    receive::run(args)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
 /// The store that a configuration file names; refused while a daemon has it open.
 fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
     let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
-    let store = SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
+    let store =
+        SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 

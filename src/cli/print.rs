@@ -181,13 +181,7 @@ mod tests {
             "crm               7  it failed",
             "billing-long  12345",
         ];
-        assert_eq!(
-            table(&columns, rows).lines().collect::<Vec<_>>().len(),
-            expected.len()
-        );
-        for line in table(&columns, []).lines() {
-            assert_eq!(line.trim_end(), line);
-        }
+        assert_eq!(table(&columns, rows).lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -13,7 +13,8 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::{status, store as store_verb};
 use crate::config::{
-    Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, StoreConfig,
+    Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
+    StoreConfig,
 };
 use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
 use crate::control::server::serve;
@@ -174,6 +175,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             in_flight_max: 512,
             shutdown: Duration::from_secs(30),
         },
+        network: NetworkConfig { https_only: true },
         endpoints,
         hash: "c0ffee".to_owned(),
     }
@@ -839,8 +841,9 @@ async fn c6_answers_mask_secrets() {
     }
     let config: Value = world.client.get("/v1/config").await.unwrap();
     assert_eq!(config["hash"], "c0ffee");
+    assert_eq!(config["config"]["endpoint"][0]["timeout"], "30s");
     let view: EndpointView = world.client.get("/v1/endpoints/crm").await.unwrap();
-    assert!(view.config.is_some());
+    assert_eq!(view.config.unwrap()["name"], "crm");
 }
 
 /// I2: a refused reload answers every problem.
