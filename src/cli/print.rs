@@ -177,7 +177,7 @@ mod tests {
             vec!["billing-long".to_owned(), "12345".to_owned(), String::new()],
         ];
         let expected = [
-            "NAME          DEAD   WHY",
+            "NAME           DEAD  WHY",
             "crm               7  it failed",
             "billing-long  12345",
         ];
