@@ -141,13 +141,8 @@ fn events(table: &Table<'_>) -> Vec<TypePattern> {
     let Some(list) = table.value("events") else {
         return all();
     };
-    let items = list.items("write it like [\"contact.*\"]").unwrap_or_default();
-    if items.is_empty() {
-        list.reject(&Wrong::whole(
-            "no event type is listed",
-            "write [\"**\"] for all, or enabled = false to stop",
-        ));
-    }
+    let help = "write it like [\"contact.*\"], or [\"**\"] for all";
+    let items = list.some_items(help, "no event type is listed");
     items.iter().filter_map(|item| item.read(event_pattern)).collect()
 }
 
@@ -286,11 +281,10 @@ fn sign(table: &Table<'_>) -> Option<SignPolicy> {
         table.missing("secrets");
         return None;
     };
-    let help = "write it like secrets = [\"${env:CRM_SECRET}\"]";
-    let items = list.items(help)?;
-    if items.is_empty() {
-        list.reject(&Wrong::whole("no secret is listed", help));
-    }
+    let items = list.some_items(
+        "write it like secrets = [\"${env:CRM_SECRET}\"]",
+        "no secret is listed",
+    );
     if !scheme_works {
         // Other schemes have secrets of another form.
         return None;
@@ -381,7 +375,7 @@ pub(super) fn default_retry() -> RetryPolicy {
 /// The delays, in one of their three forms. The layer that names a form decides alone: an endpoint's
 /// `delay` is not mixed with a `schedule` of `[defaults]`.
 fn schedule(table: &Table<'_>) -> Option<Schedule> {
-    let table = table.from_layer_with(&["schedule", "delay", "initial", "factor", "max"]);
+    let table = table.layer_with_any(&["schedule", "delay", "initial", "factor", "max"]);
     let exponential = ["initial", "factor", "max"];
     let forms = ["schedule", "delay"]
         .into_iter()
@@ -420,15 +414,7 @@ fn schedule(table: &Table<'_>) -> Option<Schedule> {
 }
 
 fn delays(list: &Value<'_>) -> Vec<Duration> {
-    let Some(items) = list.items("write it like [\"5s\", \"5m\", \"1h\"]") else {
-        return Vec::new();
-    };
-    if items.is_empty() {
-        list.reject(&Wrong::whole(
-            "the schedule is empty",
-            "list at least one delay; max_attempts = 1 means no retry",
-        ));
-    }
+    let items = list.some_items("write it like [\"5s\", \"5m\", \"1h\"]", "the schedule is empty");
     items
         .iter()
         .filter_map(|item| item.read(values::duration))

@@ -167,7 +167,8 @@ fn compare(written: &[Written], findings: &mut Findings) {
         let name = &later.endpoint.name;
         if let Some(first) = first_with(&|e| !name.is_empty() && e.name == *name) {
             let message = format!(
-                "{name:?} is also the name of the endpoint at {}",
+                "{} is also the name of the endpoint at {}",
+                place.quoted(),
                 first.location()
             );
             findings

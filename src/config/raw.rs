@@ -87,8 +87,8 @@ impl<'a> Table<'a> {
         self
     }
 
-    /// The same table without the layers beneath the first one that has any of `keys`.
-    pub(super) fn from_layer_with(&self, keys: &[&str]) -> Self {
+    /// The first layer that has any of `keys`, alone: what lies beneath it doesn't answer.
+    pub(super) fn layer_with_any(&self, keys: &[&str]) -> Self {
         let first = self
             .layers
             .iter()
@@ -245,11 +245,11 @@ impl<'a> Layer<'a> {
 }
 
 fn help_for_unknown(section: &'static Section, name: &str) -> String {
-    if let Some(near) = section.nearest(name) {
-        return format!("did you mean `{near}`?");
-    }
     if let Some(home) = section.home_of(name) {
         return format!("it belongs into [{}]", home.name);
+    }
+    if let Some(near) = section.nearest(name) {
+        return format!("did you mean `{near}`?");
     }
     let known: Vec<_> = section
         .keys
@@ -291,6 +291,12 @@ impl<'a> Value<'a> {
         let resolved = self.reading.secrets.resolve(written)?;
         for warning in &resolved.warnings {
             self.warn(warning);
+        }
+        if resolved.has_secret && !self.place.private {
+            self.warn(&Wrong::whole(
+                "what this key holds is shown in listings and logs",
+                "keep secrets to url, headers and secrets",
+            ));
         }
         Ok(resolved)
     }
@@ -356,6 +362,15 @@ impl<'a> Value<'a> {
             },
         };
         Some(items.iter().map(of_item).collect())
+    }
+
+    /// The elements of an array that must have some; `empty` says why.
+    pub(super) fn some_items(&self, help: &str, empty: &str) -> Vec<Self> {
+        let items = self.items(help);
+        if items.as_ref().is_some_and(Vec::is_empty) {
+            self.reject(&Wrong::whole(empty, help));
+        }
+        items.unwrap_or_default()
     }
 
     /// The value as a table of `section`, if a table was written.

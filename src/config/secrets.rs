@@ -24,6 +24,8 @@ pub(super) struct Resolved {
     pub masked: String,
     /// Whether there was a reference in it.
     pub has_reference: bool,
+    /// Whether one of them was a file or a credential, which hold secrets; a variable may hold anything.
+    pub has_secret: bool,
     /// What an operator should know about the places it came from.
     pub warnings: Vec<Wrong>,
 }
@@ -54,6 +56,7 @@ impl Secrets<'_> {
             let text = self.look_up(reference, &mut resolved.warnings)?;
             resolved.append(&text, "***");
             resolved.has_reference = true;
+            resolved.has_secret |= !reference.starts_with("env:");
             rest = behind;
         }
         resolved.append(rest, rest);

@@ -29,7 +29,11 @@ fn read(text: &str) -> Result<Loaded, Problems> {
 /// The problems of `text`, one a line, without the folder.
 fn problems(text: &str) -> String {
     read(text).map_or_else(
-        |problems| problems.to_string().replace("/nowhere/", ""),
+        |problems| {
+            problems
+                .to_string()
+                .replace("/nowhere/config.toml", "config.toml")
+        },
         |_| String::new(),
     )
 }
@@ -116,8 +120,8 @@ fn each_rule_says_what_is_wrong() {
         ),
         ("concurrency = { min = 9, max = 3 }", "min is above max"),
         (
-            "concurrency = { mix = 9 }",
-            "concurrency.mix: unknown key `mix`; did you mean `min`?",
+            "concurrency = { minn = 9 }",
+            "concurrency.minn: unknown key `minn`; did you mean `min`?",
         ),
         (
             "tls = { ca = \"/nowhere/ca.pem\" }",
@@ -133,7 +137,7 @@ fn each_rule_says_what_is_wrong() {
         ),
         (
             "sign = [{ secrets = [\"hunter2!\"] }]",
-            "sign[1].secrets: the secret is not base64 after whsec_",
+            "sign[1].secrets: a signing secret begins with whsec_",
         ),
         (
             "sign = [{ secrets = [] }]",
@@ -497,7 +501,7 @@ fn every_known_key_is_read() {
     for_each_working(&keys::FILE, &mut |section, key| {
         let text = match section {
             "endpoint" if ["name", "url"].contains(&key) => {
-                format!("[[endpoint]]\nname = \"b\"\n{key} = 1979-05-27")
+                format!("[[endpoint]]\n{key} = 1979-05-27")
             }
             "endpoint.sign" => with(&format!("[[endpoint.sign]]\n{key} = 1979-05-27")),
             "" => format!("{key} = 1979-05-27"),
@@ -507,10 +511,7 @@ fn every_known_key_is_read() {
             _ => format!("[{section}]\n{key} = 1979-05-27"),
         };
         let found = problems(&text);
-        assert!(
-            found.contains(&format!("{key}: ")) || found.contains("duplicate key"),
-            "{section} {key}\n{found}"
-        );
+        assert!(found.contains(&format!("{key}: ")), "{section} {key}\n{found}");
         assert!(!found.contains("unknown key"), "{section} {key}\n{found}");
     });
 }
@@ -582,4 +583,30 @@ fn collect_keys(section: &str, table: &DeTable<'_>, found: &mut Vec<String>) {
             _ => {}
         }
     }
+}
+
+/// C6: a credential at a key that is shown is pointed out, and so is a secret file that everybody can read.
+#[test]
+fn c6_secrets_at_the_wrong_place_are_warnings() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), "S3CRET").unwrap();
+    let shown = with(&format!("description = \"${{file:{}}}\"", file.path().display()));
+    let warnings = read(&shown).unwrap().warnings;
+    assert!(
+        warnings.len() == 1 && warnings[0].message.contains("is shown in listings"),
+        "{warnings:?}"
+    );
+    let private = with(&format!(
+        "headers = {{ X = \"${{file:{}}}\" }}",
+        file.path().display()
+    ));
+    assert_eq!(read(&private).unwrap().warnings, []);
+
+    let named = "[[endpoint]]\nname = \"${env:NAME}\"\nurl = \"https://a.example\"\n".repeat(2);
+    let variable = |_: &str| Some("s3cret".to_owned());
+    let found = load_text(Path::new("config.toml"), named, &Secrets { variable: &variable }).unwrap_err();
+    assert!(
+        found.to_string().contains("\"${env:NAME}\" is also the name"),
+        "{found}"
+    );
 }

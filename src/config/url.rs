@@ -97,6 +97,7 @@ mod tests {
                 text: text.to_owned(),
                 masked: masked_text,
                 has_reference: true,
+                has_secret: true,
                 warnings: Vec::new(),
             };
             assert_eq!(masked(&parse(text).unwrap(), &resolved), shown, "{text}");

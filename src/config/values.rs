@@ -254,7 +254,7 @@ pub fn show_size(bytes: u64) -> String {
     let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
     let fitting = units
         .into_iter()
-        .find(|(_, bits)| bytes != 0 && bytes % (1u64 << bits) == 0);
+        .find(|(_, bits)| bytes != 0 && bytes.is_multiple_of(1u64 << bits));
     fitting.map_or(format!("{bytes}B"), |(unit, bits)| {
         format!("{}{unit}", bytes >> bits)
     })

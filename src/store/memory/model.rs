@@ -23,6 +23,21 @@ enum Place {
     Dead(Box<DeadEvidence>),
 }
 
+impl Place {
+    /// Where a delivery begins that is not to be made before `deliver_at`.
+    fn new(deliver_at: Option<Timestamp>, now: Timestamp) -> Self {
+        match deliver_at {
+            Some(due) if due > now => Self::Waiting { due, tried: None },
+            _ => Self::Fresh,
+        }
+    }
+
+    /// Whether it waits for a time after `now`.
+    fn waits(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Waiting { due, .. } if *due > now)
+    }
+}
+
 /// One endpoint's queue; its place in the list is its [`LaneId`].
 #[derive(Clone, Debug)]
 struct Lane {
@@ -143,7 +158,7 @@ impl Model {
             self.next = Seq(seq.0 + 1);
             self.remembered.insert(key, (now, seq));
             for lane in new.lanes.iter() {
-                let place = fresh_or_delayed(&new.event, now);
+                let place = Place::new(new.event.head.deliver_at, now);
                 self.deliveries.insert(DeliveryId { lane: *lane, seq }, place);
             }
             self.events.insert(seq, new.event);
@@ -254,9 +269,9 @@ impl Model {
                 && id.lane == lane
             {
                 flushed += 1;
-                *due = now;
+                *due = now.min(*due);
                 if let Some(tried) = tried {
-                    tried.due = now;
+                    tried.due = *due;
                 }
             }
         }
@@ -305,6 +320,7 @@ impl Model {
         discarded
     }
 
+    /// A delayed event stays delayed, unless its time has come in `from`, if only by a flush.
     pub(super) fn reassign(&mut self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> u64 {
         if from == to || to.0 as usize >= self.lanes.len() {
             return 0;
@@ -312,19 +328,26 @@ impl Model {
         let owed = self
             .of_lane(from)
             .filter(|(_, place)| !matches!(place, Place::Dead(_)));
-        let moving: Vec<Seq> = owed.map(|(id, _)| id.seq).take(limit).collect();
-        let mut moved = 0;
-        for seq in moving {
-            if let Some(event) = self.events.get(&seq) {
-                let place = fresh_or_delayed(event, now);
-                self.deliveries
-                    .entry(DeliveryId { lane: to, seq })
-                    .or_insert(place);
-            }
-            self.remove(DeliveryId { lane: from, seq });
-            moved += 1;
+        let moving: Vec<(Seq, bool)> = owed
+            .map(|(id, place)| (id.seq, place.waits(now)))
+            .take(limit)
+            .collect();
+        for (seq, waits) in &moving {
+            let delayed = self
+                .events
+                .get(seq)
+                .filter(|_| *waits)
+                .and_then(|event| event.head.deliver_at);
+            let place = Place::new(delayed, now);
+            self.deliveries
+                .entry(DeliveryId { lane: to, seq: *seq })
+                .or_insert(place);
+            self.remove(DeliveryId {
+                lane: from,
+                seq: *seq,
+            });
         }
-        moved
+        moving.len() as u64
     }
 
     pub(super) fn find(&self, event_id: &str, limit: usize) -> Vec<FoundEvent> {
@@ -373,14 +396,6 @@ impl Model {
             self.remembered.len() as u64,
             self.remembered.values().map(|(at, _)| *at).min(),
         )
-    }
-}
-
-/// Where a delivery of `event` begins.
-fn fresh_or_delayed(event: &Event, now: Timestamp) -> Place {
-    match event.head.deliver_at {
-        Some(due) if due > now => Place::Waiting { due, tried: None },
-        _ => Place::Fresh,
     }
 }
 

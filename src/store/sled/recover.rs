@@ -88,7 +88,10 @@ pub fn recover(
     let (quarantine_next, quarantined) = recovery.quarantine()?;
     ids.extend(recovery.ids());
     let mut remembered = Ids::new(bounds.window_ms, bounds.len_max);
-    ids.sort_by_key(|(at, _)| *at);
+    // An id that was accepted again after its window counts from the later time.
+    ids.sort_unstable_by_key(|(at, hash)| (*hash, std::cmp::Reverse(*at)));
+    ids.dedup_by_key(|(_, hash)| *hash);
+    ids.sort_unstable_by_key(|(at, _)| *at);
     for (at, hash) in ids.into_iter().filter(|(at, _)| now.0.saturating_sub(at.0) < bounds.window_ms) {
         remembered.insert(hash, at);
     }

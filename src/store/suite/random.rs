@@ -28,7 +28,7 @@ pub(super) fn cases() -> u32 {
     std::env::var("POSTHASTE_PROPTEST_CASES")
         .ok()
         .and_then(|cases| cases.parse().ok())
-        .unwrap_or(24)
+        .unwrap_or(16)
 }
 
 /// A delivery by its numbers: the n-th event accepted (modulo how many there are), and a lane.

@@ -11,6 +11,9 @@ use crate::store::{
     Pause, Store,
 };
 
+/// Longer than any commit of a check lasts.
+const COMMIT_MS_MAX: u64 = 10_000;
+
 /// Everything a store shows. Places are named by a function, so that stores which number differently can
 /// be compared; lanes are named by their endpoint.
 #[derive(Debug, PartialEq)]
@@ -185,7 +188,7 @@ pub(super) fn all_dead(store: &dyn Store, lane: LaneId, limit: usize) -> Vec<Dea
     letters
 }
 
-/// The numbers of a lane are those of what it lists. `oldest_pending` may be early by a commit's length.
+/// The numbers of a lane are those of what it lists; `oldest_pending` may be off by the length of a commit.
 fn check_totals(store: &dyn Store, totals: &LaneTotals, pending: &[Seq], deferred: &[Due], dead: usize) {
     let lane = &totals.name;
     assert_eq!(totals.pending, pending.len() as u64, "pending of {lane}");
@@ -201,12 +204,12 @@ fn check_totals(store: &dyn Store, totals: &LaneTotals, pending: &[Seq], deferre
         .into_iter()
         .filter_map(|loaded| Some(loaded.ok()?.head.accepted));
     let oldest = accepted.min();
-    let exact_or_early = match (totals.oldest_pending, oldest) {
-        (Some(said), Some(oldest)) => said <= oldest && oldest.0 - said.0 < 10_000,
+    let about_right = match (totals.oldest_pending, oldest) {
+        (Some(said), Some(oldest)) => said.0.abs_diff(oldest.0) < COMMIT_MS_MAX,
         (said, oldest) => said == oldest,
     };
     assert!(
-        exact_or_early,
+        about_right,
         "oldest_pending of {lane} is {:?}, not {oldest:?}",
         totals.oldest_pending
     );
