@@ -103,7 +103,7 @@ impl LaneBits {
 
 /// The places of the set bits of word number `at`.
 pub fn ones(at: usize, word: u64) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(word), |word| word.checked_sub(1).map(|less| word & less))
+    std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
         .take_while(|word| *word != 0)
         .map(move |word| at * 64 + word.trailing_zeros() as usize)
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ::sled::{Db, IVec};
 
@@ -17,6 +18,9 @@ const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled collects garbage; durability does not hang on it.
 const BACKGROUND_MS: u64 = 200;
+/// How often the engine's file is looked at again while it is locked, and how long between.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open sled store in a folder of its own.
 pub struct Engine {
@@ -58,6 +62,21 @@ fn open_guarded(folder: &Path) -> Result<Db, String> {
     }
 }
 
+/// Waits until nobody has the engine's file locked, for a few seconds at most. A store that was closed a
+/// moment ago, here or in another process, keeps its lock until sled's own threads have ended; that must not
+/// be taken for a damaged store.
+fn wait_for_lock(folder: &Path) -> io::Result<()> {
+    let Ok(file) = std::fs::File::open(folder.join("db")) else { return Ok(()) };
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return file.unlock(),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 impl Engine {
     /// Opens the store in `folder`, or makes one there. If it does not open with sled's snapshot, it is
     /// tried without: then the whole log is read.
@@ -70,6 +89,7 @@ impl Engine {
         for leftover in files::snapshots(folder, true).map_err(text)? {
             std::fs::remove_file(leftover).map_err(text)?;
         }
+        wait_for_lock(folder).map_err(text)?;
         let db = match open_guarded(folder) {
             Ok(db) => db,
             Err(first) => {
