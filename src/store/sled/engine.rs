@@ -133,6 +133,18 @@ impl Engine {
         Ok(())
     }
 
+    /// Writes part of a tape, as a process would have that was killed then.
+    #[cfg(test)]
+    pub fn replay(&self, writes: &[super::plan::Write]) {
+        for write in writes.iter().cloned() {
+            match write.value {
+                Some(value) => self.db.insert(write.key, value).unwrap(),
+                None => self.db.remove(write.key).unwrap(),
+            };
+        }
+        self.flush().unwrap();
+    }
+
     /// Makes everything written so far durable.
     ///
     /// # Errors

@@ -123,7 +123,7 @@ impl SledStore {
             engine.write(repairs)?;
             engine.flush()?;
         }
-        Ok(Self {
+        let store = Self {
             engine: ArcSwap::new(Arc::new(engine)),
             identity,
             config: config.clone(),
@@ -132,9 +132,15 @@ impl SledStore {
             cache: Mutex::new(ChunkCache::new(CACHE_BYTES)),
             damage: Mutex::new(Damage { quarantined: recovered.quarantined, ..Damage::default() }),
             numbers: Mutex::default(),
+            sweep: Mutex::default(),
+            rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }
-        .with_numbers())
+        .with_numbers();
+        if !options.check_only {
+            store.rewrite(now)?;
+        }
+        Ok(store)
     }
 }
 
