@@ -11,8 +11,11 @@
 //! are all that knows sled's ways.
 
 mod accept;
+#[cfg(test)]
+mod bench;
 mod bits;
 mod cache;
+mod check;
 mod chunk;
 mod compact;
 pub mod crash;
@@ -46,6 +49,7 @@ use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
 use self::maintain::Sweep;
+pub use self::check::CheckReport;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
 use super::files::Lock;
@@ -70,7 +74,6 @@ const MOVES_AT_ONCE: usize = 4096;
 ///
 /// Writing verbs take the writer's lock and keep it while they wait for the disk; nothing else ever waits
 /// for it. Readers take the index's lock for a moment, and the writer takes that only when the disk is done.
-#[derive(Debug)]
 pub struct SledStore {
     engine: ArcSwap<Engine>,
     identity: Identity,
@@ -84,6 +87,12 @@ pub struct SledStore {
     /// A file smaller than this is not rewritten.
     rewrite_bytes_min: u64,
     _owner: Lock,
+}
+
+impl std::fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SledStore({})", self.config.path.display())
+    }
 }
 
 /// Damage that readers came upon.

@@ -103,7 +103,7 @@ impl SledStore {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
             _ => {}
         }
-        let new = Engine::open(&path).map_err(StoreError::Failed)?;
+        let new = Engine::open(&path).map_err(|error| StoreError::Failed(error.to_string()))?;
         self.copy(&old, &new)?;
         new.flush()?;
         files::sync_files(&path).map_err(io_error)?;

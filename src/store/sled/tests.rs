@@ -347,7 +347,9 @@ fn a2_every_beginning_of_a_commit_is_safe() {
         let engine = Engine::open(&copy.path().join("queue-1")).unwrap();
         engine.replay(&tape[..writes]);
         drop(engine);
-        scene.check(&open(copy.path()), &format!("{writes} writes"));
+        let store = open(copy.path());
+        assert_eq!(store.verify().unwrap().problems, [""; 0], "{writes} writes");
+        scene.check(&store, &format!("{writes} writes"));
     }
 }
 
@@ -487,6 +489,9 @@ fn g4_damaged_records_are_set_aside_and_the_rest_goes_on() {
     settle(&store, DeliveryId { lane, seq: seqs[2] }, None, SettleTo::Settled);
     drop(store);
     let store = open(folder.path());
+    let report = store.verify().unwrap();
+    assert_eq!((report.events, report.damaged, report.quarantined), (2, 1, 2));
+    assert!(report.problems[0].contains("event 1 in slot 0"), "{:?}", report.problems);
     let aside = store.quarantine(10);
     assert_eq!(aside.len(), 2);
     assert_eq!((&*aside[0].what, aside[1].what.as_str()), ("event 1", "slot 1"));
@@ -502,7 +507,7 @@ fn what_will_not_open_is_set_aside() {
     let folder = tempfile::tempdir().unwrap();
     drop(open(folder.path()));
     let queue = folder.path().join("queue-1");
-    std::fs::write(queue.join("conf"), b"garbage").unwrap();
+    std::fs::write(queue.join("db"), vec![0xAB; 4 << 20]).unwrap();
     let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
     let OpenError::Corrupt { kept, .. } = &refused else { panic!("{refused}") };
     assert!(kept.join("db").exists() && !queue.exists());
