@@ -15,9 +15,9 @@ use crate::store::record::{DeferralRecord, Intent, SlotEvent, SlotRecord};
 use crate::store::{AcceptGroup, Accepted, DeliveryId, LaneId, NewEvent, Refusal, StoreError};
 
 /// At most so many events share a slot, so that its record stays small.
-const EVENTS_MAX: usize = 512;
+pub const EVENTS_MAX: usize = 512;
 /// At most so many bits of what is owed, for the same reason.
-const OWED_BITS_MAX: usize = 1 << 16;
+pub const OWED_BITS_MAX: usize = 1 << 16;
 /// At most so many lanes named by the different sets of lanes.
 const LANES_NAMED_MAX: usize = 4096;
 

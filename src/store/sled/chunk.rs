@@ -102,11 +102,6 @@ pub fn split(chunk: &Bytes, generation: u64) -> Vec<Vec<u8>> {
     chunk.chunks(PART_BYTES_MAX).enumerate().map(part).collect()
 }
 
-/// How many slots a chunk of so many bytes needs.
-pub fn parts(chunk_bytes: usize) -> usize {
-    chunk_bytes.div_ceil(PART_BYTES_MAX)
-}
-
 /// The bytes in one slot's value, if it is part `number` of the chunk of this generation.
 pub fn part(value: &[u8], generation: u64, number: usize) -> Option<&[u8]> {
     let (header, bytes) = value.split_at_checked(PART_HEADER_BYTES)?;
@@ -144,7 +139,7 @@ mod tests {
         let built = build(&entries);
         assert_eq!(built.len(), chunk_bytes(3, entries.iter().map(Vec::len).sum()));
         let values = split(&built, 7);
-        assert_eq!(values.len(), parts(built.len()));
+        assert_eq!(values.len(), 3);
         let joined: Vec<u8> = values
             .iter()
             .enumerate()

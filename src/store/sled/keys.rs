@@ -11,8 +11,6 @@ use crate::store::{DeliveryId, LaneId};
 /// each chunk has a leaf of the tree to itself, so that no chunk is rewritten because its neighbour changed.
 pub const KEYS_PER_SLOT: u8 = 8;
 
-/// Facts about the store.
-pub const META: u8 = 0x00;
 /// `class | slot | j`: part of a chunk.
 pub const CHUNK: u8 = 0x01;
 /// `class | slot`: what a slot holds; empty: it is free.

@@ -11,9 +11,13 @@
 //! are all that knows sled's ways.
 
 mod accept;
+#[cfg(test)]
+mod bench;
 mod bits;
 mod cache;
+mod check;
 mod chunk;
+mod compact;
 pub mod crash;
 mod draft;
 mod durable;
@@ -21,12 +25,14 @@ mod engine;
 mod ids;
 mod index;
 mod keys;
+mod maintain;
 mod moves;
 mod open;
 mod pages;
 mod plan;
 mod read;
 mod recover;
+mod rewrite;
 mod ring;
 mod space;
 #[cfg(test)]
@@ -42,6 +48,8 @@ use self::cache::ChunkCache;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
+use self::maintain::Sweep;
+pub use self::check::CheckReport;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
 use super::files::Lock;
@@ -66,7 +74,6 @@ const MOVES_AT_ONCE: usize = 4096;
 ///
 /// Writing verbs take the writer's lock and keep it while they wait for the disk; nothing else ever waits
 /// for it. Readers take the index's lock for a moment, and the writer takes that only when the disk is done.
-#[derive(Debug)]
 pub struct SledStore {
     engine: ArcSwap<Engine>,
     identity: Identity,
@@ -76,13 +83,24 @@ pub struct SledStore {
     cache: Mutex<ChunkCache>,
     damage: Mutex<Damage>,
     numbers: Mutex<Numbers>,
+    sweep: Mutex<Sweep>,
+    /// A file smaller than this is not rewritten.
+    rewrite_bytes_min: u64,
     _owner: Lock,
+}
+
+impl std::fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SledStore({})", self.config.path.display())
+    }
 }
 
 /// Damage that readers came upon.
 #[derive(Debug, Default)]
 struct Damage {
     seen: HashSet<Seq>,
+    /// Generations of slots that can't be merged with others, because something in them is damaged.
+    spared: HashSet<u64>,
     /// To be written by the next commit.
     waiting: Vec<Quarantined>,
     /// Records on disk that were set aside.
@@ -105,16 +123,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SledStore {
-    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change.
+    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change. A change
+    /// that is told no time takes that of the one before.
     fn transact<R>(
         &self,
-        now: Timestamp,
+        now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         let mut writer = lock(&self.writer);
         if let Some(failed) = &writer.failed {
             return Err(failed.clone());
         }
+        let now = now.into().unwrap_or(writer.latest);
+        writer.latest = now;
         let result = self.try_transact(&mut writer, now, change);
         if let Err(error) = &result {
             writer.failed = Some(error.clone());
@@ -218,7 +239,7 @@ impl Store for SledStore {
         if let Some(id) = known(&lock(&self.index)) {
             return Ok(id);
         }
-        self.transact(Timestamp::default(), |draft| {
+        self.transact(None, |draft| {
             let id = lock(draft.index).next_lane();
             draft.set_lane(id, LaneRecord { name: name.into(), pause: None })?;
             Ok(id)
@@ -274,7 +295,7 @@ impl Store for SledStore {
         let Some(name) = lock(&self.index).lane(lane).and_then(|lane| lane.name.clone()) else {
             return Ok(());
         };
-        self.transact(Timestamp::default(), |draft| draft.set_lane(lane, LaneRecord { name, pause }))
+        self.transact(None, |draft| draft.set_lane(lane, LaneRecord { name, pause }))
     }
 
     fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
@@ -302,11 +323,11 @@ impl Store for SledStore {
     }
 
     fn revive(&self, ids: &[(DeliveryId, Timestamp)]) -> Result<Vec<DeliveryId>, StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.revive(ids))
+        self.transact(None, |draft| draft.revive(ids))
     }
 
     fn discard(&self, ids: &[DeliveryId]) -> Result<u64, StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.discard(ids))
+        self.transact(None, |draft| draft.discard(ids))
     }
 
     fn reassign(&self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> Result<u64, StoreError> {
@@ -365,12 +386,12 @@ impl Store for SledStore {
         waiting.into_iter().rev().chain(on_disk).take(limit).collect()
     }
 
-    fn maintain(&self, _now: Timestamp, _dead_before: Timestamp) -> Result<Maintained, StoreError> {
-        Ok(Maintained { more: false })
+    fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError> {
+        self.keep_house(now, dead_before)
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
         let closed = StoreError::Failed("the store is closed".to_owned());
         lock(&self.writer).failed = Some(closed);
         Ok(())

@@ -9,13 +9,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::cache::ChunkCache;
-use super::engine::Engine;
+use super::engine::{Engine, EngineError};
 use super::recover::{IdBounds, recover};
 use super::space::Space;
 use super::{CACHE_BYTES, Damage, SledStore, keys};
 use crate::config::StoreConfig;
 use crate::domain::time::Timestamp;
-use crate::store::files::{self, Lock, LockError};
+use crate::store::files::{self, Ballast, Lock, LockError};
 use crate::store::record::{self, Identity};
 use crate::store::StoreError;
 
@@ -123,7 +123,7 @@ impl SledStore {
             engine.write(repairs)?;
             engine.flush()?;
         }
-        Ok(Self {
+        let store = Self {
             engine: ArcSwap::new(Arc::new(engine)),
             identity,
             config: config.clone(),
@@ -132,9 +132,15 @@ impl SledStore {
             cache: Mutex::new(ChunkCache::new(CACHE_BYTES)),
             damage: Mutex::new(Damage { quarantined: recovered.quarantined, ..Damage::default() }),
             numbers: Mutex::default(),
+            sweep: Mutex::default(),
+            rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }
-        .with_numbers())
+        .with_numbers();
+        if !options.check_only {
+            store.rewrite(now)?;
+        }
+        Ok(store)
     }
 }
 
@@ -160,18 +166,31 @@ fn open_queue(folder: &Path, options: OpenOptions) -> Result<(Engine, Identity),
     if !options.check_only {
         files::remove_other_queues(folder, number).map_err(io_error)?;
     }
-    let reason = match Engine::open(&folder.join(files::queue_name(number))) {
+    let reason = match open_engine(folder, number) {
         Ok(engine) => match read_identity(&engine)? {
             Ok(identity) => return Ok((engine, identity)),
             Err(reason) => reason,
         },
-        Err(reason) => reason,
+        Err(EngineError::Io(source)) => return Err(io_error(source)),
+        Err(EngineError::Corrupt(reason)) => reason,
     };
     let kept = files::set_aside(folder, number, wall_clock().unix_seconds()).map_err(io_error)?;
     tracing::error!(reason, kept = %kept.display(), "the queue would not open and is set aside");
     match options.start_empty {
         true => make_queue(folder, number + 1),
         false => Err(OpenError::Corrupt { reason, kept }),
+    }
+}
+
+/// Opens a queue. sled has to write when it opens, so on a full disk the ballast is given up for it.
+fn open_engine(folder: &Path, number: u64) -> Result<Engine, EngineError> {
+    let path = folder.join(files::queue_name(number));
+    match Engine::open(&path) {
+        Err(EngineError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Ballast::find(folder).release();
+            Engine::open(&path)
+        }
+        result => result,
     }
 }
 
@@ -191,7 +210,10 @@ fn read_identity(engine: &Engine) -> Result<Result<Identity, String>, OpenError>
 fn make_queue(folder: &Path, number: u64) -> Result<(Engine, Identity), OpenError> {
     let io_error = |source| OpenError::Io { path: folder.to_owned(), source };
     let path = folder.join(files::queue_name(number));
-    let engine = Engine::open(&path).map_err(StoreError::Failed)?;
+    let engine = open_engine(folder, number).map_err(|error| match error {
+        EngineError::Io(source) => io_error(source),
+        EngineError::Corrupt(reason) => OpenError::Store(StoreError::Failed(reason)),
+    })?;
     let identity = match read_identity(&engine)? {
         Ok(identity) => identity,
         Err(_) => {

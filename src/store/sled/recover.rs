@@ -104,6 +104,8 @@ pub fn recover(
         next: recovery.next,
         chunk_bytes: recovery.slots.values().map(|slot| slot.chunk_bytes).collect(),
         quarantine_next,
+        blocked_slots: !recovery.blocked.is_empty(),
+        now,
     };
     recovery.finish(Writer::new(parts, space), finished, quarantined)
 }
