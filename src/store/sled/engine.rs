@@ -60,12 +60,15 @@ fn open_guarded(folder: &Path) -> Result<Db, EngineError> {
         .cache_capacity(CACHE_BYTES)
         .flush_every_ms(Some(BACKGROUND_MS))
         .use_compression(false);
-    let opening =
-        std::thread::Builder::new().name("store-open".to_owned()).spawn(move || config.open())?;
+    let opening = std::thread::Builder::new()
+        .name("store-open".to_owned())
+        .spawn(move || config.open())?;
     match opening.join() {
         Ok(Ok(db)) => Ok(db),
         Ok(Err(::sled::Error::Io(error))) => Err(match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => EngineError::Corrupt(error.to_string()),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                EngineError::Corrupt(error.to_string())
+            }
             _ => EngineError::Io(error),
         }),
         Ok(Err(error)) => Err(EngineError::Corrupt(error.to_string())),
@@ -111,7 +114,11 @@ impl Engine {
             Err(EngineError::Corrupt(reason)) => {
                 tracing::warn!(folder = %folder.display(), reason, "reading the whole log instead");
                 for snapshot in files::snapshots(folder, false)? {
-                    let name = snapshot.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    let name = snapshot
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned();
                     std::fs::rename(&snapshot, folder.join(format!("aside.{name}")))?;
                 }
                 open_patiently(folder)?
@@ -134,7 +141,9 @@ impl Engine {
     /// When it did not: then this program is not to be trusted with events.
     pub fn prove_durable(&self) -> Result<(), StoreError> {
         let before = durable::syncs();
-        let probe = self.get(keys::PROBE)?.and_then(|v| Some(u64::from_be_bytes((*v).try_into().ok()?)));
+        let probe = self
+            .get(keys::PROBE)?
+            .and_then(|v| Some(u64::from_be_bytes((*v).try_into().ok()?)));
         let next = probe.unwrap_or(0).wrapping_add(1).to_be_bytes();
         self.db.insert(keys::PROBE, &next).map_err(failed)?;
         self.flush()?;

@@ -24,7 +24,11 @@ pub struct Sweep {
 }
 
 impl SledStore {
-    pub(super) fn keep_house(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError> {
+    pub(super) fn keep_house(
+        &self,
+        now: Timestamp,
+        dead_before: Timestamp,
+    ) -> Result<Maintained, StoreError> {
         self.forget_ids(now)?;
         let mut more = self.sweep_dead(now, dead_before)?;
         more |= self.compact(now)?;
@@ -49,9 +53,10 @@ impl SledStore {
         let mut sweep = *lock(&self.sweep);
         let from = match sweep.next {
             Some(next) => next,
-            None if dead_before.0 >= sweep.before.0.saturating_add(SWEEP_EVERY_MS) => {
-                DeliveryId { lane: LaneId(0), seq: Seq(0) }
-            }
+            None if dead_before.0 >= sweep.before.0.saturating_add(SWEEP_EVERY_MS) => DeliveryId {
+                lane: LaneId(0),
+                seq: Seq(0),
+            },
             None => return Ok(false),
         };
         let engine = self.engine.load_full();
