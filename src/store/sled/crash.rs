@@ -2,9 +2,9 @@
 //! what a crash or a failing disk leaves behind. In debug builds, and with the feature `crash-points`;
 //! otherwise nothing of this is in the program.
 
-/// Every place: first those of a commit, in the order in which it passes them, then those of opening a store.
-/// Those of a step that has nothing to write are passed over.
-pub const CRASH_POINTS: [&str; 18] = [
+/// Every place: first those of a commit, in the order in which it passes them, then those of opening a store, then
+/// those of rewriting it into a smaller one. Those of a step that has nothing to write are passed over.
+pub const CRASH_POINTS: [&str; 21] = [
     "after-floors",
     "after-ring",
     "after-intent",
@@ -23,6 +23,9 @@ pub const CRASH_POINTS: [&str; 18] = [
     "queue-made",
     "queue-current",
     "repairs-written",
+    "rewrite-copied",
+    "rewrite-current",
+    "rewrite-done",
 ];
 
 /// Kills this process, as SIGKILL does, if `POSTHASTE_CRASH_AT` names this place: `after-chunks`, or
