@@ -142,10 +142,16 @@ impl Site {
 
     /// Waits until nothing is pending and nothing is under way.
     pub fn drained(&self) {
-        eventually("nothing is pending any more", || {
-            let totals = &self.json(&["status"])[0]["totals"];
-            (totals["pending"] == 0 && totals["in_flight"] == 0).then_some(())
-        });
+        let started = Instant::now();
+        loop {
+            let status = &self.json(&["status"])[0];
+            let totals = &status["totals"];
+            if totals["pending"] == 0 && totals["in_flight"] == 0 {
+                return;
+            }
+            assert!(started.elapsed() < BOUND, "in vain: the queue is drained\n{status:#}\n{}", self.log());
+            thread::sleep(LOOK_EVERY);
+        }
     }
 
     /// Reads the whole store of a daemon that has stopped: nothing may be damaged or set aside.
@@ -184,9 +190,9 @@ impl Daemon {
         self.child.try_wait().expect("a child can be asked for")
     }
 
-    /// Waits until it ends by itself.
-    pub fn wait(&mut self) -> ExitStatus {
-        eventually("the daemon ends", || self.exited())
+    /// Waits until it ends by itself; `why` says what for.
+    pub fn wait(&mut self, why: &str) -> ExitStatus {
+        eventually(why, || self.exited())
     }
 
     /// SIGKILL.
@@ -199,7 +205,7 @@ impl Daemon {
     pub fn stop(mut self) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::TERM).expect("a child can be told");
-        let status = self.wait();
+        let status = self.wait("the daemon ends when it is told to");
         assert!(status.success(), "the daemon ended with {status}");
     }
 }

@@ -7,8 +7,8 @@ use crate::daemon::IN_FLIGHT_MAX;
 use crate::dice::Dice;
 use crate::load::{Load, seed};
 
-/// Deliveries that have ended and are not durable yet: those of a few commits, on a busy machine.
-const UNSETTLED_MAX: usize = 256;
+/// Deliveries that have ended and are not durable yet: those that end during a few commits on a busy machine.
+const UNSETTLED_MAX: usize = 1024;
 
 /// `POSTHASTE_KILLS=200` is the long version.
 fn kills() -> u32 {
@@ -38,7 +38,13 @@ fn nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() {
         daemon.kill();
     }
     let daemon = load.site.start();
+    load.settle();
+    // What is settled stays so.
+    daemon.kill();
+    let settled = load.site.runs();
+    let daemon = load.site.start();
     let summary = load.judge(daemon);
+    assert_eq!(summary.repeats.get(&settled), None, "settled deliveries were repeated");
     println!("{kills} kills ({while_opening} while opening) in {:.1?}: {summary}", started.elapsed());
     assert!(summary.promised > 0 && summary.dead > 0, "the load was no load");
     let bound = IN_FLIGHT_MAX as usize + UNSETTLED_MAX;

@@ -147,7 +147,7 @@ impl Ledger {
         let request = Request {
             run: number("x-run")?,
             attempt: number("x-posthaste-attempt")?,
-            taken: received.answer == Behaviour::Status(200),
+            taken: matches!(received.answer, Behaviour::Status(200) | Behaviour::Slow(_)),
         };
         let sent = self.sent.get(&id).ok_or_else(|| format!("{id} was delivered and never sent"))?;
         let to = received.path.rsplit('?').next().unwrap_or_default();

@@ -9,7 +9,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-use crate::daemon::{Daemon, Site};
+use crate::daemon::{Daemon, Site, eventually};
 use crate::ledger::{Ledger, Summary};
 use crate::producers::Producers;
 
@@ -92,7 +92,7 @@ pub struct Load {
     pub site: Site,
     /// What is known.
     pub sink: Sink,
-    producers: Producers,
+    producers: Option<Producers>,
 }
 
 impl Load {
@@ -101,14 +101,29 @@ impl Load {
         let sink = Sink::start();
         let site = Site::new(endpoints, sink.addr);
         let producers = Producers::start(producers, site.ingest(), &sink.ledger, seed);
-        Self { site, sink, producers }
+        Self { site, sink, producers: Some(producers) }
     }
 
-    /// Lets the load end with `daemon`, drains it, stops it, and judges what was seen.
-    pub fn judge(self, daemon: Daemon) -> Summary {
-        let Self { site, sink, producers } = self;
-        producers.finish();
-        site.drained();
+    /// Waits until so many events were acknowledged.
+    pub fn wait_for_promises(&self, count: usize) {
+        eventually("events are acknowledged", || {
+            let ledger = self.sink.ledger.lock().expect("nobody panics with the ledger");
+            (ledger.promised_len() >= count).then_some(())
+        });
+    }
+
+    /// Lets the load end, and waits until nothing is pending.
+    pub fn settle(&mut self) {
+        if let Some(producers) = self.producers.take() {
+            producers.finish();
+        }
+        self.site.drained();
+    }
+
+    /// Settles the load with `daemon`, stops it, and judges what was seen.
+    pub fn judge(mut self, daemon: Daemon) -> Summary {
+        self.settle();
+        let Self { site, sink, .. } = self;
         let dead = site.json(&["dead", "list", "--limit", "1000000"]);
         daemon.stop();
         site.assert_sound();

@@ -6,7 +6,9 @@
 mod daemon;
 #[path = "../support/dice.rs"]
 mod dice;
+mod failing;
 mod kills;
 mod ledger;
 mod load;
 mod producers;
+mod points;

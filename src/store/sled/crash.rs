@@ -33,11 +33,19 @@ pub const CRASH_POINTS: [&str; 21] = [
 /// while the file of that name exists.
 #[cfg(any(feature = "crash-points", debug_assertions))]
 pub fn crash_point(name: &str) {
+    crash_point_after(name, || ());
+}
+
+/// As [`crash_point`], but after `prepare`: what was written so far, and would die with this process, can be
+/// put on the disk, where the next one finds it.
+#[cfg(any(feature = "crash-points", debug_assertions))]
+pub fn crash_point_after(name: &str, prepare: impl FnOnce()) {
     use std::sync::LazyLock;
     static ORDER: LazyLock<Option<order::Order>> =
         LazyLock::new(|| order::Order::from_env("POSTHASTE_CRASH_AT"));
 
     if ORDER.as_ref().is_some_and(|order| order.is_due_at(name)) {
+        prepare();
         // It cannot fail: the target is this process, and the signal cannot be caught.
         let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
     }
@@ -58,6 +66,11 @@ pub fn sync_fails() -> bool {
 #[cfg(not(any(feature = "crash-points", debug_assertions)))]
 #[inline]
 pub fn crash_point(_name: &str) {}
+
+/// Does nothing in this build.
+#[cfg(not(any(feature = "crash-points", debug_assertions)))]
+#[inline]
+pub fn crash_point_after(_name: &str, _prepare: impl FnOnce()) {}
 
 /// Never in this build.
 #[cfg(not(any(feature = "crash-points", debug_assertions)))]
