@@ -471,9 +471,6 @@ mod tests {
             orphaned: 1,
             ..ChangeReport::default()
         };
-        assert!(matches!(
-            complete(&orphaned),
-            Err(Failure::Wrong(_))
-        ));
+        assert!(matches!(complete(&orphaned), Err(Failure::Wrong(_))));
     }
 }
