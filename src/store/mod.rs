@@ -7,8 +7,11 @@
 //! answering, stops delivering, says so and exits.
 
 pub mod files;
+pub mod memory;
 pub mod record;
 pub mod sled;
+#[cfg(test)]
+mod suite;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::domain::time::Timestamp;
 pub struct LaneId(pub u32);
 
 /// One delivery: one event owed to one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryId {
     /// To whom.
     pub lane: LaneId,

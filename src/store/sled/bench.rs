@@ -16,7 +16,10 @@ fn batch(lane: LaneId, from: u64, events: usize) -> Vec<AcceptGroup> {
     let lanes: std::sync::Arc<[LaneId]> = [lane].into();
     (from..from + events as u64)
         .map(|n| AcceptGroup {
-            events: vec![NewEvent { event: event(&format!("evt-{n:012}"), 980), lanes: lanes.clone() }],
+            events: vec![NewEvent {
+                event: event(&format!("evt-{n:012}"), 980),
+                lanes: lanes.clone(),
+            }],
         })
         .collect()
 }
@@ -47,18 +50,31 @@ fn store_rate(folder: &std::path::Path, events: usize) -> f64 {
     let (mut spent, mut done) = (Duration::ZERO, 0);
     while spent < SECONDS {
         let accepts = batch(lane, done as u64, events);
-        let settles = if open.len() < LAG { Vec::new() } else { open.pop_front().unwrap_or_default() };
+        let settles = if open.len() < LAG {
+            Vec::new()
+        } else {
+            open.pop_front().unwrap_or_default()
+        };
         let begin = Instant::now();
         let committed = store.commit(Batch { accepts, settles }, start()).unwrap();
         spent += begin.elapsed();
         done += events;
         let settle = |answer: Accepted| match answer {
-            Accepted::New(seq) => {
-                Settle { id: DeliveryId { lane, seq }, was_due: None, to: SettleTo::Settled }
-            }
+            Accepted::New(seq) => Settle {
+                id: DeliveryId { lane, seq },
+                was_due: None,
+                to: SettleTo::Settled,
+            },
             Accepted::Duplicate => panic!("all ids are new"),
         };
-        open.push_back(committed.accepts.into_iter().flat_map(Result::unwrap).map(settle).collect::<Vec<_>>());
+        open.push_back(
+            committed
+                .accepts
+                .into_iter()
+                .flat_map(Result::unwrap)
+                .map(settle)
+                .collect::<Vec<_>>(),
+        );
     }
     done as f64 / spent.as_secs_f64()
 }
@@ -66,7 +82,10 @@ fn store_rate(folder: &std::path::Path, events: usize) -> f64 {
 #[test]
 #[ignore = "a measurement"]
 fn accept_and_settle_against_append_and_sync() {
-    println!("{:>6} {:>12} {:>12} {:>6}", "batch", "raw ev/s", "store ev/s", "ratio");
+    println!(
+        "{:>6} {:>12} {:>12} {:>6}",
+        "batch", "raw ev/s", "store ev/s", "ratio"
+    );
     for events in [1, 16, 64, 256, 2048] {
         let mut ratios = Vec::new();
         for _ in 0..3 {
@@ -98,7 +117,15 @@ fn restart_with_a_backlog() {
         let lane = store.lane("a").unwrap();
         for n in 0..2000 {
             let accepts = batch(lane, n * 1000, 1000);
-            store.commit(Batch { accepts, settles: Vec::new() }, start()).unwrap();
+            store
+                .commit(
+                    Batch {
+                        accepts,
+                        settles: Vec::new(),
+                    },
+                    start(),
+                )
+                .unwrap();
         }
         println!("filled; rss {} MiB", rss_kib() >> 10);
         return;
@@ -106,6 +133,11 @@ fn restart_with_a_backlog() {
     let before = rss_kib();
     let begin = Instant::now();
     let store = open(path);
-    println!("opened in {:?}, rss {} MiB (before {} MiB)", begin.elapsed(), rss_kib() >> 10, before >> 10);
+    println!(
+        "opened in {:?}, rss {} MiB (before {} MiB)",
+        begin.elapsed(),
+        rss_kib() >> 10,
+        before >> 10
+    );
     println!("{:?}", store.stats());
 }

@@ -47,15 +47,21 @@ impl SledStore {
     /// [`StoreError::Failed`].
     pub fn verify(&self) -> Result<CheckReport, StoreError> {
         let stats = self.stats();
-        let mut report =
-            CheckReport { events: stats.events, quarantined: stats.quarantined, ..CheckReport::default() };
+        let mut report = CheckReport {
+            events: stats.events,
+            quarantined: stats.quarantined,
+            ..CheckReport::default()
+        };
         for (_, lane) in lock(&self.index).lanes() {
             report.pending += lane.counts.pending;
             report.deferred += lane.counts.deferred;
             report.dead += lane.counts.dead;
         }
         if stats.blob_files > 0 {
-            report.problem(format!("sled keeps {} values outside its log, not durably", stats.blob_files));
+            report.problem(format!(
+                "sled keeps {} values outside its log, not durably",
+                stats.blob_files
+            ));
         }
         self.check_events(&mut report)?;
         self.check_class::<DeferralRecord>(keys::DEFERRAL, "a deferral", &mut report)?;
@@ -74,7 +80,10 @@ impl SledStore {
                     parts: slot.parts.clone(),
                     index: 0,
                 };
-                (place, slot.live().into_iter().map(|at| (at, slot.seq(at).0)).collect())
+                (
+                    place,
+                    slot.live().into_iter().map(|at| (at, slot.seq(at).0)).collect(),
+                )
             })
             .collect();
         for (place, events) in slots {
@@ -112,7 +121,10 @@ impl SledStore {
                 _ => None,
             };
             if true_now.is_some_and(|(id, mark)| !lock(&self.index).is(mark, id)) {
-                report.problem(format!("{what} of lane {:?} belongs to no delivery", keys::number(&key)));
+                report.problem(format!(
+                    "{what} of lane {:?} belongs to no delivery",
+                    keys::number(&key)
+                ));
             }
         }
         Ok(())

@@ -67,7 +67,10 @@ impl Run {
 
 /// The first run worth merging. Slots whose generation is in `spared` are left alone.
 fn find_run(index: &Index, spared: &HashSet<u64>, now: Timestamp) -> Option<Run> {
-    let tiny_slots = index.slots_from(0).filter(|(_, slot)| slot.chunk_bytes < TINY_BYTES).count();
+    let tiny_slots = index
+        .slots_from(0)
+        .filter(|(_, slot)| slot.chunk_bytes < TINY_BYTES)
+        .count();
     let mut run = Run::default();
     for (number, slot) in index.slots_from(0) {
         let live = slot.live();
@@ -93,7 +96,9 @@ impl SledStore {
             return Ok(false);
         }
         self.transact(now, |draft| {
-            let Some(run) = find_run(&lock(&self.index), &spared, now) else { return Ok(false) };
+            let Some(run) = find_run(&lock(&self.index), &spared, now) else {
+                return Ok(false);
+            };
             self.merge(draft, &run)?;
             Ok(true)
         })
@@ -105,7 +110,9 @@ impl SledStore {
         let mut marks = Vec::new();
         let mut merged = Vec::new();
         for (number, live) in &run.slots {
-            let Some(slot) = lock(&self.index).slot(*number).cloned() else { continue };
+            let Some(slot) = lock(&self.index).slot(*number).cloned() else {
+                continue;
+            };
             let read = self.live_entries(*number, &slot, live)?;
             let (Some(read), Some(old)) = (read, stored_record(draft, *number)?) else {
                 // What can't be read stays where it is, for whoever can.
@@ -146,10 +153,18 @@ impl SledStore {
         slot: &Slot,
         live: &[usize],
     ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
-        let place =
-            EventPlace { slot: number, generation: slot.generation, parts: slot.parts.clone(), index: 0 };
-        let Some(chunk) = self.chunk(&place)? else { return Ok(None) };
-        let entries = live.iter().map(|at| chunk::entry_at(&chunk, *at).map(|entry| entry.to_vec()));
+        let place = EventPlace {
+            slot: number,
+            generation: slot.generation,
+            parts: slot.parts.clone(),
+            index: 0,
+        };
+        let Some(chunk) = self.chunk(&place)? else {
+            return Ok(None);
+        };
+        let entries = live
+            .iter()
+            .map(|at| chunk::entry_at(&chunk, *at).map(|entry| entry.to_vec()));
         Ok(entries.collect::<Result<_, _>>().ok())
     }
 }
@@ -163,7 +178,8 @@ fn stored_record(draft: &Draft<'_>, number: u32) -> Result<Option<SlotRecord>, S
 /// To whom an event is owed, and whether it is deferred or dead there.
 fn owed_to(slot: &Slot, at: usize) -> Vec<(LaneId, bool, bool)> {
     let owed = slot.lanes.iter().filter(|bits| bits.get(Mark::Owed, at));
-    owed.map(|bits| (bits.lane, bits.get(Mark::Deferred, at), bits.get(Mark::Dead, at))).collect()
+    owed.map(|bits| (bits.lane, bits.get(Mark::Deferred, at), bits.get(Mark::Dead, at)))
+        .collect()
 }
 
 /// Adds event `at` of `slot` to the record of the slot it moves to, with what it owes now.
@@ -174,10 +190,14 @@ fn add_event(record: &mut SlotRecord, slot: &Slot, old: &SlotRecord, at: usize) 
         record.accepted_ms = accepted;
     }
     let lanes: Vec<u32> = owed_to(slot, at).iter().map(|(lane, ..)| lane.0).collect();
-    let lane_set = record.lane_sets.iter().position(|set| *set == lanes).unwrap_or_else(|| {
-        record.lane_sets.push(lanes);
-        record.lane_sets.len() - 1
-    });
+    let lane_set = record
+        .lane_sets
+        .iter()
+        .position(|set| *set == lanes)
+        .unwrap_or_else(|| {
+            record.lane_sets.push(lanes);
+            record.lane_sets.len() - 1
+        });
     record.json_bytes += slot.json_bytes / slot.events.max(1) as u64;
     record.events.push(SlotEvent {
         id_hash: old.events.get(at).map_or([0; 16], |event| event.id_hash),

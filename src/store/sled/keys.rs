@@ -140,8 +140,14 @@ mod tests {
 
     #[test]
     fn keys_say_what_they_were_made_of() {
-        let id = DeliveryId { lane: LaneId(u32::MAX), seq: Seq(7) };
-        assert_eq!(parse_deferral(&deferral(id, Timestamp(9))), Some((id, Timestamp(9))));
+        let id = DeliveryId {
+            lane: LaneId(u32::MAX),
+            seq: Seq(7),
+        };
+        assert_eq!(
+            parse_deferral(&deferral(id, Timestamp(9))),
+            Some((id, Timestamp(9)))
+        );
         assert_eq!(parse_dead(&dead(id)), Some(id));
         assert_eq!(number(&ids(77)), Some(77));
         assert_eq!(parse_dead(&dead(id)[1..]), None);
@@ -149,8 +155,22 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_is_the_order_of_due_times_within_a_lane() {
-        let key = |lane, due, seq| deferral(DeliveryId { lane: LaneId(lane), seq: Seq(seq) }, Timestamp(due));
-        let sorted = [key(0, 255, 9), key(0, 256, 1), key(0, 256, 2), key(0, 1 << 40, 0), key(1, 0, 0)];
+        let key = |lane, due, seq| {
+            deferral(
+                DeliveryId {
+                    lane: LaneId(lane),
+                    seq: Seq(seq),
+                },
+                Timestamp(due),
+            )
+        };
+        let sorted = [
+            key(0, 255, 9),
+            key(0, 256, 1),
+            key(0, 256, 2),
+            key(0, 1 << 40, 0),
+            key(1, 0, 0),
+        ];
         assert!(sorted.is_sorted());
         let lane = deferrals_of(LaneId(0));
         assert!(sorted[..4].iter().all(|key| lane.contains(key)));

@@ -45,11 +45,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::cache::ChunkCache;
+pub use self::check::CheckReport;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
 use self::maintain::Sweep;
-pub use self::check::CheckReport;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
 use super::files::Lock;
@@ -154,7 +154,10 @@ impl SledStore {
         let mut draft = Draft::new(&engine, &self.index, writer, now);
         let damaged = std::mem::take(&mut lock(&self.damage).waiting);
         for record in &damaged {
-            draft.set_aside(&Quarantined { found: now, ..record.clone() })?;
+            draft.set_aside(&Quarantined {
+                found: now,
+                ..record.clone()
+            })?;
         }
         let result = change(&mut draft)?;
         let (plan, effects) = draft.finish()?;
@@ -180,13 +183,24 @@ impl SledStore {
             }
             writer.ring.release(number);
         }
-        effects.freed_parts.into_iter().for_each(|number| writer.ring.release(number));
+        effects
+            .freed_parts
+            .into_iter()
+            .for_each(|number| writer.ring.release(number));
         for (number, slot, chunk) in effects.inserted {
             cache.insert(slot.generation, chunk);
             index.insert(number, slot);
         }
-        effects.replaced.into_iter().for_each(|(number, lanes)| index.replace(number, lanes));
-        effects.lanes.into_iter().for_each(|(lane, record)| index.set_lane(lane, record));
+        effects
+            .replaced
+            .into_iter()
+            .for_each(|(number, lanes)| index.replace(number, lanes));
+        let mut sweep = lock(&self.sweep);
+        effects.died.into_iter().for_each(|since| sweep.died(since));
+        effects
+            .lanes
+            .into_iter()
+            .for_each(|(lane, record)| index.set_lane(lane, record));
     }
 
     fn publish(&self, writer: &Writer) {
@@ -213,7 +227,13 @@ impl SledStore {
         lane: LaneId,
         now: Timestamp,
     ) -> Result<Vec<(DeliveryId, Timestamp, DeferralRecord)>, StoreError> {
-        let after_now = keys::deferral(DeliveryId { lane, seq: Seq(u64::MAX) }, now);
+        let after_now = keys::deferral(
+            DeliveryId {
+                lane,
+                seq: Seq(u64::MAX),
+            },
+            now,
+        );
         let engine = self.engine.load();
         let mut waiting = Vec::new();
         for pair in engine.range(after_now..keys::deferrals_of(lane).end) {
@@ -234,14 +254,23 @@ impl SledStore {
 impl Store for SledStore {
     fn lane(&self, name: &str) -> Result<LaneId, StoreError> {
         let known = |index: &Index| {
-            index.lanes().find(|(_, lane)| lane.name.as_deref() == Some(name)).map(|(id, _)| id)
+            index
+                .lanes()
+                .find(|(_, lane)| lane.name.as_deref() == Some(name))
+                .map(|(id, _)| id)
         };
         if let Some(id) = known(&lock(&self.index)) {
             return Ok(id);
         }
         self.transact(None, |draft| {
             let id = lock(draft.index).next_lane();
-            draft.set_lane(id, LaneRecord { name: name.into(), pause: None })?;
+            draft.set_lane(
+                id,
+                LaneRecord {
+                    name: name.into(),
+                    pause: None,
+                },
+            )?;
             Ok(id)
         })
     }
@@ -262,8 +291,11 @@ impl Store for SledStore {
             .collect();
         for lane in &mut totals {
             lane.oldest_pending = lock(&self.index).oldest_pending(lane.lane);
-            lane.deferred_next =
-                if lane.deferred > 0 { self.deferred_next(lane.lane) } else { None };
+            lane.deferred_next = if lane.deferred > 0 {
+                self.deferred_next(lane.lane)
+            } else {
+                None
+            };
         }
         totals
     }
@@ -271,7 +303,9 @@ impl Store for SledStore {
     fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
         self.transact(now, |draft| {
             draft.settle(batch.settles)?;
-            Ok(Committed { accepts: draft.accept(batch.accepts)? })
+            Ok(Committed {
+                accepts: draft.accept(batch.accepts)?,
+            })
         })
     }
 
@@ -299,7 +333,9 @@ impl Store for SledStore {
     }
 
     fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
-        let deferred = lock(&self.index).lane(lane).map_or(0, |lane| lane.counts.deferred);
+        let deferred = lock(&self.index)
+            .lane(lane)
+            .map_or(0, |lane| lane.counts.deferred);
         loop {
             let waiting = self.waiting(lane, now)?;
             if waiting.is_empty() {
@@ -378,10 +414,13 @@ impl Store for SledStore {
 
     fn quarantine(&self, limit: usize) -> Vec<Quarantined> {
         let engine = self.engine.load();
-        let on_disk = engine.range(keys::class(keys::QUARANTINE)).rev().filter_map(|pair| {
-            let (_, value) = pair.ok()?;
-            record::decode::<Quarantined>(&value).ok()
-        });
+        let on_disk = engine
+            .range(keys::class(keys::QUARANTINE))
+            .rev()
+            .filter_map(|pair| {
+                let (_, value) = pair.ok()?;
+                record::decode::<Quarantined>(&value).ok()
+            });
         let waiting = lock(&self.damage).waiting.clone();
         waiting.into_iter().rev().chain(on_disk).take(limit).collect()
     }

@@ -37,7 +37,11 @@ impl Copy<'_> {
     fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
         self.bytes += key.len() + value.len();
         self.plan.put(step, key, value);
-        if self.bytes >= COPY_BYTES { self.write() } else { Ok(()) }
+        if self.bytes >= COPY_BYTES {
+            self.write()
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&mut self) -> Result<(), StoreError> {
@@ -81,7 +85,8 @@ impl SledStore {
         let mut writer = lock(&self.writer);
         let file = self.engine.load().disk_bytes();
         let live = writer.occupied();
-        let worth_it = file > self.rewrite_bytes_min && file / FILE_TO_LIVE_MIN > live && live <= LIVE_BYTES_MAX;
+        let worth_it =
+            file > self.rewrite_bytes_min && file / FILE_TO_LIVE_MIN > live && live <= LIVE_BYTES_MAX;
         let room = writer.space.free_bytes() > live.saturating_mul(3);
         if !worth_it || !room || writer.blocked_slots || writer.failed.is_some() {
             return Ok(false);
@@ -125,18 +130,32 @@ impl SledStore {
     }
 
     fn copy(&self, from: &Engine, to: &Engine) -> Result<(), StoreError> {
-        let mut copy = Copy { from, to, plan: Plan::default(), bytes: 0 };
+        let mut copy = Copy {
+            from,
+            to,
+            plan: Plan::default(),
+            bytes: 0,
+        };
         for key in [keys::IDENTITY, keys::FLOORS] {
             if let Some(value) = from.get(key)? {
                 copy.put(Step::Floors, key.to_vec(), value.to_vec())?;
             }
         }
-        let slots: Vec<u32> = lock(&self.index).slots_from(0).map(|(number, _)| number).collect();
+        let slots: Vec<u32> = lock(&self.index)
+            .slots_from(0)
+            .map(|(number, _)| number)
+            .collect();
         let mut ring = Ring::default();
         for number in slots {
             copy.slot(&mut ring, number)?;
         }
-        for class in [keys::DEFERRAL, keys::DEAD, keys::LANE, keys::IDS, keys::QUARANTINE] {
+        for class in [
+            keys::DEFERRAL,
+            keys::DEAD,
+            keys::LANE,
+            keys::IDS,
+            keys::QUARANTINE,
+        ] {
             copy.class(class)?;
         }
         copy.write()

@@ -85,7 +85,10 @@ impl Writer {
             latest: parts.now,
             failed: None,
         };
-        parts.chunk_bytes.into_iter().for_each(|bytes| writer.occupy(bytes));
+        parts
+            .chunk_bytes
+            .into_iter()
+            .for_each(|bytes| writer.occupy(bytes));
         writer
     }
 

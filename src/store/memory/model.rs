@@ -1,0 +1,420 @@
+//! The queue's rules over ordinary maps: what every store has to answer, with nothing in the way. Each verb
+//! looks at everything it needs, however long that takes, so that it can be checked by reading. Knows no
+//! lock, no fault and no disk.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use crate::domain::event::{Event, Seq};
+use crate::domain::time::Timestamp;
+use crate::store::{
+    AcceptGroup, Accepted, DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId,
+    DeliveryState, Due, DueAnswer, DueQuery, FoundEvent, LaneId, LaneTotals, Pause, Settle, SettleTo,
+};
+
+/// Where a delivery that still exists stands.
+#[derive(Clone, Debug)]
+enum Place {
+    /// Owed, never tried, to be sent at once.
+    Fresh,
+    /// Owed, not before `due`. `tried` is `None` when no try has failed since it was accepted or revived.
+    Waiting { due: Timestamp, tried: Option<Deferral> },
+    /// A dead letter.
+    Dead(Box<DeadEvidence>),
+}
+
+impl Place {
+    /// Where a delivery begins that is not to be made before `deliver_at`.
+    fn new(deliver_at: Option<Timestamp>, now: Timestamp) -> Self {
+        match deliver_at {
+            Some(due) if due > now => Self::Waiting { due, tried: None },
+            _ => Self::Fresh,
+        }
+    }
+
+    /// Whether it waits for a time after `now`.
+    fn waits(&self, now: Timestamp) -> bool {
+        matches!(self, Self::Waiting { due, .. } if *due > now)
+    }
+}
+
+/// One endpoint's queue; its place in the list is its [`LaneId`].
+#[derive(Clone, Debug)]
+struct Lane {
+    name: Box<str>,
+    paused: Option<Pause>,
+}
+
+/// Everything that would be on disk.
+#[derive(Clone, Debug)]
+pub(super) struct Model {
+    dedup_window: Duration,
+    dedup_ids_max: usize,
+    lanes: Vec<Lane>,
+    /// The place the next event gets; never goes back.
+    next: Seq,
+    /// Events with at least one delivery left.
+    events: BTreeMap<Seq, Event>,
+    /// Every delivery that is not settled.
+    deliveries: BTreeMap<DeliveryId, Place>,
+    /// When each (source, id) was accepted.
+    remembered: HashMap<(Box<str>, Box<str>), (Timestamp, Seq)>,
+}
+
+impl Model {
+    pub(super) fn new(dedup_window: Duration, dedup_ids_max: usize) -> Self {
+        Self {
+            dedup_window,
+            dedup_ids_max,
+            lanes: Vec::new(),
+            next: Seq(1),
+            events: BTreeMap::new(),
+            deliveries: BTreeMap::new(),
+            remembered: HashMap::new(),
+        }
+    }
+
+    pub(super) fn lane(&mut self, name: &str) -> LaneId {
+        let index = self
+            .lanes
+            .iter()
+            .position(|lane| *lane.name == *name)
+            .unwrap_or_else(|| {
+                self.lanes.push(Lane {
+                    name: name.into(),
+                    paused: None,
+                });
+                self.lanes.len() - 1
+            });
+        LaneId(u32::try_from(index).unwrap_or(u32::MAX))
+    }
+
+    pub(super) fn pause(&mut self, lane: LaneId, pause: Option<Pause>) {
+        if let Some(lane) = self.lanes.get_mut(lane.0 as usize) {
+            lane.paused = pause;
+        }
+    }
+
+    pub(super) fn lanes(&self) -> Vec<LaneTotals> {
+        (0..)
+            .map(LaneId)
+            .zip(&self.lanes)
+            .map(|(id, lane)| self.totals(id, lane))
+            .collect()
+    }
+
+    fn totals(&self, id: LaneId, lane: &Lane) -> LaneTotals {
+        let mut totals = LaneTotals {
+            lane: id,
+            name: lane.name.clone(),
+            pending: 0,
+            deferred: 0,
+            dead: 0,
+            oldest_pending: None,
+            deferred_next: None,
+            paused: lane.paused.clone(),
+        };
+        for (delivery, place) in self.of_lane(id) {
+            match place {
+                Place::Dead(_) => {
+                    totals.dead += 1;
+                    continue;
+                }
+                Place::Waiting { due, .. } => {
+                    totals.deferred += 1;
+                    totals.deferred_next = Some(totals.deferred_next.map_or(*due, |next| next.min(*due)));
+                }
+                Place::Fresh => {}
+            }
+            totals.pending += 1;
+            let accepted = self.events.get(&delivery.seq).map(|event| event.head.accepted);
+            totals.oldest_pending = totals.oldest_pending.into_iter().chain(accepted).min();
+        }
+        totals
+    }
+
+    fn of_lane(&self, lane: LaneId) -> impl Iterator<Item = (&DeliveryId, &Place)> {
+        let all = DeliveryId { lane, seq: Seq(0) }..=DeliveryId {
+            lane,
+            seq: Seq(u64::MAX),
+        };
+        self.deliveries.range(all)
+    }
+
+    /// Takes in one group whole.
+    pub(super) fn accept(&mut self, group: AcceptGroup, now: Timestamp) -> Vec<Accepted> {
+        let mut answers = Vec::with_capacity(group.events.len());
+        for new in group.events {
+            let key = (new.event.head.source.clone(), new.event.head.id.clone());
+            if self
+                .remembered
+                .get(&key)
+                .is_some_and(|(at, _)| now.since(*at) < self.dedup_window)
+            {
+                answers.push(Accepted::Duplicate);
+                continue;
+            }
+            let seq = self.next;
+            self.next = Seq(seq.0 + 1);
+            self.remembered.insert(key, (now, seq));
+            for lane in new.lanes.iter() {
+                let place = Place::new(new.event.head.deliver_at, now);
+                self.deliveries.insert(DeliveryId { lane: *lane, seq }, place);
+            }
+            self.events.insert(seq, new.event);
+            answers.push(Accepted::New(seq));
+        }
+        self.forget_oldest_ids();
+        answers
+    }
+
+    fn forget_oldest_ids(&mut self) {
+        let Some(too_many @ 1..) = self.remembered.len().checked_sub(self.dedup_ids_max) else {
+            return;
+        };
+        let mut by_age: Vec<Seq> = self.remembered.values().map(|(_, seq)| *seq).collect();
+        by_age.sort_unstable();
+        let newest_forgotten = by_age[too_many - 1];
+        self.remembered.retain(|_, (_, seq)| *seq > newest_forgotten);
+    }
+
+    /// Moves a delivery that is owed; any other stays as it is.
+    pub(super) fn settle(&mut self, settle: Settle) {
+        let Some(place @ (Place::Fresh | Place::Waiting { .. })) = self.deliveries.get_mut(&settle.id) else {
+            return;
+        };
+        match settle.to {
+            SettleTo::Later(tried) => {
+                *place = Place::Waiting {
+                    due: tried.due,
+                    tried: Some(tried),
+                }
+            }
+            SettleTo::Dead(evidence) => *place = Place::Dead(evidence),
+            SettleTo::Settled => self.remove(settle.id),
+        }
+    }
+
+    /// Takes a delivery away, and its event with the last one.
+    fn remove(&mut self, id: DeliveryId) {
+        self.deliveries.remove(&id);
+        let mut lanes = (0..).map(LaneId).take(self.lanes.len());
+        if !lanes.any(|lane| self.deliveries.contains_key(&DeliveryId { lane, seq: id.seq })) {
+            self.events.remove(&id.seq);
+        }
+    }
+
+    pub(super) fn due(&self, lane: LaneId, query: &DueQuery) -> DueAnswer {
+        let mut answer = DueAnswer {
+            fresh_next: self.next.max(query.fresh_from),
+            ..DueAnswer::default()
+        };
+        let mut waiting = Vec::new();
+        for (DeliveryId { seq, .. }, place) in self.of_lane(lane) {
+            if query.held.contains(seq) {
+                continue;
+            }
+            match place {
+                Place::Fresh if *seq >= query.fresh_from && !answer.fresh_more => {
+                    if answer.fresh.len() < query.fresh_max {
+                        answer.fresh.push(Due {
+                            seq: *seq,
+                            was_due: None,
+                            tries: 0,
+                        });
+                    } else {
+                        answer.fresh_more = true;
+                        answer.fresh_next = *seq;
+                    }
+                }
+                Place::Waiting { due, tried } => {
+                    waiting.push((*due, *seq, tried.as_ref().map_or(0, |t| t.tries)))
+                }
+                Place::Fresh | Place::Dead(_) => {}
+            }
+        }
+        waiting.sort_unstable();
+        let ready = waiting
+            .iter()
+            .take_while(|(due, ..)| *due <= query.now)
+            .count()
+            .min(query.deferred_max);
+        answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
+        let given = waiting.into_iter().take(ready);
+        answer.deferred = given
+            .map(|(due, seq, tries)| Due {
+                seq,
+                was_due: Some(due),
+                tries,
+            })
+            .collect();
+        answer
+    }
+
+    pub(super) fn event(&self, seq: Seq) -> Option<&Event> {
+        self.events.get(&seq)
+    }
+
+    pub(super) fn deferral(&self, id: DeliveryId, was_due: Timestamp) -> Option<Deferral> {
+        match self.deliveries.get(&id) {
+            Some(Place::Waiting { due, tried }) if *due == was_due => tried.clone(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn flush_lane(&mut self, lane: LaneId, now: Timestamp) -> u64 {
+        let mut flushed = 0;
+        for (id, place) in &mut self.deliveries {
+            if let Place::Waiting { due, tried } = place
+                && id.lane == lane
+            {
+                flushed += 1;
+                *due = now.min(*due);
+                if let Some(tried) = tried {
+                    tried.due = *due;
+                }
+            }
+        }
+        flushed
+    }
+
+    pub(super) fn dead(&self, filter: &DeadFilter, after: Option<DeliveryId>, limit: usize) -> DeadPage {
+        let letters = self
+            .deliveries
+            .iter()
+            .filter_map(|(id, place)| letter(*id, place));
+        let mut rest = letters
+            .filter(|l| after.is_none_or(|after| l.id > after) && filter.matches(l))
+            .peekable();
+        let letters: Vec<DeadLetter> = rest.by_ref().take(limit).collect();
+        let next = rest.peek().and(letters.last().map(|l| l.id).or(after));
+        DeadPage { letters, next }
+    }
+
+    pub(super) fn dead_letter(&self, id: DeliveryId) -> Option<DeadLetter> {
+        self.deliveries.get(&id).and_then(|place| letter(id, place))
+    }
+
+    pub(super) fn revive(&mut self, ids: &[(DeliveryId, Timestamp)]) -> Vec<DeliveryId> {
+        let mut revived = Vec::new();
+        for (id, due) in ids {
+            if let Some(place @ Place::Dead(_)) = self.deliveries.get_mut(id) {
+                *place = Place::Waiting {
+                    due: *due,
+                    tried: None,
+                };
+                revived.push(*id);
+            }
+        }
+        revived
+    }
+
+    pub(super) fn discard(&mut self, ids: &[DeliveryId]) -> u64 {
+        let mut discarded = 0;
+        for id in ids {
+            if let Some(Place::Dead(_)) = self.deliveries.get(id) {
+                self.remove(*id);
+                discarded += 1;
+            }
+        }
+        discarded
+    }
+
+    /// A delayed event stays delayed, unless its time has come in `from`, if only by a flush.
+    pub(super) fn reassign(&mut self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> u64 {
+        if from == to || to.0 as usize >= self.lanes.len() {
+            return 0;
+        }
+        let owed = self
+            .of_lane(from)
+            .filter(|(_, place)| !matches!(place, Place::Dead(_)));
+        let moving: Vec<(Seq, bool)> = owed
+            .map(|(id, place)| (id.seq, place.waits(now)))
+            .take(limit)
+            .collect();
+        for (seq, waits) in &moving {
+            let delayed = self
+                .events
+                .get(seq)
+                .filter(|_| *waits)
+                .and_then(|event| event.head.deliver_at);
+            let place = Place::new(delayed, now);
+            self.deliveries
+                .entry(DeliveryId { lane: to, seq: *seq })
+                .or_insert(place);
+            self.remove(DeliveryId {
+                lane: from,
+                seq: *seq,
+            });
+        }
+        moving.len() as u64
+    }
+
+    pub(super) fn find(&self, event_id: &str, limit: usize) -> Vec<FoundEvent> {
+        let newest_first = self
+            .events
+            .iter()
+            .rev()
+            .filter(|(_, event)| *event.head.id == *event_id);
+        newest_first
+            .take(limit)
+            .map(|(seq, event)| FoundEvent {
+                seq: *seq,
+                event: event.clone(),
+                deliveries: self
+                    .deliveries
+                    .iter()
+                    .filter(|(id, _)| id.seq == *seq)
+                    .map(|(id, place)| (id.lane, state(place)))
+                    .collect(),
+            })
+            .collect()
+    }
+
+    pub(super) fn maintain(&mut self, now: Timestamp, dead_before: Timestamp) {
+        self.remembered
+            .retain(|_, (at, _)| now.since(*at) < self.dedup_window);
+        let expired = |place: &Place| matches!(place, Place::Dead(evidence) if evidence.since < dead_before);
+        let ids: Vec<DeliveryId> = self
+            .deliveries
+            .iter()
+            .filter(|(_, place)| expired(place))
+            .map(|(id, _)| *id)
+            .collect();
+        self.discard(&ids);
+    }
+
+    /// Events kept, and their bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        let bytes = self.events.values().map(|event| event.json.len() as u64).sum();
+        (self.events.len() as u64, bytes)
+    }
+
+    /// Ids remembered, and how far back they reach.
+    pub(super) fn remembered(&self) -> (u64, Option<Timestamp>) {
+        (
+            self.remembered.len() as u64,
+            self.remembered.values().map(|(at, _)| *at).min(),
+        )
+    }
+}
+
+fn letter(id: DeliveryId, place: &Place) -> Option<DeadLetter> {
+    match place {
+        Place::Dead(evidence) => Some(DeadLetter {
+            id,
+            evidence: (**evidence).clone(),
+        }),
+        Place::Fresh | Place::Waiting { .. } => None,
+    }
+}
+
+fn state(place: &Place) -> DeliveryState {
+    match place {
+        Place::Waiting {
+            tried: Some(tried), ..
+        } => DeliveryState::Deferred(tried.clone()),
+        Place::Fresh | Place::Waiting { tried: None, .. } => DeliveryState::Fresh,
+        Place::Dead(evidence) => DeliveryState::Dead(evidence.clone()),
+    }
+}
