@@ -795,3 +795,20 @@ fn g1_old_dead_letters_and_ids_go() {
     assert_eq!(store.stats().dedup_ids, 0);
     assert_eq!(accept(&store, vec![group(&["a"], 10, &[lane])]).len(), 1);
 }
+
+/// A2: after a change that ended in a panic nothing is accepted any more; what it was about may be half
+/// known in memory.
+#[test]
+fn a2_a_panic_in_a_change_ends_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let change = || store.transact(None, |_| -> Result<(), StoreError> { panic!("as sled might") });
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(change)).unwrap_err();
+    let batch = Batch {
+        accepts: vec![group(&["x"], 10, &[lane])],
+        settles: Vec::new(),
+    };
+    assert!(store.commit(batch, start()).is_err());
+    assert!(store.close().is_err());
+}
