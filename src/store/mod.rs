@@ -30,7 +30,7 @@ use crate::domain::time::Timestamp;
 pub struct LaneId(pub u32);
 
 /// One delivery: one event owed to one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryId {
     /// To whom.
     pub lane: LaneId,
