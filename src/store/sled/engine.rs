@@ -18,6 +18,9 @@ const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled collects garbage; durability does not hang on it.
 const BACKGROUND_MS: u64 = 200;
+/// How often the engine's file is looked at again while it is locked, and how long between.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open sled store in a folder of its own.
 pub struct Engine {
