@@ -45,7 +45,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::cache::ChunkCache;
-pub use self::check::CheckReport;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
@@ -55,9 +54,9 @@ use self::writer::Writer;
 use super::files::Lock;
 use super::record::{self, DeferralRecord, Identity, LaneRecord};
 use super::{
-    Batch, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer, DueQuery,
-    FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store, StoreError,
-    StoreStats,
+    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
+    DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store,
+    StoreError, StoreStats,
 };
 use crate::config::StoreConfig;
 use crate::domain::event::{Event, Seq};
@@ -434,6 +433,10 @@ impl Store for SledStore {
 
     fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError> {
         self.keep_house(now, dead_before)
+    }
+
+    fn verify(&self) -> Result<CheckReport, StoreError> {
+        self.read_everything()
     }
 
     fn close(&self) -> Result<(), StoreError> {
