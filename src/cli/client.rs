@@ -61,7 +61,9 @@ fn socket_of(config: &Path) -> Result<PathBuf, Failure> {
         .get("control")
         .and_then(|control| control.get("socket"))
         .and_then(toml::Value::as_str);
-    Ok(PathBuf::from(socket.unwrap_or(SOCKET_DEFAULT)))
+    // As in every path of the configuration, a relative one starts at the folder of the file.
+    let folder = config.parent().unwrap_or(Path::new(""));
+    Ok(folder.join(socket.unwrap_or(SOCKET_DEFAULT)))
 }
 
 /// A client of the control API.
@@ -261,6 +263,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let named = folder.path().join("named.toml");
         std::fs::write(&named, "[control]\nsocket = \"/tmp/x.sock\"\n").unwrap();
+        let relative = folder.path().join("relative.toml");
+        std::fs::write(&relative, "[control]\nsocket = \"run/x.sock\"\n").unwrap();
         let silent = folder.path().join("silent.toml");
         std::fs::write(&silent, "[store]\npath = \"/tmp\"\n").unwrap();
         let client = |socket: Option<&str>, config: Option<&Path>| {
@@ -273,6 +277,10 @@ mod tests {
         };
         assert_eq!(client(Some("/a"), Some(&named)), Ok(PathBuf::from("/a")));
         assert_eq!(client(None, Some(&named)), Ok(PathBuf::from("/tmp/x.sock")));
+        assert_eq!(
+            client(None, Some(&relative)),
+            Ok(folder.path().join("run/x.sock"))
+        );
         assert_eq!(client(None, Some(&silent)), Ok(PathBuf::from(SOCKET_DEFAULT)));
         assert_eq!(client(None, None), Ok(PathBuf::from(SOCKET_DEFAULT)));
         assert!(client(None, Some(Path::new("/nonexistent.toml"))).is_err());

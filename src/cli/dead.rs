@@ -369,13 +369,18 @@ async fn purge(client: &Client, which: &Which, yes: bool, json: bool) -> Done {
     tell(&report, "purged", json)
 }
 
-/// Shows what was done; ids that name nothing and dead letters with nowhere to go make it exit code 1.
+/// Shows what was done.
 fn tell(report: &ChangeReport, done: &str, json: bool) -> Done {
     if json {
         print::json_line(report)?;
     } else {
         print::line(&report_text(report, done))?;
     }
+    complete(report)
+}
+
+/// Exit code 1 when something that was asked for was not done.
+fn complete(report: &ChangeReport) -> Done {
     if !report.not_found.is_empty() {
         return Err(Failure::Wrong(format!(
             "no such dead letter (any more): {}",
@@ -384,7 +389,7 @@ fn tell(report: &ChangeReport, done: &str, json: bool) -> Done {
     }
     if report.orphaned > 0 {
         return Err(Failure::Wrong(format!(
-            "{} stay where they are: their endpoint is not in the configuration any more; put it back and reload, or \
+            "not replayed: {}, because their endpoint is not in the configuration any more; put it back and reload, or \
              export and purge them",
             counted(report.orphaned, "dead letter")
         )));
@@ -461,14 +466,11 @@ mod tests {
             report_text(&report, "replayed"),
             "2 dead letters would be replayed, the last one due at 1970-01-01T00:00:01.000Z"
         );
-        assert!(tell(&report, "replayed", true).is_ok());
+        assert!(complete(&report).is_ok());
         let orphaned = ChangeReport {
             orphaned: 1,
             ..ChangeReport::default()
         };
-        assert!(matches!(
-            tell(&orphaned, "replayed", true),
-            Err(Failure::Wrong(_))
-        ));
+        assert!(matches!(complete(&orphaned), Err(Failure::Wrong(_))));
     }
 }

@@ -15,6 +15,8 @@ pub mod run;
 pub mod send;
 pub mod status;
 pub mod store;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -94,18 +96,22 @@ fn wait(verb: impl Future<Output = Done>) -> Done {
 }
 
 async fn receive_requests(args: receive::ReceiveArgs) -> Done {
-    receive::run(args).await.map(drop).map_err(|error| Failure::Wrong(error.to_string()))
+    receive::run(args)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
 /// The store that a configuration file names; refused while a daemon has it open.
 fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
     let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
-    let store = SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
+    let store =
+        SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
 #[cfg(test)]
-mod tests {
+mod tree_tests {
     use clap::CommandFactory;
 
     use super::*;

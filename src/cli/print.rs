@@ -177,17 +177,11 @@ mod tests {
             vec!["billing-long".to_owned(), "12345".to_owned(), String::new()],
         ];
         let expected = [
-            "NAME          DEAD   WHY",
+            "NAME           DEAD  WHY",
             "crm               7  it failed",
             "billing-long  12345",
         ];
-        assert_eq!(
-            table(&columns, rows).lines().collect::<Vec<_>>().len(),
-            expected.len()
-        );
-        for line in table(&columns, []).lines() {
-            assert_eq!(line.trim_end(), line);
-        }
+        assert_eq!(table(&columns, rows).lines().collect::<Vec<_>>(), expected);
     }
 
     #[test]

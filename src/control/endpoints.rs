@@ -7,12 +7,12 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use serde::Deserialize;
 
-use super::configuration::endpoint_config;
 use super::error::{ApiError, ApiResult};
 use super::server::{App, Peer, audit, body, no_endpoint};
 use super::types::{EndpointRow, EndpointView, Moved, Page, PauseRequest};
 use super::units::{duration_text, parse_duration};
 use super::{page, status};
+use crate::config::effective;
 use crate::domain::event::Seq;
 use crate::scheduler::Input;
 use crate::store::Pause;
@@ -54,19 +54,17 @@ pub async fn show(
 
 async fn views(app: &App) -> ApiResult<Vec<EndpointView>> {
     let rows = status::read(app).await?.endpoints;
-    let config = app.operator.config();
+    let config = effective(&app.operator.config());
+    let configured = config["endpoint"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     Ok(rows
         .into_iter()
-        .map(|row| {
-            let configured = config
-                .endpoints
-                .iter()
-                .find(|endpoint| *endpoint.name == *row.name);
-            EndpointView {
-                name: row.name.clone(),
-                config: configured.map(|endpoint| endpoint_config(endpoint)),
-                status: row,
-            }
+        .map(|row| EndpointView {
+            name: row.name.clone(),
+            config: configured.iter().find(|keys| keys["name"] == *row.name).cloned(),
+            status: row,
         })
         .collect())
 }

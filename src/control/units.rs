@@ -1,7 +1,8 @@
-//! How durations, sizes and rates are written in requests and answers, as in config.toml. Pure.
+//! How durations, sizes, instants and rates are written in requests and for people. Pure.
 
 use std::time::Duration;
 
+use crate::config;
 use crate::domain::time::Timestamp;
 
 /// Reads `500ms`, `30s`, `5m`, `2h`, `7d`, or several of them in a row (`1h30m`).
@@ -9,15 +10,11 @@ use crate::domain::time::Timestamp;
 /// # Errors
 /// A sentence that names the text and shows what is understood.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("{text:?} is not a duration; write it like 500ms, 30s, 5m, 2h or 7d");
-    let span: jiff::Span = text.parse().map_err(|_| wrong())?;
-    let exact = span
-        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .map_err(|_| wrong())?;
-    Duration::try_from(exact).map_err(|_| wrong())
+    config::parse_duration(text)
+        .ok_or_else(|| format!("{text:?} is not a duration; write it like 500ms, 30s, 5m, 2h or 7d"))
 }
 
-/// Writes a duration as [`parse_duration`] reads it: the two largest units that are not zero.
+/// Writes a duration for people: the two largest units that are not zero, as [`parse_duration`] reads them.
 #[must_use]
 pub fn duration_text(duration: Duration) -> String {
     const UNITS: [(u64, &str); 5] = [

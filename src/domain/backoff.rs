@@ -124,7 +124,11 @@ mod tests {
             jitter,
             max_attempts: 10,
             max_age: Duration::from_secs(86_400),
-            retry_on: vec![RetryMatch::StatusClass(5), RetryMatch::Status(429), RetryMatch::Class(ErrorClass::Timeout)],
+            retry_on: vec![
+                RetryMatch::StatusClass(5),
+                RetryMatch::Status(429),
+                RetryMatch::Class(ErrorClass::Timeout),
+            ],
             dont_retry_on: vec![RetryMatch::Status(501)],
             max_retry_after: Duration::from_secs(86_400),
         }
@@ -136,8 +140,11 @@ mod tests {
         let secs = |list: &[u64]| list.iter().map(|s| Duration::from_secs(*s)).collect::<Vec<_>>();
         let fixed = Schedule::Listed(secs(&[7]));
         let listed = Schedule::Listed(secs(&[5, 300, 1800]));
-        let exponential =
-            Schedule::Exponential { initial: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(3600) };
+        let exponential = Schedule::Exponential {
+            initial: Duration::from_secs(1),
+            factor: 2.0,
+            max: Duration::from_secs(3600),
+        };
         for (schedule, tries, expected) in [
             (&fixed, 1, 7),
             (&fixed, 9, 7),
@@ -152,13 +159,21 @@ mod tests {
             (&exponential, 13, 3600),
             (&exponential, u32::MAX, 3600),
         ] {
-            assert_eq!(schedule.base_delay(tries), Duration::from_secs(expected), "{schedule:?} after {tries}");
+            assert_eq!(
+                schedule.base_delay(tries),
+                Duration::from_secs(expected),
+                "{schedule:?} after {tries}"
+            );
         }
     }
 
     #[test]
     fn a_factor_of_one_ends_for_any_number_of_tries() {
-        let flat = Schedule::Exponential { initial: Duration::from_secs(2), factor: 1.0, max: Duration::from_secs(60) };
+        let flat = Schedule::Exponential {
+            initial: Duration::from_secs(2),
+            factor: 1.0,
+            max: Duration::from_secs(60),
+        };
         assert_eq!(flat.base_delay(u32::MAX), Duration::from_secs(2));
     }
 

@@ -58,13 +58,19 @@ impl DeadReason {
     /// The reason's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(reason, _)| *reason == self).map_or("", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(reason, _)| *reason == self)
+            .map_or("", |(_, name)| name)
     }
 
     /// The reason called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, n)| *n == name).map(|(reason, _)| *reason)
+        Self::ALL
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(reason, _)| *reason)
     }
 }
 
@@ -119,14 +125,20 @@ pub fn after(endpoint: &Endpoint, tried: &Tried, now: Timestamp, random: u64) ->
     }
     // An endpoint that is gone gets paused; what it is owed waits with it, unspent.
     if tried.signal.gone {
-        return Next::Later { due: now, tries: tried.tries_before };
+        return Next::Later {
+            due: now,
+            tries: tried.tries_before,
+        };
     }
     if !policy.retries(failed, tried.status) {
         return Next::Dead(DeadReason::NotRetried);
     }
     let (delay, tries) = match tried.signal.retry_after {
         Some(asked) => (asked.min(policy.max_retry_after), tried.tries_before),
-        None => (policy.delay(tried.tries_before + 1, random), tried.tries_before + 1),
+        None => (
+            policy.delay(tried.tries_before + 1, random),
+            tried.tries_before + 1,
+        ),
     };
     if tries >= policy.max_attempts {
         return Next::Dead(DeadReason::MaxAttempts);

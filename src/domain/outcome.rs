@@ -57,13 +57,19 @@ impl ErrorClass {
     /// The class's name, as in `retry_on = ["timeout"]`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(class, _)| *class == self).map_or("", |(_, name)| name)
+        Self::ALL
+            .iter()
+            .find(|(class, _)| *class == self)
+            .map_or("", |(_, name)| name)
     }
 
     /// The class called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, n)| *n == name).map(|(class, _)| *class)
+        Self::ALL
+            .iter()
+            .find(|(_, n)| *n == name)
+            .map(|(class, _)| *class)
     }
 
     /// The class of a status that did not mean success.
@@ -81,15 +87,27 @@ impl ErrorClass {
     pub fn hint(self) -> &'static str {
         match self {
             Self::Dns => "check the host name in url, and that this machine can resolve it",
-            Self::Connect => "check that the service is up and that no firewall stands between: host and port in url",
-            Self::Tls => "check the certificate's name, date and authority; an own authority goes into tls.ca",
+            Self::Connect => {
+                "check that the service is up and that no firewall stands between: host and port in url"
+            }
+            Self::Tls => {
+                "check the certificate's name, date and authority; an own authority goes into tls.ca"
+            }
             Self::Timeout => "the endpoint is slower than timeout; it may still have done the work",
-            Self::Reset => "the connection was closed early: a proxy limit, a restart, or a crash at the other side",
+            Self::Reset => {
+                "the connection was closed early: a proxy limit, a restart, or a crash at the other side"
+            }
             Self::InvalidResponse => "the answer is not valid HTTP: check that url is an HTTP service",
-            Self::Http3xx => "the endpoint has moved: put the new address into url, redirects are not followed",
-            Self::Http4xx => "the endpoint refuses the request: check authentication, url and what it expects in the body",
+            Self::Http3xx => {
+                "the endpoint has moved: put the new address into url, redirects are not followed"
+            }
+            Self::Http4xx => {
+                "the endpoint refuses the request: check authentication, url and what it expects in the body"
+            }
             Self::Http5xx => "the endpoint failed on its own side: its logs know more",
-            Self::Render => "the request could not be built: check the endpoint's configuration against this event",
+            Self::Render => {
+                "the request could not be built: check the endpoint's configuration against this event"
+            }
             Self::Blocked => "the address is refused by [network]: see deny and allow there",
         }
     }

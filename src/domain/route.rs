@@ -15,11 +15,16 @@ impl TypePattern {
     /// wildcard that is only part of a segment (`contact.cr*`).
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.is_empty() || text.len() > 255 {
-            return Err(format!("an event type pattern has 1 to 255 bytes, this one has {}", text.len()));
+            return Err(format!(
+                "an event type pattern has 1 to 255 bytes, this one has {}",
+                text.len()
+            ));
         }
         for segment in text.split('.') {
             if segment.is_empty() {
-                return Err(format!("{text:?} has an empty segment; write it without the extra dot"));
+                return Err(format!(
+                    "{text:?} has an empty segment; write it without the extra dot"
+                ));
             }
             if segment.contains('*') && segment != "*" && segment != "**" {
                 return Err(format!(
@@ -124,7 +129,11 @@ mod tests {
 
     #[test]
     fn bad_patterns_say_what_is_wrong() {
-        for (pattern, message) in [("", "1 to 255 bytes"), ("a..b", "empty segment"), ("a.cr*", "whole segments")] {
+        for (pattern, message) in [
+            ("", "1 to 255 bytes"),
+            ("a..b", "empty segment"),
+            ("a.cr*", "whole segments"),
+        ] {
             let error = TypePattern::parse(pattern).unwrap_err();
             assert!(error.contains(message), "{pattern}: {error}");
         }

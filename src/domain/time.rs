@@ -17,7 +17,10 @@ impl Timestamp {
     /// This instant plus `delay`, stopping at [`Timestamp::MAX`].
     #[must_use]
     pub fn plus(self, delay: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)))
+        Self(
+            self.0
+                .saturating_add(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
+        )
     }
 
     /// How long after `earlier` this instant is; zero when it is not after it.
@@ -43,7 +46,9 @@ impl Timestamp {
 /// RFC 3339 in UTC with milliseconds: `2026-01-15T10:30:00.000Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let instant = i64::try_from(self.0).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+        let instant = i64::try_from(self.0)
+            .ok()
+            .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         match instant {
             Some(instant) => write!(f, "{instant:.3}"),
             None => f.write_str("9999-12-31T23:59:59.999Z"),
@@ -74,7 +79,10 @@ mod tests {
             assert_eq!(Timestamp::parse_rfc3339(text), Some(Timestamp(ms)), "{text}");
             assert_eq!(Timestamp(ms).to_string(), text);
         }
-        assert_eq!(Timestamp::parse_rfc3339("2025-01-15T11:30:00+01:00"), Some(Timestamp(1_736_937_000_000)));
+        assert_eq!(
+            Timestamp::parse_rfc3339("2025-01-15T11:30:00+01:00"),
+            Some(Timestamp(1_736_937_000_000))
+        );
         assert_eq!(Timestamp::parse_rfc3339("yesterday"), None);
         assert_eq!(Timestamp::parse_rfc3339("1969-12-31T23:59:59Z"), None);
     }

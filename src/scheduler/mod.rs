@@ -210,7 +210,10 @@ pub struct SchedulerConfig {
 
 impl Default for SchedulerConfig {
     fn default() -> Self {
-        Self { in_flight_max: 512, window_max: 1024 }
+        Self {
+            in_flight_max: 512,
+            window_max: 1024,
+        }
     }
 }
 

@@ -18,7 +18,9 @@ const BALLAST_BYTES: u64 = 16 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
-    #[error("another posthaste (pid {0}) uses it; stop that one first, or give this one a store.path of its own")]
+    #[error(
+        "another posthaste (pid {0}) uses it; stop that one first, or give this one a store.path of its own"
+    )]
     Held(String),
     /// The folder or the lock file can't be used.
     #[error(transparent)]
@@ -38,7 +40,12 @@ impl Lock {
     /// [`LockError`].
     pub fn take(folder: &Path) -> Result<Self, LockError> {
         let mut options = fs::OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
         let mut file = options.open(folder.join("lock"))?;
         if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut pid = String::new();
@@ -58,7 +65,10 @@ impl Lock {
 /// Of the file system.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    folder.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or(Ok(()), sync_folder)
+    folder
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .map_or(Ok(()), sync_folder)
 }
 
 /// Makes names created in or renamed into `folder` durable.
@@ -116,7 +126,10 @@ pub fn current(folder: &Path) -> io::Result<Option<u64>> {
     match fs::read_to_string(folder.join(CURRENT)) {
         Ok(text) => match queue_number(text.trim()) {
             Some(number) => Ok(Some(number)),
-            None => Err(io::Error::new(io::ErrorKind::InvalidData, format!("{CURRENT} names no queue: {text:?}"))),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{CURRENT} names no queue: {text:?}"),
+            )),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -182,7 +195,10 @@ pub fn set_aside(folder: &Path, n: u64, unix_seconds: u64) -> io::Result<PathBuf
 /// Of the file system.
 pub fn free_space(folder: &Path) -> io::Result<(u64, u64)> {
     let space = rustix::fs::statvfs(folder)?;
-    Ok((space.f_bavail.saturating_mul(space.f_frsize), space.f_blocks.saturating_mul(space.f_frsize)))
+    Ok((
+        space.f_bavail.saturating_mul(space.f_frsize),
+        space.f_blocks.saturating_mul(space.f_frsize),
+    ))
 }
 
 /// A file that only takes up room, until the room is needed.
@@ -243,7 +259,12 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = Lock::take(folder.path()).unwrap();
         let second = Lock::take(folder.path()).unwrap_err();
-        assert!(second.to_string().contains(&format!("pid {}", std::process::id())), "{second}");
+        assert!(
+            second
+                .to_string()
+                .contains(&format!("pid {}", std::process::id())),
+            "{second}"
+        );
         drop(first);
         Lock::take(folder.path()).unwrap();
     }

@@ -70,7 +70,9 @@ pub enum Refusal {
     #[error("the queue is full (store.max_size); events are taken again once deliveries have made room")]
     QueueFull,
     /// The file system has less than `min_free` left.
-    #[error("the disk is nearly full (store.min_free); deliveries go on, new events wait until there is room")]
+    #[error(
+        "the disk is nearly full (store.min_free); deliveries go on, new events wait until there is room"
+    )]
     DiskFull,
 }
 
@@ -262,9 +264,14 @@ impl DeadFilter {
     pub fn matches(&self, letter: &DeadLetter) -> bool {
         let evidence = &letter.evidence;
         self.lane.is_none_or(|lane| lane == letter.id.lane)
-            && self.kind.as_ref().is_none_or(|pattern| pattern.matches(&evidence.event_kind))
+            && self
+                .kind
+                .as_ref()
+                .is_none_or(|pattern| pattern.matches(&evidence.event_kind))
             && self.reason.is_none_or(|reason| reason == evidence.reason)
-            && self.status.is_none_or(|status| evidence.last.as_ref().and_then(|a| a.status) == Some(status))
+            && self
+                .status
+                .is_none_or(|status| evidence.last.as_ref().and_then(|a| a.status) == Some(status))
             && self.since.is_none_or(|since| evidence.since >= since)
             && self.until.is_none_or(|until| evidence.since < until)
     }
@@ -420,7 +427,12 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    fn dead(&self, filter: &DeadFilter, after: Option<DeliveryId>, limit: usize) -> Result<DeadPage, StoreError>;
+    fn dead(
+        &self,
+        filter: &DeadFilter,
+        after: Option<DeliveryId>,
+        limit: usize,
+    ) -> Result<DeadPage, StoreError>;
 
     /// One dead letter.
     ///

@@ -175,7 +175,9 @@ fn encode_into<T: Record>(value: &T, bytes: &mut Vec<u8>) -> Result<(), RecordEr
 /// # Errors
 /// Says why when the version is unknown, or the bytes are too few, too many, or make no such value.
 pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, RecordError> {
-    let (version, rest) = bytes.split_first().ok_or_else(|| RecordError("it is empty".to_owned()))?;
+    let (version, rest) = bytes
+        .split_first()
+        .ok_or_else(|| RecordError("it is empty".to_owned()))?;
     if *version != T::VERSION {
         return Err(RecordError(format!(
             "its version is {version}, this posthaste reads version {}",
@@ -186,7 +188,10 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, RecordError> {
     let (value, used) = bincode::serde::decode_from_slice(rest, config)
         .map_err(|error| RecordError(format!("it does not decode: {error}")))?;
     if used != rest.len() {
-        return Err(RecordError(format!("{} bytes are left over behind it", rest.len() - used)));
+        return Err(RecordError(format!(
+            "{} bytes are left over behind it",
+            rest.len() - used
+        )));
     }
     Ok(value)
 }
@@ -210,7 +215,10 @@ mod tests {
         }
         let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         assert_eq!(&decode::<T>(&kept).unwrap(), value, "{name} reads differently");
-        assert_eq!(kept, bytes, "{name} is written differently: that needs a new version");
+        assert_eq!(
+            kept, bytes,
+            "{name} is written differently: that needs a new version"
+        );
     }
 
     fn deferral() -> Deferral {
@@ -272,13 +280,31 @@ mod tests {
     #[test]
     fn every_kind_of_record_reads_as_version_1_wrote_it() {
         let (uuid, hash_key) = ([1; 16], [2; 16]);
-        golden("identity.v1", &Identity { schema: 1, uuid, hash_key });
-        golden("floors.v1", &Floors { seq: 1 << 40, generation: 77 });
+        golden(
+            "identity.v1",
+            &Identity {
+                schema: 1,
+                uuid,
+                hash_key,
+            },
+        );
+        golden(
+            "floors.v1",
+            &Floors {
+                seq: 1 << 40,
+                generation: 77,
+            },
+        );
         golden("intent.v1", &Intent { from: 5, until: 8 });
         golden("slot.v1", &slot());
         let lanes = vec![(0, vec![0b101]), (300, vec![u64::MAX, 1])];
         golden("owed.v1", &OwedRecord { generation: 9, lanes });
-        golden("deferral.v1", &DeferralRecord { tried: Some(deferral()) });
+        golden(
+            "deferral.v1",
+            &DeferralRecord {
+                tried: Some(deferral()),
+            },
+        );
         golden("deferral-untried.v1", &DeferralRecord { tried: None });
         golden("dead.v1", &evidence());
         let pause = Pause {
@@ -287,9 +313,22 @@ mod tests {
             since: Timestamp(5),
             until: None,
         };
-        golden("lane.v1", &LaneRecord { name: "crm-sync".into(), pause: Some(pause) });
+        golden(
+            "lane.v1",
+            &LaneRecord {
+                name: "crm-sync".into(),
+                pause: Some(pause),
+            },
+        );
         let hashes = vec![[3; 16], [4; 16]];
-        golden("ids.v1", &IdPage { oldest_ms: 1, newest_ms: 2, hashes });
+        golden(
+            "ids.v1",
+            &IdPage {
+                oldest_ms: 1,
+                newest_ms: 2,
+                hashes,
+            },
+        );
         let quarantined = Quarantined {
             found: Timestamp(5),
             what: "event 7".into(),
@@ -323,7 +362,10 @@ mod tests {
             (&longer, "1 bytes are left over"),
             (&good[..good.len() - 1], "does not decode"),
             // A length of 2^64 must not be believed.
-            (&[1, 1, 1, 1, 1, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255], "does not decode"),
+            (
+                &[1, 1, 1, 1, 1, 1, 253, 255, 255, 255, 255, 255, 255, 255, 255],
+                "does not decode",
+            ),
         ] {
             let error = decode::<SlotRecord>(bytes).unwrap_err();
             assert!(error.0.contains(message), "{bytes:?}: {error}");

@@ -19,8 +19,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::rig::Rig;
+use tempfile::TempDir;
+
 use super::Store;
 use super::memory::MemoryStore;
+use super::sled::{OpenOptions, SledStore};
+use crate::config::{FreeMin, StoreConfig};
 
 /// What a check may ask of a backend's configuration.
 #[derive(Clone, Copy, Debug)]
@@ -148,5 +152,52 @@ impl Harness for MemoryHarness {
     }
 }
 
+/// The store on sled, in a folder of its own.
+struct SledHarness {
+    config: StoreConfig,
+    store: Option<Arc<SledStore>>,
+    _folder: TempDir,
+}
+
+impl SledHarness {
+    fn begin(settings: Settings) -> Box<dyn Harness> {
+        let folder = tempfile::tempdir().unwrap();
+        let config = StoreConfig {
+            path: folder.path().join("store"),
+            size_bytes_max: 1 << 40,
+            free_min: FreeMin::Bytes(0),
+            dedup_window: settings.dedup_window,
+            dedup_ids_max: settings.dedup_ids_max,
+            dead_keep: Duration::MAX,
+        };
+        let store = Some(Self::open(&config));
+        Box::new(Self {
+            config,
+            store,
+            _folder: folder,
+        })
+    }
+
+    fn open(config: &StoreConfig) -> Arc<SledStore> {
+        Arc::new(SledStore::open(config, OpenOptions::default()).unwrap())
+    }
+}
+
+impl Harness for SledHarness {
+    fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(self.store.as_ref().unwrap()) as Arc<dyn Store>
+    }
+
+    fn reopen(&mut self, end: End) {
+        let store = self.store.take().unwrap();
+        if end == End::Closed {
+            store.close().unwrap();
+        }
+        assert!(Arc::into_inner(store).is_some(), "a check still holds the store");
+        self.store = Some(Self::open(&self.config));
+    }
+}
+
 // The backends. A new one needs its harness above and its line here.
 contract!(memory, crate::store::suite::MemoryHarness::begin);
+contract!(sled, crate::store::suite::SledHarness::begin);

@@ -22,7 +22,8 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The nouns of the store, not the parts that do anything; see STORE_PARTS.
     ("scheduler", &["domain", "store"]),
     ("delivery", &["domain"]),
-    ("observe", &["domain", "config"]),
+    // Metrics show what the status shows, by the same schema.
+    ("observe", &["domain", "config", "control::types"]),
     (
         "control",
         &["domain", "config", "store", "scheduler", "observe", "ingest"],
@@ -81,12 +82,18 @@ const IMPURE: &[&str] = &[
     "reqwest::Client",
 ];
 
-/// The one file that reads the wall clock.
-const WALL_CLOCK: &str = "src/daemon/clock.rs";
+/// Who may read the wall clock, and why.
+const WALL_CLOCK: &[(&str, &str)] = &[
+    ("src/daemon/clock.rs", "where both clocks are read"),
+    (
+        "src/store/sled/open.rs",
+        "names what is set aside, and the age of ids, before there is a daemon",
+    ),
+];
 
 /// Who may read the monotonic clock, and why. Everybody else is told the time.
 const MONOTONIC_CLOCK: &[(&str, &str)] = &[
-    (WALL_CLOCK, "where both clocks are read"),
+    ("src/daemon/clock.rs", "where both clocks are read"),
     (
         "src/daemon/dispatcher.rs",
         "sleeps until the scheduler's next wake-up",
@@ -94,6 +101,10 @@ const MONOTONIC_CLOCK: &[(&str, &str)] = &[
     (
         "src/store/committer.rs",
         "waits a moment for company before it flushes",
+    ),
+    (
+        "src/store/sled/",
+        "asks for free space now and then, and waits for sled's file lock",
     ),
     ("src/delivery/", "measures how long a try takes, phase by phase"),
     ("src/cli/", "measures and waits in front of a person"),
@@ -236,7 +247,8 @@ fn clock_violations(source: &Source) -> Vec<String> {
             source.path
         ));
     };
-    if source.path != WALL_CLOCK {
+    let wall: Vec<_> = WALL_CLOCK.iter().map(|(place, _)| *place).collect();
+    if !in_any(&source.path, &wall) {
         for word in ["SystemTime::now", "Timestamp::now"] {
             source
                 .lines_with(word)

@@ -9,7 +9,7 @@ pub mod status;
 
 use serde::{Deserialize, Serialize};
 
-pub use config::{ConfigView, EndpointConfig, ReloadReport};
+pub use config::{ConfigView, ReloadReport};
 pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 pub use event::{DeliveryView, EventView};
 pub use status::{

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::EndpointConfig;
 use super::rfc3339;
 use crate::domain::time::Timestamp;
 
@@ -120,7 +119,8 @@ pub struct LaneNumbers {
     pub expired: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
-    /// Half of the latest attempts (one to two minutes of them) took at most so long, in milliseconds; `null`: there were none.
+    /// Half of the latest attempts (one to two minutes of them) took at most so long, in milliseconds;
+    /// `null`: there were none.
     pub p50_ms: Option<u64>,
     /// The same for 95 of 100.
     pub p95_ms: Option<u64>,
@@ -219,6 +219,6 @@ pub struct EndpointView {
     pub name: String,
     /// What it is doing.
     pub status: EndpointRow,
-    /// How it is configured, secrets masked; `null` for an orphaned one.
-    pub config: Option<EndpointConfig>,
+    /// Its keys of config.toml with every default filled in, secrets masked; `null` for an orphaned one.
+    pub config: Option<serde_json::Value>,
 }

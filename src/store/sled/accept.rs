@@ -15,9 +15,9 @@ use crate::store::record::{DeferralRecord, Intent, SlotEvent, SlotRecord};
 use crate::store::{AcceptGroup, Accepted, DeliveryId, LaneId, NewEvent, Refusal, StoreError};
 
 /// At most so many events share a slot, so that its record stays small.
-const EVENTS_MAX: usize = 512;
+pub const EVENTS_MAX: usize = 512;
 /// At most so many bits of what is owed, for the same reason.
-const OWED_BITS_MAX: usize = 1 << 16;
+pub const OWED_BITS_MAX: usize = 1 << 16;
 /// At most so many lanes named by the different sets of lanes.
 const LANES_NAMED_MAX: usize = 4096;
 
@@ -93,7 +93,10 @@ impl Draft<'_> {
         if large {
             // Everything accepted by this commit counts only once all of it is written; that is a little
             // more than the large group needs, and nothing of it is answered before.
-            let intent = Intent { from: first_generation, until: self.writer.next_generation() };
+            let intent = Intent {
+                from: first_generation,
+                until: self.writer.next_generation(),
+            };
             self.put(Step::Intent, keys::INTENT.to_vec(), &intent)?;
             self.plan.remove(Step::IntentDone, keys::INTENT.to_vec());
         }
@@ -123,7 +126,10 @@ impl Draft<'_> {
         }
         let mut seq = self.writer.seqs(fresh.len() as u64, &mut self.plan)?;
         self.pack(fresh, seq, packer, large)?;
-        for answer in answers.iter_mut().filter(|answer| **answer != Accepted::Duplicate) {
+        for answer in answers
+            .iter_mut()
+            .filter(|answer| **answer != Accepted::Duplicate)
+        {
             *answer = Accepted::New(Seq(seq));
             seq += 1;
         }
@@ -175,7 +181,12 @@ impl Draft<'_> {
 
     /// Gives the open chunk its slots and adds its writes.
     fn close_chunk(&mut self, packer: &mut Packer) -> Result<(), StoreError> {
-        let Packer { events, lane_sets, first_seq, .. } = std::mem::take(packer);
+        let Packer {
+            events,
+            lane_sets,
+            first_seq,
+            ..
+        } = std::mem::take(packer);
         if events.is_empty() {
             return Ok(());
         }
@@ -190,7 +201,10 @@ impl Draft<'_> {
             first_seq,
             accepted_ms: self.now.0,
             json_bytes: events.iter().map(|packed| packed.json_bytes as u64).sum(),
-            lane_sets: lane_sets.iter().map(|set| set.iter().map(|lane| lane.0).collect()).collect(),
+            lane_sets: lane_sets
+                .iter()
+                .map(|set| set.iter().map(|lane| lane.0).collect())
+                .collect(),
             events: events.iter().enumerate().map(slot_event).collect(),
             ..SlotRecord::default()
         };
@@ -205,11 +219,7 @@ impl Draft<'_> {
 
     /// Writes a chunk of `entries` into free slots, with the record that makes it count; the generation, the
     /// sizes and the parts of `record` are filled in here. Returns its place among the effects.
-    pub(super) fn place(
-        &mut self,
-        mut record: SlotRecord,
-        entries: &[Vec<u8>],
-    ) -> Result<usize, StoreError> {
+    pub(super) fn place(&mut self, mut record: SlotRecord, entries: &[Vec<u8>]) -> Result<usize, StoreError> {
         let chunk = chunk::build(entries);
         record.generation = self.writer.generation(&mut self.plan)?;
         record.chunk_bytes = chunk.len() as u64;
@@ -236,7 +246,9 @@ impl Draft<'_> {
         for (at, due, lanes) in delays {
             let slot = &mut self.effects.inserted[inserted].1;
             let seq = slot.seq(*at);
-            lanes.iter().for_each(|lane| slot.bits_mut(*lane).set(Mark::Deferred, *at, true));
+            lanes
+                .iter()
+                .for_each(|lane| slot.bits_mut(*lane).set(Mark::Deferred, *at, true));
             for lane in lanes.iter() {
                 let key = keys::deferral(DeliveryId { lane: *lane, seq }, *due);
                 self.put(Step::Delays, key, &DeferralRecord::default())?;

@@ -37,7 +37,10 @@ pub struct LaneBits {
 impl LaneBits {
     /// No bit set, for `events` events.
     pub fn new(lane: LaneId, events: usize) -> Self {
-        Self { lane, words: vec![0; 3 * events.div_ceil(64)].into() }
+        Self {
+            lane,
+            words: vec![0; 3 * events.div_ceil(64)].into(),
+        }
     }
 
     /// The bitmap of one mark.
@@ -57,7 +60,9 @@ impl LaneBits {
 
     /// Whether event `index` is marked.
     pub fn get(&self, mark: Mark, index: usize) -> bool {
-        self.words(mark).get(index / 64).is_some_and(|word| word >> (index % 64) & 1 == 1)
+        self.words(mark)
+            .get(index / 64)
+            .is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
     /// Marks event `index`, or takes the mark away.
@@ -82,15 +87,27 @@ impl LaneBits {
 
     /// The deliveries by state.
     pub fn counts(&self) -> Counts {
-        let ones = |mark| self.words(mark).iter().map(|word| u64::from(word.count_ones())).sum::<u64>();
+        let ones = |mark| {
+            self.words(mark)
+                .iter()
+                .map(|word| u64::from(word.count_ones()))
+                .sum::<u64>()
+        };
         let dead = ones(Mark::Dead);
-        Counts { pending: ones(Mark::Owed) - dead, deferred: ones(Mark::Deferred), dead }
+        Counts {
+            pending: ones(Mark::Owed) - dead,
+            deferred: ones(Mark::Deferred),
+            dead,
+        }
     }
 
     /// The events that are owed and neither wait nor are dead, in order.
     pub fn fresh(&self) -> impl Iterator<Item = usize> + '_ {
-        let (owed, deferred, dead) =
-            (self.words(Mark::Owed), self.words(Mark::Deferred), self.words(Mark::Dead));
+        let (owed, deferred, dead) = (
+            self.words(Mark::Owed),
+            self.words(Mark::Deferred),
+            self.words(Mark::Dead),
+        );
         (0..owed.len()).flat_map(move |at| ones(at, owed[at] & !deferred[at] & !dead[at]))
     }
 
@@ -103,7 +120,7 @@ impl LaneBits {
 
 /// The places of the set bits of word number `at`.
 pub fn ones(at: usize, word: u64) -> impl Iterator<Item = usize> {
-    std::iter::successors(Some(word), |word| word.checked_sub(1).map(|less| word & less))
+    std::iter::successors(Some(word), |word| Some(word & word.wrapping_sub(1)))
         .take_while(|word| *word != 0)
         .map(move |word| at * 64 + word.trailing_zeros() as usize)
 }
@@ -120,11 +137,25 @@ mod tests {
         }
         bits.set(Mark::Deferred, 63, true);
         bits.set(Mark::Dead, 64, true);
-        assert_eq!(bits.counts(), Counts { pending: 3, deferred: 1, dead: 1 });
+        assert_eq!(
+            bits.counts(),
+            Counts {
+                pending: 3,
+                deferred: 1,
+                dead: 1
+            }
+        );
         assert_eq!(bits.fresh().collect::<Vec<_>>(), [0, 129]);
         assert_eq!(bits.pending().collect::<Vec<_>>(), [0, 63, 129]);
         [0, 63, 64].into_iter().for_each(|index| bits.clear(index));
-        assert_eq!(bits.counts(), Counts { pending: 1, deferred: 0, dead: 0 });
+        assert_eq!(
+            bits.counts(),
+            Counts {
+                pending: 1,
+                deferred: 0,
+                dead: 0
+            }
+        );
         assert!(!bits.is_empty() && bits.get(Mark::Owed, 129));
         bits.clear(129);
         assert!(bits.is_empty());

@@ -17,7 +17,12 @@ pub struct ChunkCache {
 impl ChunkCache {
     /// An empty cache of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { chunks: HashMap::new(), order: VecDeque::new(), bytes: 0, bytes_max }
+        Self {
+            chunks: HashMap::new(),
+            order: VecDeque::new(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     /// Keeps a chunk, unless it would take more than a quarter of the cache.
@@ -48,7 +53,8 @@ impl ChunkCache {
             self.bytes -= chunk.len();
         }
         if self.order.len() > 2 * self.chunks.len() + 64 {
-            self.order.retain(|generation| self.chunks.contains_key(generation));
+            self.order
+                .retain(|generation| self.chunks.contains_key(generation));
         }
     }
 }

@@ -59,7 +59,9 @@ pub fn entry_at(chunk: &Bytes, index: usize) -> Result<Bytes, RecordError> {
     let number = |at: usize| -> Option<usize> {
         Some(u32::from_be_bytes(chunk.get(at..at + 4)?.try_into().ok()?) as usize)
     };
-    let count = chunk.get(..2).map_or(0, |n| usize::from(u16::from_be_bytes([n[0], n[1]])));
+    let count = chunk
+        .get(..2)
+        .map_or(0, |n| usize::from(u16::from_be_bytes([n[0], n[1]])));
     if index >= count {
         return Err(wrong("there is no such entry"));
     }
@@ -86,7 +88,10 @@ pub fn event(entry: &Bytes) -> Result<Event, RecordError> {
     let len = entry.get(..4).ok_or_else(short)?;
     let json_at = 4 + u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize;
     let head: EventHead = record::decode(entry.get(4..json_at).ok_or_else(short)?)?;
-    Ok(Event { head, json: entry.slice(json_at..) })
+    Ok(Event {
+        head,
+        json: entry.slice(json_at..),
+    })
 }
 
 /// Splits a chunk into the values of as many slots as it needs.
@@ -100,11 +105,6 @@ pub fn split(chunk: &Bytes, generation: u64) -> Vec<Vec<u8>> {
         value
     };
     chunk.chunks(PART_BYTES_MAX).enumerate().map(part).collect()
-}
-
-/// How many slots a chunk of so many bytes needs.
-pub fn parts(chunk_bytes: usize) -> usize {
-    chunk_bytes.div_ceil(PART_BYTES_MAX)
 }
 
 /// The bytes in one slot's value, if it is part `number` of the chunk of this generation.
@@ -134,17 +134,24 @@ mod tests {
             traceparent: None,
             sender_uid: None,
         };
-        Event { head, json: Bytes::copy_from_slice(json) }
+        Event {
+            head,
+            json: Bytes::copy_from_slice(json),
+        }
     }
 
     #[test]
     fn events_come_back_from_a_chunk_split_over_slots() {
-        let events = [sample("a", b"{}"), sample("b", &vec![b'x'; 250_000]), sample("c", b"[]")];
+        let events = [
+            sample("a", b"{}"),
+            sample("b", &vec![b'x'; 250_000]),
+            sample("c", b"[]"),
+        ];
         let entries: Vec<_> = events.iter().map(|e| entry(e).unwrap()).collect();
         let built = build(&entries);
         assert_eq!(built.len(), chunk_bytes(3, entries.iter().map(Vec::len).sum()));
         let values = split(&built, 7);
-        assert_eq!(values.len(), parts(built.len()));
+        assert_eq!(values.len(), 3);
         let joined: Vec<u8> = values
             .iter()
             .enumerate()
@@ -161,7 +168,10 @@ mod tests {
 
     #[test]
     fn a_flipped_byte_damages_its_own_event_only() {
-        let entries = [entry(&sample("a", b"{\"n\":1}")).unwrap(), entry(&sample("b", b"{}")).unwrap()];
+        let entries = [
+            entry(&sample("a", b"{\"n\":1}")).unwrap(),
+            entry(&sample("b", b"{}")).unwrap(),
+        ];
         let mut bytes = build(&entries).to_vec();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;

@@ -28,7 +28,9 @@ pub fn crash_point(name: &str) {
     use std::sync::atomic::{AtomicU64, Ordering};
     static PASSED: AtomicU64 = AtomicU64::new(0);
 
-    let Ok(wanted) = std::env::var("POSTHASTE_CRASH_AT") else { return };
+    let Ok(wanted) = std::env::var("POSTHASTE_CRASH_AT") else {
+        return;
+    };
     let (place, times) = wanted.split_once(':').unwrap_or((&wanted, "1"));
     if place != name || PASSED.fetch_add(1, Ordering::Relaxed) + 1 != times.parse().unwrap_or(1) {
         return;

@@ -61,12 +61,7 @@ pub struct Draft<'a> {
 
 impl<'a> Draft<'a> {
     /// An empty change.
-    pub fn new(
-        engine: &'a Engine,
-        index: &'a Mutex<Index>,
-        writer: &'a mut Writer,
-        now: Timestamp,
-    ) -> Self {
+    pub fn new(engine: &'a Engine, index: &'a Mutex<Index>, writer: &'a mut Writer, now: Timestamp) -> Self {
         Self {
             engine,
             index,
@@ -114,7 +109,8 @@ impl<'a> Draft<'a> {
         let number = self.writer.quarantine_next;
         self.writer.quarantine_next += 1;
         for j in 1..keys::KEYS_PER_SLOT {
-            self.plan.put(Step::Records, keys::quarantine(number, j), Vec::new());
+            self.plan
+                .put(Step::Records, keys::quarantine(number, j), Vec::new());
         }
         self.put(Step::Records, keys::quarantine(number, 0), record)
     }
@@ -130,7 +126,11 @@ impl<'a> Draft<'a> {
                 continue;
             }
             if slot.owed_changed {
-                self.put(Step::Owed, keys::owed(number), &owed_record(slot.generation, &slot.lanes))?;
+                self.put(
+                    Step::Owed,
+                    keys::owed(number),
+                    &owed_record(slot.generation, &slot.lanes),
+                )?;
             }
             self.effects.replaced.push((number, slot.lanes));
         }
@@ -142,15 +142,15 @@ impl<'a> Draft<'a> {
     }
 
     /// Frees a slot; the ids of its events are added to `ids`.
-    pub(super) fn free(
-        &mut self,
-        number: u32,
-        ids: &mut Vec<(IdHash, Timestamp)>,
-    ) -> Result<(), StoreError> {
+    pub(super) fn free(&mut self, number: u32, ids: &mut Vec<(IdHash, Timestamp)>) -> Result<(), StoreError> {
         let bytes = self.engine.get(&keys::slot(number))?.unwrap_or_default();
         match record::decode::<SlotRecord>(&bytes) {
             Ok(slot) => {
-                ids.extend(slot.events.iter().map(|event| (event.id_hash, accepted(&slot, event))));
+                ids.extend(
+                    slot.events
+                        .iter()
+                        .map(|event| (event.id_hash, accepted(&slot, event))),
+                );
                 self.effects.freed_parts.extend(&slot.parts);
                 self.writer.vacate(slot.chunk_bytes);
                 let in_use = slot.parts.iter().chain([&number]);
@@ -182,6 +182,8 @@ fn owed_record(generation: u64, lanes: &[LaneBits]) -> OwedRecord {
     let owing = lanes.iter().filter(|bits| !bits.is_empty());
     OwedRecord {
         generation,
-        lanes: owing.map(|bits| (bits.lane.0, bits.words(Mark::Owed).to_vec())).collect(),
+        lanes: owing
+            .map(|bits| (bits.lane.0, bits.words(Mark::Owed).to_vec()))
+            .collect(),
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use ::sled::{Db, IVec};
 
@@ -17,6 +18,10 @@ const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled collects garbage; durability does not hang on it.
 const BACKGROUND_MS: u64 = 200;
+
+/// How long sled's own threads may hold the file of a store that was dropped.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(5);
 
 /// An open sled store in a folder of its own.
 pub struct Engine {
@@ -36,8 +41,19 @@ fn failed(error: ::sled::Error) -> StoreError {
     StoreError::Failed(error.to_string())
 }
 
+/// Why sled did not open.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The disk or the file system said no; the queue itself may be in perfect order.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// What is there is no store that sled can read.
+    #[error("{0}")]
+    Corrupt(String),
+}
+
 /// Opens sled on a thread of its own, because on a damaged folder it may panic.
-fn open_guarded(folder: &Path) -> Result<Db, String> {
+fn open_guarded(folder: &Path) -> Result<Db, EngineError> {
     let config = ::sled::Config::new()
         .path(folder)
         .segment_size(SEGMENT_BYTES)
@@ -46,15 +62,40 @@ fn open_guarded(folder: &Path) -> Result<Db, String> {
         .use_compression(false);
     let opening = std::thread::Builder::new()
         .name("store-open".to_owned())
-        .spawn(move || config.open())
-        .map_err(|error| error.to_string())?;
+        .spawn(move || config.open())?;
     match opening.join() {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => Err(panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-            .unwrap_or_else(|| "sled gave up".to_owned())),
+        Ok(Ok(db)) => Ok(db),
+        Ok(Err(::sled::Error::Io(error))) => Err(match error.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                EngineError::Corrupt(error.to_string())
+            }
+            _ => EngineError::Io(error),
+        }),
+        Ok(Err(error)) => Err(EngineError::Corrupt(error.to_string())),
+        Err(panic) => Err(EngineError::Corrupt(
+            panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+                .unwrap_or_else(|| "sled gave up".to_owned()),
+        )),
+    }
+}
+
+/// Opens sled, waiting for its threads of an earlier use in this process: they let go of the file a moment
+/// after the store is dropped. No other process can be in the way, because the folder is ours.
+fn open_patiently(folder: &Path) -> Result<Db, EngineError> {
+    let begin = Instant::now();
+    loop {
+        match open_guarded(folder) {
+            // sled wraps the lock's error into one of kind Other, with only its text left.
+            Err(EngineError::Io(error))
+                if error.to_string().contains("could not acquire lock") && begin.elapsed() < LOCK_WAIT =>
+            {
+                std::thread::sleep(LOCK_POLL);
+            }
+            result => return result,
+        }
     }
 }
 
@@ -64,25 +105,28 @@ impl Engine {
     ///
     /// # Errors
     /// What sled said, the second time.
-    pub fn open(folder: &Path) -> Result<Self, String> {
-        let text = |error: io::Error| format!("{}: {error}", folder.display());
-        files::create_folder(folder).map_err(text)?;
-        for leftover in files::snapshots(folder, true).map_err(text)? {
-            std::fs::remove_file(leftover).map_err(text)?;
+    pub fn open(folder: &Path) -> Result<Self, EngineError> {
+        files::create_folder(folder)?;
+        for leftover in files::snapshots(folder, true)? {
+            std::fs::remove_file(leftover)?;
         }
-        let db = match open_guarded(folder) {
-            Ok(db) => db,
-            Err(first) => {
-                tracing::warn!(folder = %folder.display(), error = first, "reading the whole log instead");
-                for snapshot in files::snapshots(folder, false).map_err(text)? {
-                    let name = snapshot.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                    std::fs::rename(&snapshot, folder.join(format!("aside.{name}"))).map_err(text)?;
+        let db = match open_patiently(folder) {
+            Err(EngineError::Corrupt(reason)) => {
+                tracing::warn!(folder = %folder.display(), reason, "reading the whole log instead");
+                for snapshot in files::snapshots(folder, false)? {
+                    let name = snapshot
+                        .file_name()
+                        .unwrap_or_default()
+                        .to_string_lossy()
+                        .into_owned();
+                    std::fs::rename(&snapshot, folder.join(format!("aside.{name}")))?;
                 }
-                open_guarded(folder)?
+                open_patiently(folder)?
             }
+            result => result?,
         };
         // sled syncs neither its configuration nor any folder.
-        files::sync_files(folder).map_err(text)?;
+        files::sync_files(folder)?;
         Ok(Self {
             db,
             folder: folder.to_owned(),
@@ -97,7 +141,9 @@ impl Engine {
     /// When it did not: then this program is not to be trusted with events.
     pub fn prove_durable(&self) -> Result<(), StoreError> {
         let before = durable::syncs();
-        let probe = self.get(keys::PROBE)?.and_then(|v| Some(u64::from_be_bytes((*v).try_into().ok()?)));
+        let probe = self
+            .get(keys::PROBE)?
+            .and_then(|v| Some(u64::from_be_bytes((*v).try_into().ok()?)));
         let next = probe.unwrap_or(0).wrapping_add(1).to_be_bytes();
         self.db.insert(keys::PROBE, &next).map_err(failed)?;
         self.flush()?;
@@ -131,6 +177,18 @@ impl Engine {
             crash_point(crash_point_behind);
         }
         Ok(())
+    }
+
+    /// Writes part of a tape, as a process would have that was killed then.
+    #[cfg(test)]
+    pub fn replay(&self, writes: &[super::plan::Write]) {
+        for write in writes.iter().cloned() {
+            match write.value {
+                Some(value) => self.db.insert(write.key, value).unwrap(),
+                None => self.db.remove(write.key).unwrap(),
+            };
+        }
+        self.flush().unwrap();
     }
 
     /// Makes everything written so far durable.

@@ -45,7 +45,9 @@ impl Hasher for Unhashed {
         self.0
     }
     fn write(&mut self, bytes: &[u8]) {
-        bytes.iter().for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
+        bytes
+            .iter()
+            .for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
     }
     fn write_u128(&mut self, number: u128) {
         self.0 = (number >> 64) as u64;
@@ -71,13 +73,21 @@ pub struct Ids {
 impl Ids {
     /// Remembers ids for `window_ms`, at most `len_max` of them.
     pub fn new(window_ms: u64, len_max: usize) -> Self {
-        Self { generations: VecDeque::new(), len: 0, len_max, window_ms }
+        Self {
+            generations: VecDeque::new(),
+            len: 0,
+            len_max,
+            window_ms,
+        }
     }
 
     /// Whether `id` is remembered.
     pub fn contains(&self, id: &IdHash) -> bool {
         let id = u128::from_le_bytes(*id);
-        self.generations.iter().rev().any(|generation| generation.ids.contains(&id))
+        self.generations
+            .iter()
+            .rev()
+            .any(|generation| generation.ids.contains(&id))
     }
 
     /// Remembers `id`, accepted at `at`. Returns false if it was remembered already.
@@ -101,9 +111,14 @@ impl Ids {
             self.forget_oldest();
         }
         let ids_max = (self.len_max / GENERATIONS as usize).clamp(1, GENERATION_IDS_MAX);
-        let stale = |g: &Generation| g.ids.len() >= ids_max || at.0 >= g.oldest.0 + self.window_ms / GENERATIONS;
+        let stale =
+            |g: &Generation| g.ids.len() >= ids_max || at.0 >= g.oldest.0 + self.window_ms / GENERATIONS;
         if self.len_max > 0 && self.generations.back().is_none_or(stale) {
-            let fresh = Generation { oldest: at, newest: at, ..Generation::default() };
+            let fresh = Generation {
+                oldest: at,
+                newest: at,
+                ..Generation::default()
+            };
             self.generations.push_back(fresh);
         }
     }
@@ -116,7 +131,11 @@ impl Ids {
 
     /// Forgets what has left the window.
     pub fn expire(&mut self, now: Timestamp) {
-        while self.generations.front().is_some_and(|g| self.expired(g.newest, now)) {
+        while self
+            .generations
+            .front()
+            .is_some_and(|g| self.expired(g.newest, now))
+        {
             self.forget_oldest();
         }
     }

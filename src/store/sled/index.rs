@@ -65,7 +65,12 @@ impl Slot {
             lanes: Vec::new(),
         };
         for (index, event) in record.events.iter().enumerate() {
-            for lane in record.lane_sets.get(usize::from(event.lane_set)).into_iter().flatten() {
+            for lane in record
+                .lane_sets
+                .get(usize::from(event.lane_set))
+                .into_iter()
+                .flatten()
+            {
                 slot.bits_mut(LaneId(*lane)).set(Mark::Owed, index, true);
             }
         }
@@ -117,18 +122,26 @@ impl Slot {
     /// Which events are owed to anyone, lowest first.
     pub fn live(&self) -> Vec<usize> {
         let any = |at: usize| {
-            self.lanes.iter().filter_map(|bits| bits.words(Mark::Owed).get(at)).fold(0, |all, word| all | word)
+            self.lanes
+                .iter()
+                .filter_map(|bits| bits.words(Mark::Owed).get(at))
+                .fold(0, |all, word| all | word)
         };
-        (0..self.events.div_ceil(64)).flat_map(|at| super::bits::ones(at, any(at))).collect()
+        (0..self.events.div_ceil(64))
+            .flat_map(|at| super::bits::ones(at, any(at)))
+            .collect()
     }
 }
 
 /// The bits of `lane` in `lanes`, made if there are none yet.
 pub fn bits_mut(lanes: &mut Vec<LaneBits>, lane: LaneId, events: usize) -> &mut LaneBits {
-    let at = lanes.iter().position(|bits| bits.lane == lane).unwrap_or_else(|| {
-        lanes.push(LaneBits::new(lane, events));
-        lanes.len() - 1
-    });
+    let at = lanes
+        .iter()
+        .position(|bits| bits.lane == lane)
+        .unwrap_or_else(|| {
+            lanes.push(LaneBits::new(lane, events));
+            lanes.len() - 1
+        });
     &mut lanes[at]
 }
 
@@ -194,7 +207,9 @@ impl Index {
 
     /// Takes over what a slot owes now.
     pub fn replace(&mut self, number: u32, lanes: Vec<LaneBits>) {
-        let Some(mut slot) = self.slots.get_mut(number as usize).and_then(Option::take) else { return };
+        let Some(mut slot) = self.slots.get_mut(number as usize).and_then(Option::take) else {
+            return;
+        };
         self.count(&slot.lanes, slot.first_seq, false);
         self.count(&lanes, slot.first_seq, true);
         slot.lanes = lanes;
@@ -228,8 +243,14 @@ impl Index {
 
     /// Slots in use in the order of their events, from the one that holds `seq` or follows it.
     pub fn slots_from(&self, seq: u64) -> impl DoubleEndedIterator<Item = (u32, &Slot)> {
-        let start = self.by_seq.range(..=seq).next_back().map_or(seq, |(first, _)| *first);
-        self.by_seq.range(start..).filter_map(|(_, number)| Some((*number, self.slot(*number)?)))
+        let start = self
+            .by_seq
+            .range(..=seq)
+            .next_back()
+            .map_or(seq, |(first, _)| *first);
+        self.by_seq
+            .range(start..)
+            .filter_map(|(_, number)| Some((*number, self.slot(*number)?)))
     }
 
     /// The slot that holds `seq`, and which of its events that is.
@@ -243,7 +264,12 @@ impl Index {
     pub fn place(&self, seq: Seq) -> Option<EventPlace> {
         let (number, slot, index) = self.find(seq)?;
         let owed = slot.lanes.iter().any(|bits| bits.get(Mark::Owed, index));
-        owed.then(|| EventPlace { slot: number, generation: slot.generation, parts: slot.parts.clone(), index })
+        owed.then(|| EventPlace {
+            slot: number,
+            generation: slot.generation,
+            parts: slot.parts.clone(),
+            index,
+        })
     }
 
     /// Whether a delivery is marked so.
@@ -256,7 +282,10 @@ impl Index {
     fn lane_mut(&mut self, id: LaneId) -> &mut Lane {
         let at = id.0 as usize;
         if self.lanes.len() <= at {
-            self.lanes.resize_with(at + 1, || Lane { pending_from: u64::MAX, ..Lane::default() });
+            self.lanes.resize_with(at + 1, || Lane {
+                pending_from: u64::MAX,
+                ..Lane::default()
+            });
         }
         &mut self.lanes[at]
     }
@@ -275,7 +304,10 @@ impl Index {
 
     /// Every registered lane.
     pub fn lanes(&self) -> impl Iterator<Item = (LaneId, &Lane)> {
-        (0..).map(LaneId).zip(&self.lanes).filter(|(_, lane)| lane.name.is_some())
+        (0..)
+            .map(LaneId)
+            .zip(&self.lanes)
+            .filter(|(_, lane)| lane.name.is_some())
     }
 
     /// The first number that no lane has.
@@ -297,9 +329,14 @@ impl Index {
 
     /// The fresh half of the answer to `query`.
     pub fn fresh(&self, lane: LaneId, query: &DueQuery) -> DueAnswer {
-        let mut answer =
-            DueAnswer { fresh_next: Seq(self.next_seq.max(query.fresh_from.0)), ..DueAnswer::default() };
-        let counts = self.lanes.get(lane.0 as usize).map_or_else(Counts::default, |lane| lane.counts);
+        let mut answer = DueAnswer {
+            fresh_next: Seq(self.next_seq.max(query.fresh_from.0)),
+            ..DueAnswer::default()
+        };
+        let counts = self
+            .lanes
+            .get(lane.0 as usize)
+            .map_or_else(Counts::default, |lane| lane.counts);
         if counts.pending == counts.deferred {
             return answer;
         }
@@ -314,7 +351,11 @@ impl Index {
                     answer.fresh_next = seq;
                     return answer;
                 }
-                answer.fresh.push(Due { seq, was_due: None, tries: 0 });
+                answer.fresh.push(Due {
+                    seq,
+                    was_due: None,
+                    tries: 0,
+                });
             }
         }
         answer
@@ -324,7 +365,10 @@ impl Index {
     pub fn size(&self) -> (u64, u64) {
         self.slots.iter().flatten().fold((0, 0), |(events, bytes), slot| {
             let live = slot.live().len() as u64;
-            (events + live, bytes + slot.json_bytes * live / slot.events.max(1) as u64)
+            (
+                events + live,
+                bytes + slot.json_bytes * live / slot.events.max(1) as u64,
+            )
         })
     }
 }
@@ -337,7 +381,10 @@ mod tests {
     use crate::store::record::SlotEvent;
 
     fn record(first_seq: u64, deltas: &[u32], lanes: &[u32]) -> SlotRecord {
-        let event = |delta: &u32| SlotEvent { seq_delta: *delta, ..SlotEvent::default() };
+        let event = |delta: &u32| SlotEvent {
+            seq_delta: *delta,
+            ..SlotEvent::default()
+        };
         SlotRecord {
             generation: first_seq,
             first_seq,
@@ -364,7 +411,11 @@ mod tests {
             held: held.iter().map(|seq| Seq(*seq)).collect::<HashSet<_>>(),
         };
         let answer = index.fresh(LaneId(lane), &query);
-        (answer.fresh.iter().map(|due| due.seq.0).collect(), answer.fresh_next.0, answer.fresh_more)
+        (
+            answer.fresh.iter().map(|due| due.seq.0).collect(),
+            answer.fresh_next.0,
+            answer.fresh_more,
+        )
     }
 
     #[test]
@@ -399,27 +450,58 @@ mod tests {
             (1, 99, 5, &[], (vec![], 99, false)),
             (7, 0, 5, &[], (vec![], 30, false)),
         ] {
-            assert_eq!(fresh(&index, lane, from, max, held), wanted, "lane {lane} from {from} max {max}");
+            assert_eq!(
+                fresh(&index, lane, from, max, held),
+                wanted,
+                "lane {lane} from {from} max {max}"
+            );
         }
     }
 
     #[test]
     fn numbers_follow_what_comes_and_goes() {
         let mut index = sample();
-        index.set_lane(LaneId(1), LaneRecord { name: "b".into(), pause: None });
+        index.set_lane(
+            LaneId(1),
+            LaneRecord {
+                name: "b".into(),
+                pause: None,
+            },
+        );
         let counts = |index: &Index| index.lane(LaneId(1)).map(|lane| lane.counts);
-        assert_eq!(counts(&index), Some(Counts { pending: 6, deferred: 0, dead: 0 }));
+        assert_eq!(
+            counts(&index),
+            Some(Counts {
+                pending: 6,
+                deferred: 0,
+                dead: 0
+            })
+        );
         assert_eq!(index.oldest_pending(LaneId(1)), Some(Timestamp(100)));
         let mut lanes = index.slot(0).unwrap().lanes.clone();
         for at in 0..3 {
             bits_mut(&mut lanes, LaneId(1), 3).set(Mark::Dead, at, true);
         }
         index.replace(0, lanes);
-        assert_eq!(counts(&index), Some(Counts { pending: 3, deferred: 0, dead: 3 }));
+        assert_eq!(
+            counts(&index),
+            Some(Counts {
+                pending: 3,
+                deferred: 0,
+                dead: 3
+            })
+        );
         assert_eq!(index.oldest_pending(LaneId(1)), Some(Timestamp(200)));
         assert_eq!(index.size().0, 6);
         index.remove(0);
-        assert_eq!(counts(&index), Some(Counts { pending: 3, deferred: 0, dead: 0 }));
+        assert_eq!(
+            counts(&index),
+            Some(Counts {
+                pending: 3,
+                deferred: 0,
+                dead: 0
+            })
+        );
         assert!(index.place(Seq(10)).is_none() && index.place(Seq(24)).is_some());
     }
 }

@@ -11,8 +11,6 @@ use crate::store::{DeliveryId, LaneId};
 /// each chunk has a leaf of the tree to itself, so that no chunk is rewritten because its neighbour changed.
 pub const KEYS_PER_SLOT: u8 = 8;
 
-/// Facts about the store.
-pub const META: u8 = 0x00;
 /// `class | slot | j`: part of a chunk.
 pub const CHUNK: u8 = 0x01;
 /// `class | slot`: what a slot holds; empty: it is free.
@@ -142,8 +140,14 @@ mod tests {
 
     #[test]
     fn keys_say_what_they_were_made_of() {
-        let id = DeliveryId { lane: LaneId(u32::MAX), seq: Seq(7) };
-        assert_eq!(parse_deferral(&deferral(id, Timestamp(9))), Some((id, Timestamp(9))));
+        let id = DeliveryId {
+            lane: LaneId(u32::MAX),
+            seq: Seq(7),
+        };
+        assert_eq!(
+            parse_deferral(&deferral(id, Timestamp(9))),
+            Some((id, Timestamp(9)))
+        );
         assert_eq!(parse_dead(&dead(id)), Some(id));
         assert_eq!(number(&ids(77)), Some(77));
         assert_eq!(parse_dead(&dead(id)[1..]), None);
@@ -151,8 +155,22 @@ mod tests {
 
     #[test]
     fn the_order_of_keys_is_the_order_of_due_times_within_a_lane() {
-        let key = |lane, due, seq| deferral(DeliveryId { lane: LaneId(lane), seq: Seq(seq) }, Timestamp(due));
-        let sorted = [key(0, 255, 9), key(0, 256, 1), key(0, 256, 2), key(0, 1 << 40, 0), key(1, 0, 0)];
+        let key = |lane, due, seq| {
+            deferral(
+                DeliveryId {
+                    lane: LaneId(lane),
+                    seq: Seq(seq),
+                },
+                Timestamp(due),
+            )
+        };
+        let sorted = [
+            key(0, 255, 9),
+            key(0, 256, 1),
+            key(0, 256, 2),
+            key(0, 1 << 40, 0),
+            key(1, 0, 0),
+        ];
         assert!(sorted.is_sorted());
         let lane = deferrals_of(LaneId(0));
         assert!(sorted[..4].iter().all(|key| lane.contains(key)));

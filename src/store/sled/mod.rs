@@ -11,9 +11,13 @@
 //! are all that knows sled's ways.
 
 mod accept;
+#[cfg(test)]
+mod bench;
 mod bits;
 mod cache;
+mod check;
 mod chunk;
+mod compact;
 pub mod crash;
 mod draft;
 mod durable;
@@ -21,12 +25,14 @@ mod engine;
 mod ids;
 mod index;
 mod keys;
+mod maintain;
 mod moves;
 mod open;
 mod pages;
 mod plan;
 mod read;
 mod recover;
+mod rewrite;
 mod ring;
 mod space;
 #[cfg(test)]
@@ -39,9 +45,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::cache::ChunkCache;
+pub use self::check::CheckReport;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
+use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
 use super::files::Lock;
@@ -66,7 +74,6 @@ const MOVES_AT_ONCE: usize = 4096;
 ///
 /// Writing verbs take the writer's lock and keep it while they wait for the disk; nothing else ever waits
 /// for it. Readers take the index's lock for a moment, and the writer takes that only when the disk is done.
-#[derive(Debug)]
 pub struct SledStore {
     engine: ArcSwap<Engine>,
     identity: Identity,
@@ -76,13 +83,24 @@ pub struct SledStore {
     cache: Mutex<ChunkCache>,
     damage: Mutex<Damage>,
     numbers: Mutex<Numbers>,
+    sweep: Mutex<Sweep>,
+    /// A file smaller than this is not rewritten.
+    rewrite_bytes_min: u64,
     _owner: Lock,
+}
+
+impl std::fmt::Debug for SledStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SledStore({})", self.config.path.display())
+    }
 }
 
 /// Damage that readers came upon.
 #[derive(Debug, Default)]
 struct Damage {
     seen: HashSet<Seq>,
+    /// Generations of slots that can't be merged with others, because something in them is damaged.
+    spared: HashSet<u64>,
     /// To be written by the next commit.
     waiting: Vec<Quarantined>,
     /// Records on disk that were set aside.
@@ -105,16 +123,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SledStore {
-    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change.
+    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change. A change
+    /// that is told no time takes that of the one before.
     fn transact<R>(
         &self,
-        now: Timestamp,
+        now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         let mut writer = lock(&self.writer);
         if let Some(failed) = &writer.failed {
             return Err(failed.clone());
         }
+        let now = now.into().unwrap_or(writer.latest);
+        writer.latest = now;
         let result = self.try_transact(&mut writer, now, change);
         if let Err(error) = &result {
             writer.failed = Some(error.clone());
@@ -133,7 +154,10 @@ impl SledStore {
         let mut draft = Draft::new(&engine, &self.index, writer, now);
         let damaged = std::mem::take(&mut lock(&self.damage).waiting);
         for record in &damaged {
-            draft.set_aside(&Quarantined { found: now, ..record.clone() })?;
+            draft.set_aside(&Quarantined {
+                found: now,
+                ..record.clone()
+            })?;
         }
         let result = change(&mut draft)?;
         let (plan, effects) = draft.finish()?;
@@ -159,13 +183,22 @@ impl SledStore {
             }
             writer.ring.release(number);
         }
-        effects.freed_parts.into_iter().for_each(|number| writer.ring.release(number));
+        effects
+            .freed_parts
+            .into_iter()
+            .for_each(|number| writer.ring.release(number));
         for (number, slot, chunk) in effects.inserted {
             cache.insert(slot.generation, chunk);
             index.insert(number, slot);
         }
-        effects.replaced.into_iter().for_each(|(number, lanes)| index.replace(number, lanes));
-        effects.lanes.into_iter().for_each(|(lane, record)| index.set_lane(lane, record));
+        effects
+            .replaced
+            .into_iter()
+            .for_each(|(number, lanes)| index.replace(number, lanes));
+        effects
+            .lanes
+            .into_iter()
+            .for_each(|(lane, record)| index.set_lane(lane, record));
     }
 
     fn publish(&self, writer: &Writer) {
@@ -192,7 +225,13 @@ impl SledStore {
         lane: LaneId,
         now: Timestamp,
     ) -> Result<Vec<(DeliveryId, Timestamp, DeferralRecord)>, StoreError> {
-        let after_now = keys::deferral(DeliveryId { lane, seq: Seq(u64::MAX) }, now);
+        let after_now = keys::deferral(
+            DeliveryId {
+                lane,
+                seq: Seq(u64::MAX),
+            },
+            now,
+        );
         let engine = self.engine.load();
         let mut waiting = Vec::new();
         for pair in engine.range(after_now..keys::deferrals_of(lane).end) {
@@ -213,14 +252,23 @@ impl SledStore {
 impl Store for SledStore {
     fn lane(&self, name: &str) -> Result<LaneId, StoreError> {
         let known = |index: &Index| {
-            index.lanes().find(|(_, lane)| lane.name.as_deref() == Some(name)).map(|(id, _)| id)
+            index
+                .lanes()
+                .find(|(_, lane)| lane.name.as_deref() == Some(name))
+                .map(|(id, _)| id)
         };
         if let Some(id) = known(&lock(&self.index)) {
             return Ok(id);
         }
-        self.transact(Timestamp::default(), |draft| {
+        self.transact(None, |draft| {
             let id = lock(draft.index).next_lane();
-            draft.set_lane(id, LaneRecord { name: name.into(), pause: None })?;
+            draft.set_lane(
+                id,
+                LaneRecord {
+                    name: name.into(),
+                    pause: None,
+                },
+            )?;
             Ok(id)
         })
     }
@@ -241,8 +289,11 @@ impl Store for SledStore {
             .collect();
         for lane in &mut totals {
             lane.oldest_pending = lock(&self.index).oldest_pending(lane.lane);
-            lane.deferred_next =
-                if lane.deferred > 0 { self.deferred_next(lane.lane) } else { None };
+            lane.deferred_next = if lane.deferred > 0 {
+                self.deferred_next(lane.lane)
+            } else {
+                None
+            };
         }
         totals
     }
@@ -250,7 +301,9 @@ impl Store for SledStore {
     fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
         self.transact(now, |draft| {
             draft.settle(batch.settles)?;
-            Ok(Committed { accepts: draft.accept(batch.accepts)? })
+            Ok(Committed {
+                accepts: draft.accept(batch.accepts)?,
+            })
         })
     }
 
@@ -274,11 +327,13 @@ impl Store for SledStore {
         let Some(name) = lock(&self.index).lane(lane).and_then(|lane| lane.name.clone()) else {
             return Ok(());
         };
-        self.transact(Timestamp::default(), |draft| draft.set_lane(lane, LaneRecord { name, pause }))
+        self.transact(None, |draft| draft.set_lane(lane, LaneRecord { name, pause }))
     }
 
     fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
-        let deferred = lock(&self.index).lane(lane).map_or(0, |lane| lane.counts.deferred);
+        let deferred = lock(&self.index)
+            .lane(lane)
+            .map_or(0, |lane| lane.counts.deferred);
         loop {
             let waiting = self.waiting(lane, now)?;
             if waiting.is_empty() {
@@ -302,11 +357,11 @@ impl Store for SledStore {
     }
 
     fn revive(&self, ids: &[(DeliveryId, Timestamp)]) -> Result<Vec<DeliveryId>, StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.revive(ids))
+        self.transact(None, |draft| draft.revive(ids))
     }
 
     fn discard(&self, ids: &[DeliveryId]) -> Result<u64, StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.discard(ids))
+        self.transact(None, |draft| draft.discard(ids))
     }
 
     fn reassign(&self, from: LaneId, to: LaneId, limit: usize, now: Timestamp) -> Result<u64, StoreError> {
@@ -357,20 +412,23 @@ impl Store for SledStore {
 
     fn quarantine(&self, limit: usize) -> Vec<Quarantined> {
         let engine = self.engine.load();
-        let on_disk = engine.range(keys::class(keys::QUARANTINE)).rev().filter_map(|pair| {
-            let (_, value) = pair.ok()?;
-            record::decode::<Quarantined>(&value).ok()
-        });
+        let on_disk = engine
+            .range(keys::class(keys::QUARANTINE))
+            .rev()
+            .filter_map(|pair| {
+                let (_, value) = pair.ok()?;
+                record::decode::<Quarantined>(&value).ok()
+            });
         let waiting = lock(&self.damage).waiting.clone();
         waiting.into_iter().rev().chain(on_disk).take(limit).collect()
     }
 
-    fn maintain(&self, _now: Timestamp, _dead_before: Timestamp) -> Result<Maintained, StoreError> {
-        Ok(Maintained { more: false })
+    fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError> {
+        self.keep_house(now, dead_before)
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.transact(Timestamp::default(), |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
         let closed = StoreError::Failed("the store is closed".to_owned());
         lock(&self.writer).failed = Some(closed);
         Ok(())

@@ -41,7 +41,9 @@ impl Draft<'_> {
 
     fn settle_one(&mut self, settle: Settle, place: (u32, usize)) -> Result<(), StoreError> {
         let Settle { id, was_due, to } = settle;
-        let Some(bits) = self.lane_bits(place, id.lane) else { return Ok(()) };
+        let Some(bits) = self.lane_bits(place, id.lane) else {
+            return Ok(());
+        };
         if !bits.get(Mark::Owed, place.1) || bits.get(Mark::Dead, place.1) {
             return Ok(());
         }
@@ -78,7 +80,10 @@ impl Draft<'_> {
         let due = match (self.dues.remove(&id), was_due) {
             (Some(due), _) => Some(due),
             (None, Some(due)) if self.engine.get(&keys::deferral(id, due))?.is_some() => Some(due),
-            _ => self.dues_of(id.lane, &HashSet::from([id.seq]))?.remove(&id.seq).map(|(due, _)| due),
+            _ => self
+                .dues_of(id.lane, &HashSet::from([id.seq]))?
+                .remove(&id.seq)
+                .map(|(due, _)| due),
         };
         self.stale.extend(due.map(|due| (id, due)));
         Ok(())
@@ -111,7 +116,10 @@ impl Draft<'_> {
         let mut revived = Vec::new();
         for ((id, due), place) in ids.iter().zip(places) {
             let Some(place) = place else { continue };
-            let Some(bits) = self.lane_bits(place, id.lane).filter(|bits| bits.get(Mark::Dead, place.1)) else {
+            let Some(bits) = self
+                .lane_bits(place, id.lane)
+                .filter(|bits| bits.get(Mark::Dead, place.1))
+            else {
                 continue;
             };
             bits.set(Mark::Dead, place.1, false);
@@ -132,7 +140,10 @@ impl Draft<'_> {
         let mut discarded = 0;
         for (id, place) in ids.iter().zip(places) {
             let Some(place) = place else { continue };
-            let Some(bits) = self.lane_bits(place, id.lane).filter(|bits| bits.get(Mark::Dead, place.1)) else {
+            let Some(bits) = self
+                .lane_bits(place, id.lane)
+                .filter(|bits| bits.get(Mark::Dead, place.1))
+            else {
                 continue;
             };
             bits.clear(place.1);
@@ -147,7 +158,10 @@ impl Draft<'_> {
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn advance(&mut self, waiting: Vec<(DeliveryId, Timestamp, DeferralRecord)>) -> Result<(), StoreError> {
+    pub fn advance(
+        &mut self,
+        waiting: Vec<(DeliveryId, Timestamp, DeferralRecord)>,
+    ) -> Result<(), StoreError> {
         for (id, due, mut record) in waiting {
             if let Some(tried) = &mut record.tried {
                 tried.due = self.now;
@@ -178,8 +192,18 @@ impl Draft<'_> {
                 bits.clear(place.1);
             }
             let waited = dues.get(seq);
-            self.stale.extend(waited.map(|(due, _)| (DeliveryId { lane: from, seq: *seq }, *due)));
-            let until = waited.filter(|(due, _)| *due > self.now).and_then(|_| delayed(*seq));
+            self.stale.extend(waited.map(|(due, _)| {
+                (
+                    DeliveryId {
+                        lane: from,
+                        seq: *seq,
+                    },
+                    *due,
+                )
+            }));
+            let until = waited
+                .filter(|(due, _)| *due > self.now)
+                .and_then(|_| delayed(*seq));
             self.owe(place, DeliveryId { lane: to, seq: *seq }, until)?;
         }
         Ok(())
@@ -193,7 +217,9 @@ impl Draft<'_> {
         until: Option<Timestamp>,
     ) -> Result<(), StoreError> {
         self.owed_changed(place);
-        let Some(touched) = self.touched.get_mut(&place.0) else { return Ok(()) };
+        let Some(touched) = self.touched.get_mut(&place.0) else {
+            return Ok(());
+        };
         let bits = bits_mut(&mut touched.lanes, id.lane, touched.events);
         if bits.get(Mark::Owed, place.1) {
             return Ok(());

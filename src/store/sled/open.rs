@@ -9,15 +9,15 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::cache::ChunkCache;
-use super::engine::Engine;
+use super::engine::{Engine, EngineError};
 use super::recover::{IdBounds, recover};
 use super::space::Space;
 use super::{CACHE_BYTES, Damage, SledStore, keys};
 use crate::config::StoreConfig;
 use crate::domain::time::Timestamp;
-use crate::store::files::{self, Lock, LockError};
-use crate::store::record::{self, Identity};
 use crate::store::StoreError;
+use crate::store::files::{self, Ballast, Lock, LockError};
+use crate::store::record::{self, Identity};
 
 /// The layout of keys that this program reads and writes.
 const SCHEMA: u32 = 1;
@@ -100,16 +100,28 @@ impl SledStore {
     /// [`OpenError`], each with what to do.
     pub fn open(config: &StoreConfig, options: OpenOptions) -> Result<Self, OpenError> {
         let folder = config.path.as_path();
-        let io_error = |source| OpenError::Io { path: folder.to_owned(), source };
+        let io_error = |source| OpenError::Io {
+            path: folder.to_owned(),
+            source,
+        };
         files::create_folder(folder).map_err(io_error)?;
         let owner = Lock::take(folder).map_err(|source| match source {
-            LockError::Io(source) => OpenError::Io { path: folder.to_owned(), source },
-            held => OpenError::Locked { path: folder.to_owned(), source: held },
+            LockError::Io(source) => OpenError::Io {
+                path: folder.to_owned(),
+                source,
+            },
+            held => OpenError::Locked {
+                path: folder.to_owned(),
+                source: held,
+            },
         })?;
         let (engine, identity) = open_queue(folder, options)?;
         engine.prove_durable()?;
         if engine.blob_files() > 0 {
-            tracing::error!(blob_files = engine.blob_files(), "sled keeps values outside its log, not durably");
+            tracing::error!(
+                blob_files = engine.blob_files(),
+                "sled keeps values outside its log, not durably"
+            );
         }
         let bounds = id_bounds(config);
         let now = wall_clock();
@@ -123,55 +135,91 @@ impl SledStore {
             engine.write(repairs)?;
             engine.flush()?;
         }
-        Ok(Self {
+        let store = Self {
             engine: ArcSwap::new(Arc::new(engine)),
             identity,
             config: config.clone(),
             writer: Mutex::new(recovered.writer),
             index: Mutex::new(recovered.index),
             cache: Mutex::new(ChunkCache::new(CACHE_BYTES)),
-            damage: Mutex::new(Damage { quarantined: recovered.quarantined, ..Damage::default() }),
+            damage: Mutex::new(Damage {
+                quarantined: recovered.quarantined,
+                ..Damage::default()
+            }),
             numbers: Mutex::default(),
+            sweep: Mutex::default(),
+            rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }
-        .with_numbers())
+        .with_numbers();
+        if !options.check_only {
+            store.rewrite(now)?;
+        }
+        Ok(store)
     }
 }
 
 /// How ids are remembered, as configured.
 pub fn id_bounds(config: &StoreConfig) -> IdBounds {
     let window_ms = u64::try_from(config.dedup_window.as_millis()).unwrap_or(u64::MAX);
-    IdBounds { window_ms, len_max: config.dedup_ids_max }
+    IdBounds {
+        window_ms,
+        len_max: config.dedup_ids_max,
+    }
 }
 
 /// Opens the current queue, or makes the first one.
 fn open_queue(folder: &Path, options: OpenOptions) -> Result<(Engine, Identity), OpenError> {
-    let io_error = |source| OpenError::Io { path: folder.to_owned(), source };
+    let io_error = |source| OpenError::Io {
+        path: folder.to_owned(),
+        source,
+    };
     let present = files::queues(folder).map_err(io_error)?;
     let number = match (files::current(folder).map_err(io_error)?, &present[..]) {
         (Some(number), present) if present.contains(&number) => number,
         (Some(number), _) if options.start_empty => return make_queue(folder, number + 1),
-        (Some(number), _) => return Err(OpenError::Gone { missing: folder.join(files::queue_name(number)) }),
+        (Some(number), _) => {
+            return Err(OpenError::Gone {
+                missing: folder.join(files::queue_name(number)),
+            });
+        }
         // The first start may have been interrupted before its queue became the current one.
         (None, []) => return make_queue(folder, 1),
         (None, [number]) => return make_queue(folder, *number),
-        (None, _) => return Err(OpenError::Ambiguous { path: folder.to_owned() }),
+        (None, _) => {
+            return Err(OpenError::Ambiguous {
+                path: folder.to_owned(),
+            });
+        }
     };
     if !options.check_only {
         files::remove_other_queues(folder, number).map_err(io_error)?;
     }
-    let reason = match Engine::open(&folder.join(files::queue_name(number))) {
+    let reason = match open_engine(folder, number) {
         Ok(engine) => match read_identity(&engine)? {
             Ok(identity) => return Ok((engine, identity)),
             Err(reason) => reason,
         },
-        Err(reason) => reason,
+        Err(EngineError::Io(source)) => return Err(io_error(source)),
+        Err(EngineError::Corrupt(reason)) => reason,
     };
     let kept = files::set_aside(folder, number, wall_clock().unix_seconds()).map_err(io_error)?;
     tracing::error!(reason, kept = %kept.display(), "the queue would not open and is set aside");
     match options.start_empty {
         true => make_queue(folder, number + 1),
         false => Err(OpenError::Corrupt { reason, kept }),
+    }
+}
+
+/// Opens a queue. sled has to write when it opens, so on a full disk the ballast is given up for it.
+fn open_engine(folder: &Path, number: u64) -> Result<Engine, EngineError> {
+    let path = folder.join(files::queue_name(number));
+    match Engine::open(&path) {
+        Err(EngineError::Io(error)) if error.kind() == io::ErrorKind::StorageFull => {
+            Ballast::find(folder).release();
+            Engine::open(&path)
+        }
+        result => result,
     }
 }
 
@@ -182,21 +230,33 @@ fn read_identity(engine: &Engine) -> Result<Result<Identity, String>, OpenError>
     };
     match record::decode::<Identity>(&bytes) {
         Ok(identity) if identity.schema == SCHEMA => Ok(Ok(identity)),
-        Ok(identity) => Err(OpenError::Schema { found: identity.schema }),
+        Ok(identity) => Err(OpenError::Schema {
+            found: identity.schema,
+        }),
         Err(error) => Ok(Err(format!("its identity record: {error}"))),
     }
 }
 
 /// Makes an empty queue and then the current one.
 fn make_queue(folder: &Path, number: u64) -> Result<(Engine, Identity), OpenError> {
-    let io_error = |source| OpenError::Io { path: folder.to_owned(), source };
+    let io_error = |source| OpenError::Io {
+        path: folder.to_owned(),
+        source,
+    };
     let path = folder.join(files::queue_name(number));
-    let engine = Engine::open(&path).map_err(StoreError::Failed)?;
+    let engine = open_engine(folder, number).map_err(|error| match error {
+        EngineError::Io(source) => io_error(source),
+        EngineError::Corrupt(reason) => OpenError::Store(StoreError::Failed(reason)),
+    })?;
     let identity = match read_identity(&engine)? {
         Ok(identity) => identity,
         Err(_) => {
             let (uuid, hash_key) = random_pair().map_err(io_error)?;
-            Identity { schema: SCHEMA, uuid, hash_key }
+            Identity {
+                schema: SCHEMA,
+                uuid,
+                hash_key,
+            }
         }
     };
     let mut plan = super::plan::Plan::default();

@@ -38,7 +38,11 @@ impl Pages {
     pub fn found(&mut self, page: u32, content: IdPage) {
         self.ids += content.hashes.len();
         let newest = Timestamp(content.newest_ms);
-        self.kept.push_back(Kept { page, ids: content.hashes.len(), newest });
+        self.kept.push_back(Kept {
+            page,
+            ids: content.hashes.len(),
+            newest,
+        });
         self.tail = content;
     }
 
@@ -69,7 +73,12 @@ impl Pages {
             self.fill(plan, now)?;
             ids = later;
         }
-        while self.kept.len() > 1 && self.kept.front().is_some_and(|oldest| self.ids - oldest.ids >= ids_max) {
+        while self.kept.len() > 1
+            && self
+                .kept
+                .front()
+                .is_some_and(|oldest| self.ids - oldest.ids >= ids_max)
+        {
             self.drop_oldest(plan);
         }
         Ok(())
@@ -80,8 +89,15 @@ impl Pages {
             self.len += 1;
             self.len - 1
         });
-        self.kept.push_back(Kept { page, ids: 0, newest: Timestamp(0) });
-        self.tail = IdPage { oldest_ms: u64::MAX, ..IdPage::default() };
+        self.kept.push_back(Kept {
+            page,
+            ids: 0,
+            newest: Timestamp(0),
+        });
+        self.tail = IdPage {
+            oldest_ms: u64::MAX,
+            ..IdPage::default()
+        };
     }
 
     fn fill(&mut self, plan: &mut Plan, ids: &[(IdHash, Timestamp)]) -> Result<(), StoreError> {
@@ -132,7 +148,11 @@ mod tests {
         writes
             .map(|write| {
                 let value = write.value.unwrap();
-                let ids = if value.is_empty() { 0 } else { record::decode::<IdPage>(&value).unwrap().hashes.len() };
+                let ids = if value.is_empty() {
+                    0
+                } else {
+                    record::decode::<IdPage>(&value).unwrap().hashes.len()
+                };
                 (keys::number(&write.key).unwrap(), ids)
             })
             .collect()

@@ -77,7 +77,10 @@ pub struct Plan {
 impl Plan {
     /// Adds a value.
     pub fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) {
-        self.steps[step as usize].push(Write { key, value: Some(value) });
+        self.steps[step as usize].push(Write {
+            key,
+            value: Some(value),
+        });
     }
 
     /// Adds a removal.
@@ -92,7 +95,11 @@ impl Plan {
 
     /// The steps that have something to write, in order, each with the crash point behind it.
     pub fn into_steps(self) -> impl Iterator<Item = (&'static str, Vec<Write>)> {
-        STEPS.iter().map(|(_, name)| *name).zip(self.steps).filter(|(_, writes)| !writes.is_empty())
+        STEPS
+            .iter()
+            .map(|(_, name)| *name)
+            .zip(self.steps)
+            .filter(|(_, writes)| !writes.is_empty())
     }
 }
 
@@ -116,7 +123,16 @@ mod tests {
         plan.remove(Step::Removals, vec![2]);
         plan.put(Step::Chunks, vec![1], vec![9]);
         let steps: Vec<_> = plan.into_steps().collect();
-        assert_eq!(steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["after-chunks", "after-removals"]);
-        assert_eq!(steps[1].1, [Write { key: vec![2], value: None }]);
+        assert_eq!(
+            steps.iter().map(|(name, _)| *name).collect::<Vec<_>>(),
+            ["after-chunks", "after-removals"]
+        );
+        assert_eq!(
+            steps[1].1,
+            [Write {
+                key: vec![2],
+                value: None
+            }]
+        );
     }
 }

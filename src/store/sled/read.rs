@@ -25,7 +25,9 @@ const READ_TRIES: usize = 8;
 impl SledStore {
     pub(super) fn load_one(&self, seq: Seq) -> Result<Event, LoadError> {
         for _ in 0..READ_TRIES {
-            let Some(place) = lock(&self.index).place(seq) else { return Err(LoadError::Missing(seq)) };
+            let Some(place) = lock(&self.index).place(seq) else {
+                return Err(LoadError::Missing(seq));
+            };
             if let Some(chunk) = self.chunk(&place).map_err(LoadError::Store)? {
                 return chunk::entry_at(&chunk, place.index)
                     .and_then(|entry| chunk::event(&entry))
@@ -36,7 +38,10 @@ impl SledStore {
                 return Err(self.damaged(seq, &error, &[]));
             }
         }
-        Err(LoadError::Store(StoreError::Failed(format!("event {} moves faster than it can be read", seq.0))))
+        Err(LoadError::Store(StoreError::Failed(format!(
+            "event {} moves faster than it can be read",
+            seq.0
+        ))))
     }
 
     /// The event, if its chunk is in memory.
@@ -56,7 +61,9 @@ impl SledStore {
         let mut bytes = Vec::new();
         for (number, slot) in [&place.slot].into_iter().chain(&place.parts).enumerate() {
             let value = engine.get(&keys::chunk(*slot, 0))?.unwrap_or_default();
-            let Some(part) = chunk::part(&value, place.generation, number) else { return Ok(None) };
+            let Some(part) = chunk::part(&value, place.generation, number) else {
+                return Ok(None);
+            };
             bytes.extend_from_slice(part);
         }
         let chunk = Bytes::from(bytes);
@@ -70,14 +77,18 @@ impl SledStore {
         if damage.seen.len() < super::DAMAGE_SEEN_MAX && damage.seen.insert(seq) {
             let what = format!("event {}", seq.0);
             tracing::error!(what, why = %error, "a damaged event is set aside");
-            damage.waiting.push(quarantined(&what, error, chunk, Timestamp::default()));
+            damage
+                .waiting
+                .push(quarantined(&what, error, chunk, Timestamp::default()));
         }
         LoadError::Damaged(seq, error.to_string())
     }
 
     pub(super) fn due_now(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
         let mut answer = lock(&self.index).fresh(lane, query);
-        let deferred = lock(&self.index).lane(lane).map_or(0, |lane| lane.counts.deferred);
+        let deferred = lock(&self.index)
+            .lane(lane)
+            .map_or(0, |lane| lane.counts.deferred);
         if deferred == 0 {
             return Ok(answer);
         }
@@ -91,7 +102,9 @@ impl SledStore {
             }
             let index = lock(&self.index);
             for (key, value) in some {
-                let Some((id, due)) = keys::parse_deferral(&key) else { continue };
+                let Some((id, due)) = keys::parse_deferral(&key) else {
+                    continue;
+                };
                 let known = query.held.contains(&id.seq) || given.contains(&id.seq);
                 if known || !index.is(Mark::Deferred, id) {
                     continue;
@@ -102,7 +115,11 @@ impl SledStore {
                 }
                 given.insert(id.seq);
                 let tries = record::decode::<DeferralRecord>(&value).map_or(0, |record| record.tries());
-                answer.deferred.push(Due { seq: id.seq, was_due: Some(due), tries });
+                answer.deferred.push(Due {
+                    seq: id.seq,
+                    was_due: Some(due),
+                    tries,
+                });
             }
         }
     }
@@ -110,10 +127,13 @@ impl SledStore {
     /// The earliest due time among a lane's deferrals.
     pub(super) fn deferred_next(&self, lane: LaneId) -> Option<Timestamp> {
         let engine = self.engine.load();
-        engine.range(keys::deferrals_of(lane)).filter_map(Result::ok).find_map(|(key, _)| {
-            let (id, due) = keys::parse_deferral(&key)?;
-            lock(&self.index).is(Mark::Deferred, id).then_some(due)
-        })
+        engine
+            .range(keys::deferrals_of(lane))
+            .filter_map(Result::ok)
+            .find_map(|(key, _)| {
+                let (id, due) = keys::parse_deferral(&key)?;
+                lock(&self.index).is(Mark::Deferred, id).then_some(due)
+            })
     }
 
     pub(super) fn deferral_at(&self, id: DeliveryId, due: Timestamp) -> Result<Option<Deferral>, StoreError> {
@@ -133,19 +153,26 @@ impl SledStore {
         let from = match (after, filter.lane) {
             (Some(after), Some(lane)) if after.lane >= lane => after,
             (Some(after), None) => after,
-            (_, lane) => DeliveryId { lane: lane.unwrap_or_default(), seq: Seq(0) },
+            (_, lane) => DeliveryId {
+                lane: lane.unwrap_or_default(),
+                seq: Seq(0),
+            },
         };
         let mut page = DeadPage::default();
         for pair in self.engine.load().range(keys::dead(from)..vec![keys::DEAD + 1]) {
             let (key, value) = pair?;
-            let Some(id) = keys::parse_dead(&key).filter(|id| Some(*id) != after) else { continue };
+            let Some(id) = keys::parse_dead(&key).filter(|id| Some(*id) != after) else {
+                continue;
+            };
             if filter.lane.is_some_and(|lane| id.lane > lane) {
                 break;
             }
             if !lock(&self.index).is(Mark::Dead, id) {
                 continue;
             }
-            let Ok(evidence) = record::decode::<DeadEvidence>(&value) else { continue };
+            let Ok(evidence) = record::decode::<DeadEvidence>(&value) else {
+                continue;
+            };
             let letter = DeadLetter { id, evidence };
             if !filter.matches(&letter) {
                 continue;
@@ -182,7 +209,11 @@ impl SledStore {
             match self.load_one(seq) {
                 Ok(event) if *event.head.id == *event_id => {
                     let deliveries = self.deliveries(seq)?;
-                    found.push(FoundEvent { seq, event, deliveries });
+                    found.push(FoundEvent {
+                        seq,
+                        event,
+                        deliveries,
+                    });
                 }
                 Err(LoadError::Store(error)) => return Err(error),
                 Ok(_) | Err(LoadError::Missing(_) | LoadError::Damaged(..)) => {}
@@ -206,7 +237,9 @@ impl SledStore {
         for (lane, deferred, dead) in marks {
             let id = DeliveryId { lane, seq };
             let state = match (deferred, dead) {
-                (_, true) => self.letter(id)?.map(|letter| DeliveryState::Dead(Box::new(letter.evidence))),
+                (_, true) => self
+                    .letter(id)?
+                    .map(|letter| DeliveryState::Dead(Box::new(letter.evidence))),
                 (true, _) => self.find_deferral(id)?.map(DeliveryState::Deferred),
                 _ => None,
             };
@@ -220,7 +253,9 @@ impl SledStore {
         for pair in self.engine.load().range(keys::deferrals_of(wanted.lane)) {
             let (key, value) = pair?;
             if keys::parse_deferral(&key).is_some_and(|(id, _)| id == wanted) {
-                return Ok(record::decode::<DeferralRecord>(&value).ok().and_then(|record| record.tried));
+                return Ok(record::decode::<DeferralRecord>(&value)
+                    .ok()
+                    .and_then(|record| record.tried));
             }
         }
         Ok(None)

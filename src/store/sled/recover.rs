@@ -17,7 +17,8 @@ use super::writer::{Parts, Writer};
 use super::{keys, lock};
 use crate::domain::time::Timestamp;
 use crate::store::record::{
-    self, DeferralRecord, Floors, IdPage, Identity, Intent, LaneRecord, OwedRecord, Record, RecordError, SlotRecord,
+    self, DeferralRecord, Floors, IdPage, Identity, Intent, LaneRecord, OwedRecord, Record, RecordError,
+    SlotRecord,
 };
 use crate::store::{DeadEvidence, DeliveryId, LaneId, Quarantined, StoreError};
 
@@ -92,7 +93,10 @@ pub fn recover(
     ids.sort_unstable_by_key(|(at, hash)| (*hash, std::cmp::Reverse(*at)));
     ids.dedup_by_key(|(_, hash)| *hash);
     ids.sort_unstable_by_key(|(at, _)| *at);
-    for (at, hash) in ids.into_iter().filter(|(at, _)| now.0.saturating_sub(at.0) < bounds.window_ms) {
+    for (at, hash) in ids
+        .into_iter()
+        .filter(|(at, _)| now.0.saturating_sub(at.0) < bounds.window_ms)
+    {
         remembered.insert(hash, at);
     }
     let used = recovery.slots_in_use();
@@ -104,6 +108,8 @@ pub fn recover(
         next: recovery.next,
         chunk_bytes: recovery.slots.values().map(|slot| slot.chunk_bytes).collect(),
         quarantine_next,
+        blocked_slots: !recovery.blocked.is_empty(),
+        now,
     };
     recovery.finish(Writer::new(parts, space), finished, quarantined)
 }
@@ -120,7 +126,10 @@ impl<'a> Recovery<'a> {
             slots: HashMap::new(),
             blocked: BTreeSet::new(),
             ring_len: 0,
-            next: Floors { seq: 1, generation: 1 },
+            next: Floors {
+                seq: 1,
+                generation: 1,
+            },
         };
         if let Some(bytes) = engine.get(keys::FLOORS)?
             && let Some(floors) = recovery.read::<Floors>("the numbers given out", &bytes)
@@ -144,12 +153,16 @@ impl<'a> Recovery<'a> {
     fn lanes(&mut self) -> Result<(), StoreError> {
         for pair in self.engine.range(keys::class(keys::LANE)) {
             let (key, value) = pair?;
-            let Some(number) = keys::number(&key) else { continue };
+            let Some(number) = keys::number(&key) else {
+                continue;
+            };
             // A lane whose record is lost keeps its deliveries, under a name that shows it.
-            let record = self.read(&format!("lane {number}"), &value).unwrap_or_else(|| LaneRecord {
-                name: format!("damaged-{number}").into(),
-                pause: None,
-            });
+            let record = self
+                .read(&format!("lane {number}"), &value)
+                .unwrap_or_else(|| LaneRecord {
+                    name: format!("damaged-{number}").into(),
+                    pause: None,
+                });
             self.index.set_lane(LaneId(number), record);
         }
         Ok(())
@@ -162,7 +175,9 @@ impl<'a> Recovery<'a> {
         };
         for pair in self.engine.range(keys::class(keys::SLOT)) {
             let (key, value) = pair?;
-            let Some(number) = keys::number(&key) else { continue };
+            let Some(number) = keys::number(&key) else {
+                continue;
+            };
             self.ring_len = self.ring_len.max(number + 1);
             if value.is_empty() {
                 continue;
@@ -180,7 +195,8 @@ impl<'a> Recovery<'a> {
             let last = slot.events.last().map_or(0, |event| u64::from(event.seq_delta));
             self.next.seq = self.next.seq.max(slot.first_seq + last + 1);
             if intent.is_some_and(|intent| (intent.from..intent.until).contains(&slot.generation)) {
-                self.notes.push(format!("slot {number}: taken back, its group was never complete"));
+                self.notes
+                    .push(format!("slot {number}: taken back, its group was never complete"));
                 self.plan.put(Step::Freed, key.to_vec(), Vec::new());
                 continue;
             }
@@ -225,9 +241,13 @@ impl<'a> Recovery<'a> {
     fn owed(&mut self) -> Result<(), StoreError> {
         for pair in self.engine.range(keys::class(keys::OWED)) {
             let (key, value) = pair?;
-            let Some(number) = keys::number(&key).filter(|_| !value.is_empty()) else { continue };
+            let Some(number) = keys::number(&key).filter(|_| !value.is_empty()) else {
+                continue;
+            };
             let owed = self.read::<OwedRecord>(&format!("what slot {number} owes"), &value);
-            let Some(record) = self.slots.get(&number) else { continue };
+            let Some(record) = self.slots.get(&number) else {
+                continue;
+            };
             let mut slot = Slot::new(record);
             // A damaged record is worth a repetition: everything counts as owed, as accepted.
             if let Some(owed) = owed.filter(|owed| owed.generation == record.generation) {
@@ -265,7 +285,12 @@ impl<'a> Recovery<'a> {
             self.index.remove(*number);
         }
         // A loser that began where its successor begins has taken the successor's place in the order.
-        let kept: Vec<u32> = self.slots.keys().copied().filter(|number| !finished.contains(number)).collect();
+        let kept: Vec<u32> = self
+            .slots
+            .keys()
+            .copied()
+            .filter(|number| !finished.contains(number))
+            .collect();
         if !losers.is_empty() {
             for number in kept {
                 if let Some(slot) = self.index.remove(number) {
@@ -283,13 +308,22 @@ impl<'a> Recovery<'a> {
         let mut marks = Marks::default();
         for pair in engine.range(keys::class(keys::DEFERRAL)) {
             let (key, value) = pair?;
-            let Some((id, _)) = keys::parse_deferral(&key) else { continue };
+            let Some((id, _)) = keys::parse_deferral(&key) else {
+                continue;
+            };
             let Some((slot, at)) = self.owed_place(id) else {
                 self.plan.remove(Step::Removals, key.to_vec());
                 continue;
             };
-            if self.read::<DeferralRecord>(&format!("a deferral of event {}", id.seq.0), &value).is_none() {
-                self.plan.put(Step::Moves, key.to_vec(), record::encode(&DeferralRecord::default())?);
+            if self
+                .read::<DeferralRecord>(&format!("a deferral of event {}", id.seq.0), &value)
+                .is_none()
+            {
+                self.plan.put(
+                    Step::Moves,
+                    key.to_vec(),
+                    record::encode(&DeferralRecord::default())?,
+                );
             }
             if !marks.set(&self.index, slot, id.lane, Mark::Deferred, at) {
                 twice.insert(id, Vec::new());
@@ -333,12 +367,17 @@ impl<'a> Recovery<'a> {
         let mut also_deferred = Vec::new();
         for pair in engine.range(keys::class(keys::DEAD)) {
             let (key, value) = pair?;
-            let Some(id) = keys::parse_dead(&key) else { continue };
+            let Some(id) = keys::parse_dead(&key) else {
+                continue;
+            };
             let Some((slot, at)) = self.owed_place(id) else {
                 self.plan.remove(Step::Removals, key.to_vec());
                 continue;
             };
-            if self.read::<DeadEvidence>(&format!("the evidence of event {}", id.seq.0), &value).is_none() {
+            if self
+                .read::<DeadEvidence>(&format!("the evidence of event {}", id.seq.0), &value)
+                .is_none()
+            {
                 // Without evidence it is not known to be dead; it is tried again instead.
                 self.plan.remove(Step::Removals, key.to_vec());
                 continue;
@@ -385,7 +424,9 @@ impl<'a> Recovery<'a> {
         let mut len = 0;
         for pair in self.engine.range(keys::class(keys::IDS)) {
             let (key, value) = pair?;
-            let Some(number) = keys::number(&key) else { continue };
+            let Some(number) = keys::number(&key) else {
+                continue;
+            };
             len = len.max(number + 1);
             if value.is_empty() {
                 continue;
@@ -408,14 +449,19 @@ impl<'a> Recovery<'a> {
 
     fn ids(&self) -> impl Iterator<Item = (Timestamp, [u8; 16])> + '_ {
         let of_slot = |slot: &'_ SlotRecord| -> Vec<(Timestamp, [u8; 16])> {
-            slot.events.iter().map(|event| (accepted(slot, event), event.id_hash)).collect()
+            slot.events
+                .iter()
+                .map(|event| (accepted(slot, event), event.id_hash))
+                .collect()
         };
         self.slots.values().flat_map(of_slot)
     }
 
     fn slots_in_use(&self) -> BTreeSet<u32> {
-        let heads_and_parts =
-            self.slots.iter().flat_map(|(number, slot)| slot.parts.iter().copied().chain([*number]));
+        let heads_and_parts = self
+            .slots
+            .iter()
+            .flat_map(|(number, slot)| slot.parts.iter().copied().chain([*number]));
         heads_and_parts.chain(self.blocked.iter().copied()).collect()
     }
 
@@ -430,7 +476,12 @@ impl<'a> Recovery<'a> {
     }
 
     /// Frees what is finished, sets aside what is broken, and hands everything over.
-    fn finish(mut self, mut writer: Writer, finished: Vec<u32>, quarantined: u64) -> Result<Recovered, StoreError> {
+    fn finish(
+        mut self,
+        mut writer: Writer,
+        finished: Vec<u32>,
+        quarantined: u64,
+    ) -> Result<Recovered, StoreError> {
         let index = Mutex::new(std::mem::take(&mut self.index));
         let mut draft = Draft::new(self.engine, &index, &mut writer, self.now);
         draft.plan = std::mem::take(&mut self.plan);
@@ -440,13 +491,24 @@ impl<'a> Recovery<'a> {
         }
         draft.keep_ids(ids)?;
         for record in &self.broken {
-            tracing::error!(what = record.what, why = record.why, "a damaged record was set aside");
+            tracing::error!(
+                what = record.what,
+                why = record.why,
+                "a damaged record was set aside"
+            );
             draft.set_aside(record)?;
         }
         let (repairs, effects) = draft.finish()?;
-        effects.freed.into_iter().chain(effects.freed_parts).for_each(|slot| writer.ring.release(slot));
+        effects
+            .freed
+            .into_iter()
+            .chain(effects.freed_parts)
+            .for_each(|slot| writer.ring.release(slot));
         if !finished.is_empty() {
-            self.notes.push(format!("{} finished slots were still to be freed", finished.len()));
+            self.notes.push(format!(
+                "{} finished slots were still to be freed",
+                finished.len()
+            ));
         }
         Ok(Recovered {
             index: std::mem::take(&mut lock(&index)),
@@ -473,7 +535,9 @@ impl Marks {
             .0
             .entry(slot)
             .or_insert_with(|| index.slot(slot).map_or_else(Vec::new, |slot| slot.lanes.clone()));
-        let Some(bits) = lanes.iter_mut().find(|bits| bits.lane == lane) else { return false };
+        let Some(bits) = lanes.iter_mut().find(|bits| bits.lane == lane) else {
+            return false;
+        };
         let before = bits.get(mark, at);
         bits.set(mark, at, on);
         before != on

@@ -25,12 +25,20 @@ pub struct Ring {
 impl Ring {
     /// A ring of `len` slots, of which those in `used` are not free.
     pub fn new(len: u32, used: &BTreeSet<u32>) -> Self {
-        Self { len, free: (0..len).filter(|slot| !used.contains(slot)).collect() }
+        Self {
+            len,
+            free: (0..len).filter(|slot| !used.contains(slot)).collect(),
+        }
     }
 
     /// Takes the lowest free slot, making new ones if there is none.
     pub fn take(&mut self, plan: &mut Plan) -> u32 {
-        let usable = |ring: &Self| ring.free.first().copied().filter(|slot| slot + UNUSED_LAST < ring.len);
+        let usable = |ring: &Self| {
+            ring.free
+                .first()
+                .copied()
+                .filter(|slot| slot + UNUSED_LAST < ring.len)
+        };
         let slot = usable(self).unwrap_or_else(|| {
             self.grow(plan);
             usable(self).unwrap_or(self.len)
@@ -52,8 +60,10 @@ impl Ring {
                 plan.put(Step::Ring, keys::chunk(slot, j), Vec::new());
             }
         }
-        new.clone().for_each(|slot| plan.put(Step::Ring, keys::owed(slot), Vec::new()));
-        new.clone().for_each(|slot| plan.put(Step::Ring, keys::slot(slot), Vec::new()));
+        new.clone()
+            .for_each(|slot| plan.put(Step::Ring, keys::owed(slot), Vec::new()));
+        new.clone()
+            .for_each(|slot| plan.put(Step::Ring, keys::slot(slot), Vec::new()));
         self.len = new.end;
         self.free.extend(new);
     }
@@ -80,7 +90,11 @@ mod tests {
         assert_eq!(ring.take(&mut plan), 1);
         assert!(plan.is_empty(), "no new slots yet");
         assert_eq!(ring.take(&mut plan), 4, "of the grown ring");
-        let keys: Vec<_> = plan.into_steps().flat_map(|(_, writes)| writes).map(|write| write.key).collect();
+        let keys: Vec<_> = plan
+            .into_steps()
+            .flat_map(|(_, writes)| writes)
+            .map(|write| write.key)
+            .collect();
         assert_eq!(keys.len(), 256 * 10);
         assert_eq!(keys[0], keys::chunk(6, 0));
         assert!(keys[..2048].is_sorted());

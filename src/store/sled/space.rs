@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::config::{FreeMin, StoreConfig};
-use crate::store::files::{self, Ballast};
 use crate::store::Refusal;
+use crate::store::files::{self, Ballast};
 
 /// The file system is asked again after this time, or after so many bytes were written.
 const ASK_EVERY: Duration = Duration::from_millis(100);

@@ -9,9 +9,7 @@ use super::*;
 use crate::config::FreeMin;
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::EventHead;
-use crate::store::{
-    AcceptGroup, Accepted, DeadEvidence, DeliveryState, Due, NewEvent, Settle, SettleTo,
-};
+use crate::store::{AcceptGroup, Accepted, DeadEvidence, DeliveryState, Due, NewEvent, Settle, SettleTo};
 
 pub(super) fn config(path: &Path) -> StoreConfig {
     StoreConfig {
@@ -47,35 +45,70 @@ pub(super) fn event(id: &str, bytes: usize) -> Event {
         sender_uid: Some(33),
     };
     let json = format!("{{\"id\":{id:?},\"pad\":\"{}\"}}", "x".repeat(bytes));
-    Event { head, json: Bytes::from(json) }
+    Event {
+        head,
+        json: Bytes::from(json),
+    }
 }
 
 pub(super) fn group(ids: &[&str], bytes: usize, lanes: &[LaneId]) -> AcceptGroup {
-    let events = ids.iter().map(|id| NewEvent { event: event(id, bytes), lanes: lanes.into() });
-    AcceptGroup { events: events.collect() }
+    let events = ids.iter().map(|id| NewEvent {
+        event: event(id, bytes),
+        lanes: lanes.into(),
+    });
+    AcceptGroup {
+        events: events.collect(),
+    }
 }
 
 pub(super) fn accept(store: &SledStore, groups: Vec<AcceptGroup>) -> Vec<Seq> {
-    let batch = Batch { accepts: groups, settles: Vec::new() };
+    let batch = Batch {
+        accepts: groups,
+        settles: Vec::new(),
+    };
     let committed = store.commit(batch, start()).unwrap();
-    let new = committed.accepts.into_iter().flat_map(Result::unwrap).filter_map(|answer| match answer {
-        Accepted::New(seq) => Some(seq),
-        Accepted::Duplicate => None,
-    });
+    let new = committed
+        .accepts
+        .into_iter()
+        .flat_map(Result::unwrap)
+        .filter_map(|answer| match answer {
+            Accepted::New(seq) => Some(seq),
+            Accepted::Duplicate => None,
+        });
     new.collect()
 }
 
 pub(super) fn settle(store: &SledStore, id: DeliveryId, was_due: Option<Timestamp>, to: SettleTo) {
     let settles = vec![Settle { id, was_due, to }];
-    store.commit(Batch { accepts: Vec::new(), settles }, start()).unwrap();
+    store
+        .commit(
+            Batch {
+                accepts: Vec::new(),
+                settles,
+            },
+            start(),
+        )
+        .unwrap();
 }
 
 pub(super) fn query(now: Timestamp) -> DueQuery {
-    DueQuery { fresh_from: Seq(0), fresh_max: 100_000, now, deferred_max: 100_000, held: HashSet::new() }
+    DueQuery {
+        fresh_from: Seq(0),
+        fresh_max: 100_000,
+        now,
+        deferred_max: 100_000,
+        held: HashSet::new(),
+    }
 }
 
 pub(super) fn fresh(store: &SledStore, lane: LaneId) -> Vec<Seq> {
-    store.due(lane, &query(start())).unwrap().fresh.iter().map(|due| due.seq).collect()
+    store
+        .due(lane, &query(start()))
+        .unwrap()
+        .fresh
+        .iter()
+        .map(|due| due.seq)
+        .collect()
 }
 
 pub(super) fn later(due: Timestamp, tries: u32) -> Deferral {
@@ -123,7 +156,11 @@ fn a4_groups_of_every_size_come_back_after_a_restart() {
     let seqs = accept(&store, groups.clone());
     assert_eq!(seqs.len(), 3005);
     assert!(seqs.windows(2).all(|pair| pair[0] < pair[1]));
-    let wanted: Vec<Event> = groups.into_iter().flat_map(|g| g.events).map(|new| new.event).collect();
+    let wanted: Vec<Event> = groups
+        .into_iter()
+        .flat_map(|g| g.events)
+        .map(|new| new.event)
+        .collect();
     assert_eq!(store.load_cached(seqs[0]).as_ref(), Some(&wanted[0]));
     for restart in [false, true] {
         let store = if restart { None } else { Some(&store) };
@@ -169,7 +206,13 @@ fn a5_duplicates_are_known_across_restarts() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let lane = store.lane("crm").unwrap();
-    let seqs = accept(&store, vec![group(&["a", "b", "a"], 10, &[lane]), group(&["b", "c"], 10, &[lane])]);
+    let seqs = accept(
+        &store,
+        vec![
+            group(&["a", "b", "a"], 10, &[lane]),
+            group(&["b", "c"], 10, &[lane]),
+        ],
+    );
     assert_eq!(seqs.len(), 3);
     for seq in seqs {
         settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
@@ -200,28 +243,55 @@ fn deliveries_keep_their_state_across_restarts() {
     settle(&store, id, None, SettleTo::Later(later(due, 1)));
     store = restart(store);
     let answer = store.due(a, &query(start())).unwrap();
-    assert_eq!((answer.fresh.len(), answer.deferred.len(), answer.deferred_next), (1, 0, Some(due)));
+    assert_eq!(
+        (answer.fresh.len(), answer.deferred.len(), answer.deferred_next),
+        (1, 0, Some(due))
+    );
     assert_eq!(store.deferral(id, due).unwrap(), Some(later(due, 1)));
 
     let now = start();
     assert_eq!(store.flush_lane(a, now).unwrap(), 1);
     store = restart(store);
     let answer = store.due(a, &query(now)).unwrap();
-    assert_eq!(answer.deferred, [Due { seq, was_due: Some(now), tries: 1 }]);
+    assert_eq!(
+        answer.deferred,
+        [Due {
+            seq,
+            was_due: Some(now),
+            tries: 1
+        }]
+    );
 
     // The caller still believes in the due time from before the flush.
     settle(&store, id, Some(due), SettleTo::Dead(evidence("x")));
     store = restart(store);
-    assert_eq!(store.dead(&DeadFilter::default(), None, 10).unwrap().letters.len(), 1);
+    assert_eq!(
+        store
+            .dead(&DeadFilter::default(), None, 10)
+            .unwrap()
+            .letters
+            .len(),
+        1
+    );
     let totals = &store.lanes()[0];
     assert_eq!((totals.pending, totals.deferred, totals.dead), (1, 0, 1));
 
     assert_eq!(store.revive(&[(id, now)]).unwrap(), [id]);
     store = restart(store);
     let answer = store.due(a, &query(now)).unwrap();
-    assert_eq!(answer.deferred, [Due { seq, was_due: Some(now), tries: 0 }]);
+    assert_eq!(
+        answer.deferred,
+        [Due {
+            seq,
+            was_due: Some(now),
+            tries: 0
+        }]
+    );
     let found = store.find("x", 5).unwrap();
-    assert_eq!(found[0].deliveries, [(a, DeliveryState::Fresh), (b, DeliveryState::Fresh)]);
+    assert_eq!(
+        found[0].deliveries,
+        [(a, DeliveryState::Fresh), (b, DeliveryState::Fresh)]
+    );
 
     assert_eq!(store.reassign(a, b, 10, now).unwrap(), 2);
     store = restart(store);
@@ -240,5 +310,485 @@ fn i3_a_second_open_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let _first = open(folder.path());
     let second = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
-    assert!(second.to_string().contains(&format!("pid {}", std::process::id())), "{second}");
+    assert!(
+        second
+            .to_string()
+            .contains(&format!("pid {}", std::process::id())),
+        "{second}"
+    );
+}
+
+/// What a batch in the middle of which the process is killed starts from, and what it does.
+struct Scene {
+    folder: tempfile::TempDir,
+    lanes: [LaneId; 2],
+    seqs: Vec<Seq>,
+    due: Timestamp,
+}
+
+/// Ten events for two lanes in two slots: 0 is deferred, 1 is dead, the rest fresh; the first lane is done
+/// with 5 to 9.
+fn scene() -> Scene {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lanes = [store.lane("a").unwrap(), store.lane("b").unwrap()];
+    let due = start().plus(Duration::from_secs(60));
+    let mut seqs = accept(&store, vec![group(&["0", "1", "2", "3", "4"], 10_000, &lanes)]);
+    seqs.extend(accept(
+        &store,
+        vec![group(&["5", "6", "7", "8", "9"], 10, &lanes)],
+    ));
+    let id = |at: usize| DeliveryId {
+        lane: lanes[0],
+        seq: seqs[at],
+    };
+    settle(&store, id(0), None, SettleTo::Later(later(due, 1)));
+    settle(&store, id(1), None, SettleTo::Dead(evidence("1")));
+    (5..10).for_each(|at| settle(&store, id(at), None, SettleTo::Settled));
+    Scene {
+        folder,
+        lanes,
+        seqs,
+        due,
+    }
+}
+
+impl Scene {
+    /// Everything at once: new events (one of them delayed, one group too large for a slot), a deferral
+    /// moved, a delivery dead, a slot done with.
+    fn batch(&self) -> Batch {
+        let [a, b] = self.lanes;
+        let mut delayed = group(&["delayed"], 10, &[a, b]);
+        delayed.events[0].event.head.deliver_at = Some(start().plus(Duration::from_secs(60)));
+        let large = group(&["large-1", "large-2", "large-3"], 50_000, &[b]);
+        let settle = |lane, at: usize, was_due, to| Settle {
+            id: DeliveryId {
+                lane,
+                seq: self.seqs[at],
+            },
+            was_due,
+            to,
+        };
+        let mut settles = vec![
+            settle(
+                a,
+                0,
+                Some(self.due),
+                SettleTo::Later(later(self.due.plus(Duration::from_secs(9)), 2)),
+            ),
+            settle(a, 2, None, SettleTo::Dead(evidence("2"))),
+            settle(a, 3, None, SettleTo::Settled),
+        ];
+        settles.extend((5..10).map(|at| settle(b, at, None, SettleTo::Settled)));
+        Batch {
+            accepts: vec![delayed, large],
+            settles,
+        }
+    }
+
+    /// The states that each delivery of the first slot and lane may be in.
+    fn check(&self, store: &SledStore, what: &str) {
+        let now = start().plus(Duration::from_secs(3600));
+        let answer = store.due(self.lanes[0], &query(now)).unwrap();
+        let dead = store.dead(&DeadFilter::default(), None, 100).unwrap().letters;
+        for at in 0..5 {
+            let seq = self.seqs[at];
+            let fresh = answer.fresh.iter().filter(|due| due.seq == seq).count();
+            let deferred: Vec<u32> = answer
+                .deferred
+                .iter()
+                .filter(|due| due.seq == seq)
+                .map(|due| due.tries)
+                .collect();
+            let dead = dead.iter().filter(|letter| letter.id.seq == seq).count();
+            let state = (fresh, &deferred[..], dead);
+            let legal = match at {
+                0 => matches!(state, (0, [1 | 2], 0)),
+                1 => state == (0, &[], 1),
+                2 => matches!(state, (1, [], 0) | (0, [], 1)),
+                3 => matches!(state, (1 | 0, [], 0)),
+                _ => state == (1, &[], 0),
+            };
+            assert!(legal, "{what}: delivery {at} is in state {state:?}");
+        }
+        let large = store.find("large-1", 9).unwrap().len() + store.find("large-3", 9).unwrap().len();
+        assert_ne!(large, 1, "{what}: half a group");
+        let kept: Vec<Seq> = self.lanes.iter().flat_map(|lane| fresh(store, *lane)).collect();
+        assert!(store.load(&kept).iter().all(Result::is_ok), "{what}");
+        self.check_ids(store, what);
+    }
+
+    /// An id is known if and only if its event was accepted for good.
+    fn check_ids(&self, store: &SledStore, what: &str) {
+        for (id, old) in [
+            ("0", true),
+            ("5", true),
+            ("9", true),
+            ("delayed", false),
+            ("large-2", false),
+        ] {
+            let kept = !store.find(id, 1).unwrap().is_empty();
+            let again = accept(store, vec![group(&[id], 10, &[self.lanes[1]])]);
+            assert_eq!(again.is_empty(), old || kept, "{what}: {id} sent again");
+            assert!(
+                again.iter().all(|seq| !self.seqs.contains(seq)),
+                "{what}: a number used twice"
+            );
+        }
+    }
+}
+
+/// A2, A4: a kill after any single write of a commit leaves a store that opens, has kept every promise, and
+/// has the new events whole or not at all.
+#[test]
+fn a2_every_beginning_of_a_commit_is_safe() {
+    let scene = scene();
+    let tape = {
+        let (store, _copy) = reopen_copy(scene.folder.path());
+        *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
+        store.commit(scene.batch(), start()).unwrap();
+        scene.check(&store, "the whole commit");
+        let tape = store.engine.load().tape.lock().unwrap().take().unwrap();
+        tape
+    };
+    for writes in 0..=tape.len() {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(scene.folder.path(), copy.path());
+        let engine = Engine::open(&copy.path().join("queue-1")).unwrap();
+        engine.replay(&tape[..writes]);
+        drop(engine);
+        let store = open(copy.path());
+        assert_eq!(store.verify().unwrap().problems, [""; 0], "{writes} writes");
+        scene.check(&store, &format!("{writes} writes"));
+    }
+}
+
+/// A few events that stay must not keep their chunks; what they owe, and how, moves with them.
+#[test]
+fn sparse_slots_are_merged_and_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let mut kept = Vec::new();
+    for round in 0..3 {
+        let ids: Vec<String> = (0..80).map(|n| format!("{round}-{n}")).collect();
+        let seqs = accept(
+            &store,
+            vec![group(
+                &ids.iter().map(String::as_str).collect::<Vec<_>>(),
+                1000,
+                &[lane],
+            )],
+        );
+        kept.push(seqs[40]);
+        let settles = seqs.iter().filter(|seq| **seq != seqs[40]).map(|seq| Settle {
+            id: DeliveryId { lane, seq: *seq },
+            was_due: None,
+            to: SettleTo::Settled,
+        });
+        store
+            .commit(
+                Batch {
+                    accepts: Vec::new(),
+                    settles: settles.collect(),
+                },
+                start(),
+            )
+            .unwrap();
+    }
+    let due = start().plus(Duration::from_secs(60));
+    settle(
+        &store,
+        DeliveryId { lane, seq: kept[1] },
+        None,
+        SettleTo::Later(later(due, 1)),
+    );
+    settle(
+        &store,
+        DeliveryId { lane, seq: kept[2] },
+        None,
+        SettleTo::Dead(evidence("2-40")),
+    );
+    let before = lock(&store.writer).occupied();
+    let now = start().plus(Duration::from_secs(60));
+    while store.maintain(now, Timestamp(0)).unwrap().more {}
+    assert!(lock(&store.writer).occupied() < before / 20);
+    assert_eq!(lock(&store.index).slots_from(0).count(), 1);
+    drop(store);
+    let store = open(folder.path());
+    let answer = store.due(lane, &query(due)).unwrap();
+    assert_eq!(
+        answer.fresh.iter().map(|due| due.seq).collect::<Vec<_>>(),
+        kept[..1]
+    );
+    assert_eq!(
+        answer.deferred,
+        [Due {
+            seq: kept[1],
+            was_due: Some(due),
+            tries: 1
+        }]
+    );
+    assert_eq!(
+        store
+            .dead_letter(DeliveryId { lane, seq: kept[2] })
+            .unwrap()
+            .unwrap()
+            .id
+            .seq,
+        kept[2]
+    );
+    assert_eq!(&*store.load(&kept)[2].as_ref().unwrap().head.id, "2-40");
+    for id in ["0-0", "0-40", "2-79"] {
+        assert!(
+            accept(&store, vec![group(&[id], 10, &[lane])]).is_empty(),
+            "{id} is still known"
+        );
+    }
+}
+
+/// What every beginning of a merge leaves behind: each event once.
+#[test]
+fn every_beginning_of_a_merge_is_safe() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut kept = Vec::new();
+    let lane = {
+        let store = open(folder.path());
+        let lane = store.lane("a").unwrap();
+        for round in 0..2 {
+            let ids: Vec<String> = (0..16).map(|n| format!("{round}-{n}")).collect();
+            let seqs = accept(
+                &store,
+                vec![group(
+                    &ids.iter().map(String::as_str).collect::<Vec<_>>(),
+                    2000,
+                    &[lane],
+                )],
+            );
+            kept.push(seqs[7]);
+            for seq in seqs.into_iter().filter(|seq| !kept.contains(seq)) {
+                settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+            }
+        }
+        lane
+    };
+    let tape = {
+        let (store, _copy) = reopen_copy(folder.path());
+        *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
+        assert!(store.compact(start().plus(Duration::from_secs(60))).unwrap());
+        let tape = store.engine.load().tape.lock().unwrap().take().unwrap();
+        tape
+    };
+    for writes in 0..=tape.len() {
+        let copy = tempfile::tempdir().unwrap();
+        copy_folder(folder.path(), copy.path());
+        let engine = Engine::open(&copy.path().join("queue-1")).unwrap();
+        engine.replay(&tape[..writes]);
+        drop(engine);
+        let store = open(copy.path());
+        assert_eq!(fresh(&store, lane), kept, "{writes} writes");
+        assert!(store.load(&kept).iter().all(Result::is_ok), "{writes} writes");
+        for id in ["0-0", "0-7", "1-7", "1-15"] {
+            assert!(
+                accept(&store, vec![group(&[id], 10, &[lane])]).is_empty(),
+                "{writes} writes: {id}"
+            );
+        }
+    }
+}
+
+/// Disk is given back once the backlog has drained, and what is left is all there.
+#[test]
+fn a_mostly_empty_store_is_rewritten() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = open(folder.path());
+    store.rewrite_bytes_min = 0;
+    let lane = store.lane("a").unwrap();
+    let left = accept(&store, vec![group(&["left"], 200_000, &[lane])])[0];
+    for round in 0..200 {
+        let seq = accept(&store, vec![group(&[&format!("{round}")], 90_000, &[lane])])[0];
+        settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+    }
+    let dead = accept(&store, vec![group(&["dead"], 10, &[lane])])[0];
+    settle(
+        &store,
+        DeliveryId { lane, seq: dead },
+        None,
+        SettleTo::Dead(evidence("dead")),
+    );
+    let before = store.stats();
+    while store.maintain(start(), Timestamp(0)).unwrap().more {}
+    let after = store.stats();
+    assert!(
+        after.disk_bytes < before.disk_bytes,
+        "{} then {}",
+        before.disk_bytes,
+        after.disk_bytes
+    );
+    assert_eq!((after.events, after.dedup_ids), (2, before.dedup_ids));
+    assert!(!folder.path().join("queue-1").exists());
+    for _ in 0..2 {
+        assert_eq!(fresh(&store, lane), [left]);
+        assert_eq!(&*store.load(&[left])[0].as_ref().unwrap().head.id, "left");
+        assert!(
+            store
+                .dead_letter(DeliveryId { lane, seq: dead })
+                .unwrap()
+                .is_some()
+        );
+        assert!(
+            accept(&store, vec![group(&["7"], 10, &[lane])]).is_empty(),
+            "ids are still known"
+        );
+        drop(store);
+        store = open(folder.path());
+    }
+}
+
+/// G4: damage is set aside with its bytes and counted; the rest goes on, also after a restart.
+#[test]
+fn g4_damaged_records_are_set_aside_and_the_rest_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let seqs: Vec<Seq> = (0..4)
+        .map(|n| accept(&store, vec![group(&[&format!("{n}")], 10, &[lane])])[0])
+        .collect();
+    drop(store);
+    let engine = Engine::open(&folder.path().join("queue-1")).unwrap();
+    let mut value = engine.get(&keys::chunk(0, 0)).unwrap().unwrap().to_vec();
+    let last = value.len() - 1;
+    value[last] ^= 1;
+    let write = |key: Vec<u8>, value: Vec<u8>| plan::Write {
+        key,
+        value: Some(value),
+    };
+    engine.replay(&[
+        write(keys::chunk(0, 0), value),
+        write(keys::slot(1), vec![1, 2, 3]),
+    ]);
+    drop(engine);
+
+    let store = open(folder.path());
+    assert_eq!(store.stats().quarantined, 1, "the record of slot 1");
+    assert!(matches!(store.load(&[seqs[0]])[0], Err(LoadError::Damaged(..))));
+    assert!(matches!(store.load(&[seqs[0]])[0], Err(LoadError::Damaged(..))));
+    assert_eq!(store.load(&[seqs[1]])[0], Err(LoadError::Missing(seqs[1])));
+    assert_eq!(fresh(&store, lane), [seqs[0], seqs[2], seqs[3]]);
+    settle(&store, DeliveryId { lane, seq: seqs[2] }, None, SettleTo::Settled);
+    drop(store);
+    let store = open(folder.path());
+    let report = store.verify().unwrap();
+    assert_eq!((report.events, report.damaged, report.quarantined), (2, 1, 2));
+    assert!(
+        report.problems[0].contains("event 1 in slot 0"),
+        "{:?}",
+        report.problems
+    );
+    let aside = store.quarantine(10);
+    assert_eq!(aside.len(), 2);
+    assert_eq!((&*aside[0].what, aside[1].what.as_str()), ("event 1", "slot 1"));
+    assert_eq!(aside[1].bytes, [1, 2, 3]);
+    assert_eq!(store.stats().quarantined, 2);
+    accept(&store, vec![group(&["new"], 10, &[lane])]);
+    assert!(
+        store
+            .engine
+            .load()
+            .get(&keys::chunk(1, 0))
+            .unwrap()
+            .is_some_and(|chunk| chunk.len() > 20)
+    );
+}
+
+/// A store that will not open is kept whole, and only the flag begins anew.
+#[test]
+fn what_will_not_open_is_set_aside() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(open(folder.path()));
+    let queue = folder.path().join("queue-1");
+    std::fs::write(queue.join("db"), vec![0xAB; 4 << 20]).unwrap();
+    let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
+    let OpenError::Corrupt { kept, .. } = &refused else {
+        panic!("{refused}")
+    };
+    assert!(kept.join("db").exists() && !queue.exists());
+    let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
+    assert!(refused.to_string().contains("--start-empty"), "{refused}");
+    let options = OpenOptions {
+        start_empty: true,
+        check_only: false,
+    };
+    let store = SledStore::open(&config(folder.path()), options).unwrap();
+    assert_eq!(store.stats().events, 0);
+    assert!(kept.exists());
+}
+
+/// I4: too large a store, or too full a disk, refuses events and goes on settling.
+#[test]
+fn i4_limits_refuse_events_and_let_settling_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = StoreConfig {
+        size_bytes_max: 20_000,
+        ..config(folder.path())
+    };
+    let store = SledStore::open(&small, OpenOptions::default()).unwrap();
+    let lane = store.lane("a").unwrap();
+    let seq = accept(&store, vec![group(&["a"], 15_000, &[lane])])[0];
+    let refused = |store: &SledStore, id: &str| {
+        let batch = Batch {
+            accepts: vec![group(&[id], 15_000, &[lane])],
+            settles: Vec::new(),
+        };
+        store.commit(batch, start()).unwrap().accepts[0].clone().err()
+    };
+    assert_eq!(refused(&store, "b"), Some(Refusal::QueueFull));
+    settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+    assert_eq!(
+        refused(&store, "b"),
+        None,
+        "a refused event's id is not remembered"
+    );
+    drop(store);
+    let full = StoreConfig {
+        free_min: FreeMin::Percent(100.0),
+        ..config(folder.path())
+    };
+    let store = SledStore::open(&full, OpenOptions::default()).unwrap();
+    assert_eq!(refused(&store, "c"), Some(Refusal::DiskFull));
+    assert_eq!(store.stats().refusing.as_deref(), Some("disk_full"));
+    let seq = fresh(&store, lane)[0];
+    settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+    assert_eq!(store.stats().events, 0);
+}
+
+/// G1: dead letters are bounded by age; ids by the window.
+#[test]
+fn g1_old_dead_letters_and_ids_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let seq = accept(&store, vec![group(&["a"], 10, &[lane])])[0];
+    settle(
+        &store,
+        DeliveryId { lane, seq },
+        None,
+        SettleTo::Dead(evidence("a")),
+    );
+    store
+        .maintain(start(), start().plus(Duration::from_secs(1)))
+        .unwrap();
+    assert_eq!(
+        (
+            store.stats().events,
+            store.lanes()[0].dead,
+            store.stats().dedup_ids
+        ),
+        (0, 0, 1)
+    );
+    store
+        .maintain(start().plus(Duration::from_secs(3601)), start())
+        .unwrap();
+    assert_eq!(store.stats().dedup_ids, 0);
+    assert_eq!(accept(&store, vec![group(&["a"], 10, &[lane])]).len(), 1);
 }

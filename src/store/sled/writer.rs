@@ -6,8 +6,9 @@ use super::pages::Pages;
 use super::plan::{Plan, Step};
 use super::ring::Ring;
 use super::space::Space;
-use crate::store::record::{self, Floors};
+use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::record::{self, Floors};
 
 /// Numbers are reserved on disk in blocks of this size, so that a restart skips some instead of giving one
 /// out twice.
@@ -36,6 +37,10 @@ pub struct Writer {
     occupied: u64,
     /// The first number that no record set aside has.
     pub quarantine_next: u32,
+    /// Whether there are slots whose record was lost; they must stay where they are.
+    pub blocked_slots: bool,
+    /// The latest time a change was made at, for changes that are told none.
+    pub latest: Timestamp,
     /// Set for ever by the first failure.
     pub failed: Option<StoreError>,
 }
@@ -57,6 +62,10 @@ pub struct Parts {
     pub chunk_bytes: Vec<u64>,
     /// The first number that no record set aside has.
     pub quarantine_next: u32,
+    /// Whether there are slots whose record was lost.
+    pub blocked_slots: bool,
+    /// The time of the start.
+    pub now: Timestamp,
 }
 
 impl Writer {
@@ -72,9 +81,14 @@ impl Writer {
             next: parts.next,
             occupied: 0,
             quarantine_next: parts.quarantine_next,
+            blocked_slots: parts.blocked_slots,
+            latest: parts.now,
             failed: None,
         };
-        parts.chunk_bytes.into_iter().for_each(|bytes| writer.occupy(bytes));
+        parts
+            .chunk_bytes
+            .into_iter()
+            .for_each(|bytes| writer.occupy(bytes));
         writer
     }
 

@@ -1,0 +1,163 @@
+//! Giving disk back. sled's file never shrinks, so a store that is mostly empty is copied into a fresh
+//! folder, which then becomes the current one by a rename. Until that rename the old one counts, whole;
+//! after it the new one does.
+
+use std::sync::Arc;
+
+use super::engine::Engine;
+use super::open::id_bounds;
+use super::plan::{Plan, Step};
+use super::recover::recover;
+use super::ring::Ring;
+use super::space::Space;
+use super::writer::Writer;
+use super::{SledStore, keys, lock};
+use crate::domain::time::Timestamp;
+use crate::store::record::{self, SlotRecord};
+use crate::store::{StoreError, files};
+
+/// A smaller file is not worth it.
+pub const FILE_BYTES_MIN: u64 = 64 << 20;
+/// The file has to be so many times what is in use.
+const FILE_TO_LIVE_MIN: u64 = 4;
+/// More than this is not copied at once, because nothing else is written meanwhile.
+const LIVE_BYTES_MAX: u64 = 256 << 20;
+/// Written at a time while copying.
+const COPY_BYTES: usize = 4 << 20;
+
+/// Copies in bounded steps.
+struct Copy<'a> {
+    from: &'a Engine,
+    to: &'a Engine,
+    plan: Plan,
+    bytes: usize,
+}
+
+impl Copy<'_> {
+    fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+        self.bytes += key.len() + value.len();
+        self.plan.put(step, key, value);
+        if self.bytes >= COPY_BYTES {
+            self.write()
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write(&mut self) -> Result<(), StoreError> {
+        self.bytes = 0;
+        self.to.write(std::mem::take(&mut self.plan))
+    }
+
+    /// Copies what a slot holds into the next free slots of the new ring.
+    fn slot(&mut self, ring: &mut Ring, number: u32) -> Result<(), StoreError> {
+        let bytes = self.from.get(&keys::slot(number))?.unwrap_or_default();
+        let mut slot: SlotRecord = record::decode(&bytes)?;
+        let old: Vec<u32> = [number].into_iter().chain(slot.parts.iter().copied()).collect();
+        let new: Vec<u32> = old.iter().map(|_| ring.take(&mut self.plan)).collect();
+        // New slots have to be there before the values in them, also when this plan is written in pieces.
+        self.write()?;
+        for (old, new) in old.iter().zip(&new) {
+            let value = self.from.get(&keys::chunk(*old, 0))?.unwrap_or_default();
+            self.put(Step::Chunks, keys::chunk(*new, 0), value.to_vec())?;
+        }
+        slot.parts = new[1..].to_vec();
+        self.put(Step::Records, keys::slot(new[0]), record::encode(&slot)?)?;
+        let owed = self.from.get(&keys::owed(number))?.unwrap_or_default();
+        self.put(Step::Owed, keys::owed(new[0]), owed.to_vec())
+    }
+
+    /// Copies every record of a class as it is; empty values stand for nothing, except beside large ones.
+    fn class(&mut self, class: u8) -> Result<(), StoreError> {
+        for pair in self.from.range(keys::class(class)) {
+            let (key, value) = pair?;
+            if !value.is_empty() || class == keys::QUARANTINE {
+                self.put(Step::Records, key.to_vec(), value.to_vec())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SledStore {
+    /// Rewrites the store if it is mostly empty; returns whether it did.
+    pub(super) fn rewrite(&self, now: Timestamp) -> Result<bool, StoreError> {
+        let mut writer = lock(&self.writer);
+        let file = self.engine.load().disk_bytes();
+        let live = writer.occupied();
+        let worth_it =
+            file > self.rewrite_bytes_min && file / FILE_TO_LIVE_MIN > live && live <= LIVE_BYTES_MAX;
+        let room = writer.space.free_bytes() > live.saturating_mul(3);
+        if !worth_it || !room || writer.blocked_slots || writer.failed.is_some() {
+            return Ok(false);
+        }
+        let result = self.rewrite_now(&mut writer, now);
+        if let Err(error) = &result {
+            writer.failed = Some(error.clone());
+        }
+        result.map(|()| true)
+    }
+
+    fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
+        let io_error = |error: std::io::Error| StoreError::Failed(format!("rewriting the queue: {error}"));
+        let old = self.engine.load_full();
+        let folder = &self.config.path;
+        let number = files::current(folder).map_err(io_error)?.unwrap_or(0) + 1;
+        let path = folder.join(files::queue_name(number));
+        match std::fs::remove_dir_all(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io_error(error)),
+            _ => {}
+        }
+        let new = Engine::open(&path).map_err(|error| StoreError::Failed(error.to_string()))?;
+        self.copy(&old, &new)?;
+        new.flush()?;
+        files::sync_files(&path).map_err(io_error)?;
+        let space = Space::new(folder, &self.config, true);
+        let recovered = recover(&new, &self.identity, id_bounds(&self.config), space, now)?;
+        new.write(recovered.repairs)?;
+        new.flush()?;
+        files::set_current(folder, number).map_err(io_error)?;
+        *writer = recovered.writer;
+        self.engine.store(Arc::new(new));
+        *lock(&self.index) = recovered.index;
+        let old_folder = old.folder().to_owned();
+        drop(old);
+        if let Err(error) = std::fs::remove_dir_all(&old_folder) {
+            // The next start removes it.
+            tracing::warn!(folder = %old_folder.display(), %error, "the old queue could not be removed");
+        }
+        Ok(())
+    }
+
+    fn copy(&self, from: &Engine, to: &Engine) -> Result<(), StoreError> {
+        let mut copy = Copy {
+            from,
+            to,
+            plan: Plan::default(),
+            bytes: 0,
+        };
+        for key in [keys::IDENTITY, keys::FLOORS] {
+            if let Some(value) = from.get(key)? {
+                copy.put(Step::Floors, key.to_vec(), value.to_vec())?;
+            }
+        }
+        let slots: Vec<u32> = lock(&self.index)
+            .slots_from(0)
+            .map(|(number, _)| number)
+            .collect();
+        let mut ring = Ring::default();
+        for number in slots {
+            copy.slot(&mut ring, number)?;
+        }
+        for class in [
+            keys::DEFERRAL,
+            keys::DEAD,
+            keys::LANE,
+            keys::IDS,
+            keys::QUARANTINE,
+        ] {
+            copy.class(class)?;
+        }
+        copy.write()
+    }
+}
