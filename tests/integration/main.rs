@@ -16,5 +16,10 @@ mod verifiers;
 
 mod harness;
 
+mod control;
+mod dead;
 mod delivery;
 mod ingest;
+mod isolation;
+mod reload;
+mod retry;
