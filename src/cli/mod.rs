@@ -105,8 +105,11 @@ async fn receive_requests(args: receive::ReceiveArgs) -> Done {
 /// The store that a configuration file names; refused while a daemon has it open.
 fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
     let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
-    let store =
-        SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
+    let options = OpenOptions {
+        check_only: true,
+        ..OpenOptions::default()
+    };
+    let store = SledStore::open(&loaded.config.store, options).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
