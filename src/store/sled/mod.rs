@@ -68,6 +68,8 @@ const CACHE_BYTES: usize = 16 << 20;
 const DAMAGE_SEEN_MAX: usize = 10_000;
 /// Deliveries moved by one commit when a whole lane moves.
 const MOVES_AT_ONCE: usize = 4096;
+/// New events count as refused when there is no room for one of this size.
+const EVENT_BYTES_USUAL: u64 = 1 << 10;
 
 /// A [`Store`] on sled.
 ///
@@ -217,7 +219,7 @@ impl SledStore {
             free_bytes: writer.space.free_bytes(),
             dedup_ids: writer.ids.len() as u64,
             dedup_since: writer.ids.since(),
-            refusing: writer.space.refusal(writer.occupied(), 0),
+            refusing: writer.space.refusal(writer.occupied(), EVENT_BYTES_USUAL),
         };
     }
 
