@@ -1,6 +1,7 @@
 //! The command line: the tree of verbs, and what their ends mean as exit codes. One verb, one file. Verbs
 //! that ask the daemon know its control API and nothing else of it.
 
+pub mod bench;
 pub mod check;
 pub mod client;
 pub mod dead;
@@ -63,6 +64,8 @@ enum Verb {
     Receive(receive::ReceiveArgs),
     /// The store on disk, while the daemon is stopped
     Store(store::StoreArgs),
+    /// Measure posthaste against the limits of this machine
+    Bench(bench::BenchArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
@@ -80,6 +83,7 @@ pub fn run() -> ExitCode {
         Verb::Reload(args) => wait(reload::run(args)),
         Verb::Receive(args) => wait(receive_requests(args)),
         Verb::Store(args) => store::run(&args, open_store),
+        Verb::Bench(args) => bench::run(args),
     };
     failure::exit_code(done)
 }
@@ -94,13 +98,17 @@ fn wait(verb: impl Future<Output = Done>) -> Done {
 }
 
 async fn receive_requests(args: receive::ReceiveArgs) -> Done {
-    receive::run(args).await.map(drop).map_err(|error| Failure::Wrong(error.to_string()))
+    receive::run(args)
+        .await
+        .map(drop)
+        .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
 /// The store that a configuration file names; refused while a daemon has it open.
 fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
     let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
-    let store = SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
+    let store =
+        SledStore::open(&loaded.config.store, OpenOptions::default()).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
@@ -143,6 +151,7 @@ mod tests {
             "receive --listen 127.0.0.1:0 --secret whsec_x",
             "store --config /tmp/c status",
             "store check --json",
+            "bench --only deliver,store --seconds 0.5 --json",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");
