@@ -389,7 +389,7 @@ fn complete(report: &ChangeReport) -> Done {
     }
     if report.orphaned > 0 {
         return Err(Failure::Wrong(format!(
-            "{} stay where they are: their endpoint is not in the configuration any more; put it back and reload, or \
+            "not replayed: {}, because their endpoint is not in the configuration any more; put it back and reload, or \
              export and purge them",
             counted(report.orphaned, "dead letter")
         )));

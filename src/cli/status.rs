@@ -184,10 +184,14 @@ fn stuck_text(row: &EndpointRow, now: Timestamp) -> String {
         .since
         .filter(|_| row.state != EndpointState::Ready)
         .map_or(String::new(), |since| format!(" for {}", age(now, since)));
+    let then = match row.state {
+        EndpointState::Paused => "resumes",
+        _ => "next",
+    };
     let until = row
         .until
         .or(row.next_attempt.filter(|_| row.state == EndpointState::Ready))
-        .map_or(String::new(), |until| format!(", next in {}", age(until, now)));
+        .map_or(String::new(), |until| format!(", {then} in {}", age(until, now)));
     let held = match (row.pending, row.dead) {
         (0, dead) if row.state == EndpointState::Orphaned => format!("{} left", counted(dead, "dead letter")),
         (pending, _) => format!("{pending} pending"),

@@ -1,7 +1,6 @@
 //! `posthaste store status|check`: the store on disk while the daemon is stopped. Reads through the seam
 //! only, so it serves every engine; who opens the folder is handed in.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,17 +10,10 @@ use serde::Serialize;
 use super::failure::{Done, Failure};
 use super::print::{self, Column, or_dash};
 use crate::control::units::bytes_text;
-use crate::domain::event::Seq;
-use crate::domain::time::Timestamp;
-use crate::store::{DeadFilter, DueQuery, LaneTotals, LoadError, Store, StoreError, StoreStats};
+use crate::store::{LaneTotals, Store, StoreStats};
 
 /// Where the configuration is when nothing says otherwise.
 const CONFIG_DEFAULT: &str = "/etc/posthaste/config.toml";
-/// Deliveries that are looked at in one go. Those that wait for a retry are found again unless named, so
-/// a page is large.
-const PAGE: usize = 65_536;
-/// Events that are read in one go; each may be a mebibyte.
-const LOAD: usize = 64;
 
 /// Arguments of `store`.
 #[derive(Clone, Debug, Args)]
@@ -126,104 +118,22 @@ fn show(store: &dyn Store, json: bool) -> Done {
     print::line(&print::table(&columns, rows))
 }
 
-/// What a check found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    /// Deliveries owed whose event can be read.
-    pub pending: u64,
-    /// Dead letters whose event can be read.
-    pub dead: u64,
-    /// Records set aside before.
-    pub quarantined: u64,
-    /// What cannot be read, one sentence each.
-    pub damaged: Vec<String>,
-}
-
-/// Reads everything that is owed and everything that is dead.
-///
-/// # Errors
-/// [`StoreError::Failed`] when the store itself does.
-pub fn check(store: &dyn Store) -> Result<CheckReport, StoreError> {
-    let mut report = CheckReport::default();
-    for lane in store.lanes() {
-        let mut held = HashSet::new();
-        let mut fresh_from = Seq(0);
-        loop {
-            let query = DueQuery {
-                fresh_from,
-                fresh_max: PAGE,
-                now: Timestamp::MAX,
-                deferred_max: PAGE,
-                held: held.clone(),
-            };
-            let answer = store.due(lane.lane, &query)?;
-            held.extend(answer.deferred.iter().map(|due| due.seq));
-            let seqs: Vec<Seq> = answer
-                .fresh
-                .iter()
-                .chain(&answer.deferred)
-                .map(|due| due.seq)
-                .collect();
-            report.pending += read_all(store, &lane.name, &seqs, &mut report.damaged)?;
-            fresh_from = answer.fresh_next;
-            if !answer.fresh_more && answer.deferred.is_empty() {
-                break;
-            }
-        }
-    }
-    check_dead(store, &mut report)?;
-    report.quarantined = store.stats().quarantined;
-    Ok(report)
-}
-
-fn check_dead(store: &dyn Store, report: &mut CheckReport) -> Result<(), StoreError> {
-    let mut after = None;
-    loop {
-        let page = store.dead(&DeadFilter::default(), after, LOAD)?;
-        let seqs: Vec<Seq> = page.letters.iter().map(|letter| letter.id.seq).collect();
-        report.dead += read_all(store, "dead letters", &seqs, &mut report.damaged)?;
-        after = page.next;
-        if after.is_none() {
-            return Ok(());
-        }
-    }
-}
-
-/// Reads events; returns how many could be read.
-fn read_all(
-    store: &dyn Store,
-    place: &str,
-    seqs: &[Seq],
-    damaged: &mut Vec<String>,
-) -> Result<u64, StoreError> {
-    let mut good = 0;
-    for loaded in seqs.chunks(LOAD).flat_map(|chunk| store.load(chunk)) {
-        match loaded {
-            Ok(_) => good += 1,
-            Err(LoadError::Store(error)) => return Err(error),
-            Err(error) => damaged.push(format!("{place}: {error}")),
-        }
-    }
-    Ok(good)
-}
-
 fn check_and_tell(store: &dyn Store, json: bool) -> Done {
-    let report = check(store).map_err(|error| Failure::Wrong(error.to_string()))?;
+    let report = store
+        .verify()
+        .map_err(|error| Failure::Wrong(error.to_string()))?;
     if json {
         print::json_line(&report)?;
     } else {
-        for problem in &report.damaged {
+        for problem in &report.problems {
             print::line(&print::printable(problem))?;
         }
         print::line(&format!(
-            "{} pending and {} dead can be read; {} cannot; {} set aside before",
-            report.pending,
-            report.dead,
-            report.damaged.len(),
-            report.quarantined
+            "{} events, {} deliveries pending ({} wait for a retry), {} dead; {} damaged, {} set aside before",
+            report.events, report.pending, report.deferred, report.dead, report.damaged, report.quarantined
         ))?;
     }
-    if report.damaged.is_empty() {
+    if report.damaged == 0 {
         return Ok(());
     }
     Err(Failure::Wrong(

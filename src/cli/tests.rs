@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::Client;
 use super::failure::Failure;
 use super::print::Paint;
-use super::{status, store as store_verb};
+use super::status;
 use crate::config::{
     Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
     StoreConfig,
@@ -632,8 +632,8 @@ async fn g1_a_damaged_event_still_shows_its_evidence() {
     assert!(letter.event_problem.unwrap().contains("bad checksum"));
     let quarantine: Value = world.client.get("/v1/quarantine").await.unwrap();
     assert_eq!(quarantine["items"].as_array().unwrap().len(), 1);
-    let report = store_verb::check(&*world.store).unwrap();
-    assert_eq!((report.dead, report.damaged.len()), (0, 1));
+    let report = world.store.verify().unwrap();
+    assert_eq!((report.dead, report.damaged), (1, 1));
 }
 
 /// G2: a replay restores the whole retry budget; a dry run changes nothing; the scheduler is told the first.

@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::domain::time::Now;
 use crate::scheduler::{Actions, Input, Job, LaneConfig, LaneView, Refill, Scheduler, SchedulerConfig};
 use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
@@ -189,8 +190,23 @@ impl Dispatcher {
                 breaker: to.endpoint.breaker,
             })
             .collect();
-        self.destinations = destinations;
-        self.scheduler.handle(Input::Configure(lanes), self.clock.now());
+        let before = std::mem::replace(&mut self.destinations, destinations);
+        let now = self.clock.now();
+        self.scheduler.handle(Input::Configure(lanes), now);
+        self.keep_pauses(&before, now);
+    }
+
+    /// Pauses are durable, and the scheduler begins each lane without knowing them. It learns of them before it
+    /// is polled again, so that no request slips out to a paused endpoint at a start or a reload.
+    fn keep_pauses(&mut self, before: &HashMap<LaneId, Arc<Destination>>, now: Now) {
+        for lane in self.queue.store().lanes() {
+            if let Some(pause) = lane.paused
+                && !before.contains_key(&lane.lane)
+            {
+                let (lane, until) = (lane.lane, pause.until);
+                self.scheduler.handle(Input::Paused { lane, until }, now);
+            }
+        }
     }
 
     fn start(&mut self, job: Job) {
@@ -226,8 +242,16 @@ impl Dispatcher {
         if gone {
             self.pause_gone(lane);
         }
-        if let Some(settle) = settle {
-            self.queue.settle(settle);
+        match settle {
+            Some(settle) => self.queue.settle(settle),
+            None => {
+                // It is still pending in the store, which is asked for it again.
+                let now = self.clock.now();
+                let deferred = None;
+                self.scheduler
+                    .handle(Input::Committed { lane, seq, deferred }, now);
+                self.scheduler.handle(Input::Revived { lane, from: seq }, now);
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, Loaded, Problems};
@@ -33,8 +34,13 @@ use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
 use self::signals::Wish;
 
+/// Threads that read the store for those who can't wait for the disk. At a start every lane asks at once; more
+/// readers than this would only wait for the same disk, each with a stack of its own.
+const READERS_MAX: usize = 16;
 /// How long sessions get, when the daemon stops, to answer what they have read.
-const ANSWER_BOUND: Duration = Duration::from_secs(5);
+const ANSWER_BOUND: Duration = Duration::from_secs(6);
+/// How long operators' requests get at the very end.
+const CONTROL_BOUND: Duration = Duration::from_secs(1);
 
 /// What `posthaste run` was told.
 #[derive(Clone, Debug)]
@@ -92,32 +98,45 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (told, notices) = mpsc::unbounded_channel();
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let result = runtime.block_on(serve(
-        options.config.clone(),
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(READERS_MAX)
+        .enable_all()
+        .build()?;
+    let start = Start {
+        path: options.config.clone(),
         loaded,
         queue,
         clock,
         notices,
-        wishes,
         handed,
-    ));
+    };
+    let result = runtime.block_on(serve(start, wishes));
     // Whatever still runs here has been waited for as long as it may be; its deliveries are pending.
     runtime.shutdown_timeout(Duration::from_millis(200));
     committer.stop();
     result
 }
 
-/// Everything between the store's opening and its closing.
-async fn serve(
+/// What the daemon is started with, once its store is open.
+struct Start {
     path: PathBuf,
     loaded: Loaded,
     queue: Queue,
     clock: Clock,
     notices: mpsc::UnboundedReceiver<Vec<Notice>>,
-    mut wishes: mpsc::UnboundedReceiver<Wish>,
-    mut handed: Handed,
-) -> Result<(), DaemonError> {
+    handed: Handed,
+}
+
+/// Everything between the store's opening and its closing.
+async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Result<(), DaemonError> {
+    let Start {
+        path,
+        loaded,
+        queue,
+        clock,
+        notices,
+        mut handed,
+    } = start;
     let config = Arc::new(loaded.config);
     let bounds = SchedulerConfig {
         in_flight_max: config.limits.in_flight_max,
@@ -125,39 +144,15 @@ async fn serve(
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     tokio::spawn(dispatcher.run());
-    let daemon = Daemon::start(path, Arc::clone(&config), queue.clone(), handle, clock)
+    let daemon = Daemon::start(path, Arc::clone(&config), queue, handle, clock)
         .await
         .map_err(DaemonError::Endpoints)?;
-    for warning in &loaded.warnings {
-        tracing::warn!("{warning}");
-    }
+    loaded
+        .warnings
+        .iter()
+        .for_each(|warning| tracing::warn!("{warning}"));
 
-    let doors = CancellationToken::new();
-    let door = socket(
-        "control",
-        &mut handed,
-        &config.control.socket,
-        config.control.mode,
-        &config.control.group,
-    )?;
-    let listener = tokio::net::UnixListener::from_std(door.listener)?;
-    let control = tokio::spawn(control::server::serve(
-        listener,
-        Arc::clone(&daemon) as _,
-        doors.child_token(),
-    ));
-    let control_path = door.ours;
-    let door = socket(
-        "ingest",
-        &mut handed,
-        &config.ingest.socket,
-        config.ingest.mode,
-        &config.ingest.group,
-    )?;
-    let entrance = CancellationToken::new();
-    let intake = Listener::new(door.listener, door.ours, config.ingest.connections_max)?;
-    let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
-
+    let doors = Doors::open(&daemon, &config, &mut handed)?;
     announce(&daemon, &config);
     let watched = Arc::clone(&daemon);
     tokio::spawn(notify::watchdog(move || {
@@ -168,9 +163,7 @@ async fn serve(
 
     notify::stopping("no more events are taken; requests under way end");
     tracing::info!("stopping: no more events are taken");
-    daemon.intake().drain();
-    entrance.cancel();
-    let _ = tokio::time::timeout(ANSWER_BOUND, intake).await;
+    let control = doors.close_entrance(&daemon).await;
     if result.is_ok()
         && tokio::time::timeout(config.limits.shutdown, daemon.dispatcher().drain())
             .await
@@ -178,13 +171,68 @@ async fn serve(
     {
         tracing::warn!("requests were still under way when limits.shutdown ended; they will be repeated");
     }
-    doors.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(1), control).await;
-    if let Some(path) = control_path {
-        // Gone already is as good as removed; left over, the next start takes it over.
-        let _ = std::fs::remove_file(path);
-    }
+    control.close().await;
     result
+}
+
+/// The sockets that are served.
+struct Doors {
+    entrance: CancellationToken,
+    intake: JoinHandle<()>,
+    control: ControlDoor,
+}
+
+/// The operators' socket; open until the end, so that a stop can be watched.
+struct ControlDoor {
+    stop: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    ours: Option<PathBuf>,
+}
+
+impl Doors {
+    /// Operators first, so that whoever sees the producers' socket can ask how things are.
+    fn open(daemon: &Arc<Daemon>, config: &Config, handed: &mut Handed) -> Result<Self, DaemonError> {
+        let section = &config.control;
+        let door = socket("control", handed, &section.socket, section.mode, &section.group)?;
+        let listener = tokio::net::UnixListener::from_std(door.listener)?;
+        let stop = CancellationToken::new();
+        let server = control::server::serve(listener, Arc::clone(daemon) as _, stop.clone());
+        let control = ControlDoor {
+            stop,
+            server: tokio::spawn(server),
+            ours: door.ours,
+        };
+
+        let section = &config.ingest;
+        let door = socket("ingest", handed, &section.socket, section.mode, &section.group)?;
+        let entrance = CancellationToken::new();
+        let intake = Listener::new(door.listener, door.ours, section.connections_max)?;
+        let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
+        Ok(Self {
+            entrance,
+            intake,
+            control,
+        })
+    }
+
+    /// Takes no more events; waits until sessions have answered what they had read.
+    async fn close_entrance(self, daemon: &Daemon) -> ControlDoor {
+        daemon.intake().drain();
+        self.entrance.cancel();
+        let _ = tokio::time::timeout(ANSWER_BOUND, self.intake).await;
+        self.control
+    }
+}
+
+impl ControlDoor {
+    async fn close(self) {
+        self.stop.cancel();
+        let _ = tokio::time::timeout(CONTROL_BOUND, self.server).await;
+        if let Some(path) = self.ours {
+            // Gone already is as good as removed; left over, the next start takes it over.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 /// Waits for signals and for the store's failure; reloads on the way.

@@ -67,7 +67,6 @@ impl Daemon {
         };
         let prepared = daemon.workshop.prepare(&config).await?;
         daemon.put_in_force(config, prepared);
-        daemon.tell_pauses();
         Ok(Arc::new(daemon))
     }
 
@@ -152,18 +151,6 @@ impl Daemon {
         self.dispatcher.configure(prepared.destinations);
         self.intake.routes.store(Arc::new(prepared.routes));
         self.config.store(config);
-    }
-
-    /// Pauses are durable; the scheduler starts without knowing them.
-    fn tell_pauses(&self) {
-        for lane in self.queue.store().lanes() {
-            if let Some(pause) = lane.paused {
-                self.dispatcher.tell(Input::Paused {
-                    lane: lane.lane,
-                    until: pause.until,
-                });
-            }
-        }
     }
 }
 

@@ -99,7 +99,8 @@ impl RetryPolicy {
         let hit = |list: &[RetryMatch]| {
             list.iter().any(|entry| match *entry {
                 RetryMatch::Status(s) => status == Some(s),
-                RetryMatch::StatusClass(hundred) => status.is_some_and(|s| s / 100 == u16::from(hundred)),
+                // A status outside every class counts as 5xx (RFC 9110 §15).
+                RetryMatch::StatusClass(hundred) => status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred)),
                 RetryMatch::Class(c) => c == class,
             })
         };
@@ -193,6 +194,7 @@ mod tests {
         for (class, status, expected) in [
             (ErrorClass::Http5xx, Some(500), true),
             (ErrorClass::Http5xx, Some(501), false),
+            (ErrorClass::Http5xx, Some(799), true),
             (ErrorClass::Http4xx, Some(429), true),
             (ErrorClass::Http4xx, Some(404), false),
             (ErrorClass::Timeout, None, true),

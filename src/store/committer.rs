@@ -55,13 +55,16 @@ pub enum Notice {
 /// The answer to [`Queue::accept`]: per group what became of it.
 pub type AcceptAnswer = Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError>;
 
+/// A writing verb with its arguments; says whether the store failed.
+type Verb = Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>;
+
 enum Request {
     Accept {
         groups: Vec<AcceptGroup>,
         answer: oneshot::Sender<AcceptAnswer>,
     },
     Settle(Settle),
-    Write(Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>),
+    Write(Verb),
     Stop,
 }
 

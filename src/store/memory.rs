@@ -13,9 +13,9 @@ use self::faults::Faults;
 pub use self::faults::Reached;
 use self::model::Model;
 use super::{
-    Batch, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer, DueQuery,
-    FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store, StoreError,
-    StoreStats,
+    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
+    DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store,
+    StoreError, StoreStats,
 };
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
@@ -236,6 +236,27 @@ impl Store for MemoryStore {
     fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError> {
         self.working()?.model.maintain(now, dead_before);
         Ok(Maintained { more: false })
+    }
+
+    fn verify(&self) -> Result<CheckReport, StoreError> {
+        let stats = self.stats();
+        let mut report = CheckReport {
+            events: stats.events,
+            quarantined: stats.quarantined,
+            ..CheckReport::default()
+        };
+        for lane in self.lanes() {
+            report.pending += lane.pending;
+            report.deferred += lane.deferred;
+            report.dead += lane.dead;
+        }
+        report.problems = self
+            .quarantine(usize::MAX)
+            .into_iter()
+            .map(|found| found.what)
+            .collect();
+        report.damaged = report.problems.len() as u64;
+        Ok(report)
     }
 
     fn close(&self) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ use crate::domain::time::Timestamp;
 pub struct LaneId(pub u32);
 
 /// One delivery: one event owed to one endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct DeliveryId {
     /// To whom.
     pub lane: LaneId,
@@ -346,6 +346,25 @@ pub struct Quarantined {
     pub bytes: Vec<u8>,
 }
 
+/// What [`Store::verify`] found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckReport {
+    /// Events kept.
+    pub events: u64,
+    /// Deliveries owed, deferred ones too.
+    pub pending: u64,
+    /// Of these, those that wait for a later try.
+    pub deferred: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// Records set aside earlier.
+    pub quarantined: u64,
+    /// How many records or events are damaged or contradict each other.
+    pub damaged: u64,
+    /// The first of them, each in one sentence.
+    pub problems: Vec<String>,
+}
+
 /// What [`Store::maintain`] did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Maintained {
@@ -479,6 +498,12 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Failed`].
     fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError>;
+
+    /// Reads everything and changes nothing; takes as long as reading the disk takes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn verify(&self) -> Result<CheckReport, StoreError>;
 
     /// Writes out what is still only in memory and lets go of the disk. Nothing may be called afterwards.
     ///

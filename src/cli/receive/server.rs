@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, StatusCode, header};
@@ -26,6 +26,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Interval, interval, sleep};
 
 use super::behaviour::Behaviour;
+use crate::daemon::clock::Clock;
 use crate::domain::time::Timestamp;
 
 /// Between the bytes of a dripping body.
@@ -217,7 +218,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Result<Answer, R
     let behaviour = shared.settle(asked, &head.headers);
     if shared.options.keep > 0 {
         let received = Received {
-            at: now(),
+            at: Clock::wall(),
             method: head.method,
             path: head
                 .uri
@@ -342,10 +343,6 @@ impl Body for Filler {
             None => SizeHint::with_exact(self.left),
         }
     }
-}
-
-fn now() -> Timestamp {
-    Timestamp(0).plus(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -124,15 +124,13 @@ impl Draft<'_> {
                 None => answers.push(Accepted::Duplicate),
             }
         }
-        let mut seq = self.writer.seqs(fresh.len() as u64, &mut self.plan)?;
-        self.pack(fresh, seq, packer, large)?;
-        for answer in answers
+        let first_seq = self.writer.seqs(fresh.len() as u64, &mut self.plan)?;
+        self.pack(fresh, first_seq, packer, large)?;
+        let new = answers
             .iter_mut()
-            .filter(|answer| **answer != Accepted::Duplicate)
-        {
-            *answer = Accepted::New(Seq(seq));
-            seq += 1;
-        }
+            .filter(|answer| **answer != Accepted::Duplicate);
+        new.zip(first_seq..)
+            .for_each(|(answer, seq)| *answer = Accepted::New(Seq(seq)));
         Ok(Ok(answers))
     }
 

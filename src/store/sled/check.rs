@@ -5,31 +5,10 @@ use super::bits::Mark;
 use super::index::EventPlace;
 use super::{SledStore, chunk, keys, lock};
 use crate::store::record::{self, DeferralRecord, IdPage, Record};
-use crate::store::{DeadEvidence, Store, StoreError};
+use crate::store::{CheckReport, DeadEvidence, Store, StoreError};
 
 /// Problems told in words; there may be more.
 const PROBLEMS_MAX: usize = 100;
-
-/// What was found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct CheckReport {
-    /// Slots in use.
-    pub slots: u64,
-    /// Events kept.
-    pub events: u64,
-    /// Deliveries owed, deferred ones too.
-    pub pending: u64,
-    /// Of these, those that wait for a later try.
-    pub deferred: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Records set aside earlier.
-    pub quarantined: u64,
-    /// What is wrong.
-    pub damaged: u64,
-    /// The first problems, each in one sentence.
-    pub problems: Vec<String>,
-}
 
 impl CheckReport {
     fn problem(&mut self, what: String) {
@@ -45,7 +24,7 @@ impl SledStore {
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn verify(&self) -> Result<CheckReport, StoreError> {
+    pub(super) fn read_everything(&self) -> Result<CheckReport, StoreError> {
         let stats = self.stats();
         let mut report = CheckReport {
             events: stats.events,
@@ -87,7 +66,6 @@ impl SledStore {
             })
             .collect();
         for (place, events) in slots {
-            report.slots += 1;
             let Some(chunk) = self.chunk(&place)? else {
                 report.problem(format!("slot {} does not hold the chunk it should", place.slot));
                 continue;

@@ -30,6 +30,8 @@ pub struct Effects {
     pub freed: Vec<u32>,
     /// Further slots that held parts of the freed ones.
     pub freed_parts: Vec<u32>,
+    /// When those that died now are dead since.
+    pub died: Vec<Timestamp>,
     /// Lanes named, paused or resumed.
     pub lanes: Vec<(LaneId, LaneRecord)>,
 }

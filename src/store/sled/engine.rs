@@ -4,7 +4,7 @@
 use std::io;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::sled::{Db, IVec};
 
@@ -18,10 +18,9 @@ const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled collects garbage; durability does not hang on it.
 const BACKGROUND_MS: u64 = 200;
-
-/// How long sled's own threads may hold the file of a store that was dropped.
-const LOCK_WAIT: Duration = Duration::from_secs(10);
-const LOCK_POLL: Duration = Duration::from_millis(5);
+/// How often the engine's file is looked at again while it is locked, and how long between.
+const LOCK_TRIES: u32 = 500;
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// An open sled store in a folder of its own.
 pub struct Engine {
@@ -82,21 +81,21 @@ fn open_guarded(folder: &Path) -> Result<Db, EngineError> {
     }
 }
 
-/// Opens sled, waiting for its threads of an earlier use in this process: they let go of the file a moment
-/// after the store is dropped. No other process can be in the way, because the folder is ours.
-fn open_patiently(folder: &Path) -> Result<Db, EngineError> {
-    let begin = Instant::now();
-    loop {
-        match open_guarded(folder) {
-            // sled wraps the lock's error into one of kind Other, with only its text left.
-            Err(EngineError::Io(error))
-                if error.to_string().contains("could not acquire lock") && begin.elapsed() < LOCK_WAIT =>
-            {
-                std::thread::sleep(LOCK_POLL);
-            }
-            result => return result,
+/// Waits until nobody has the engine's file locked, for a few seconds at most. A store that was closed a
+/// moment ago, here or in another process, keeps its lock until sled's own threads have ended; that must not
+/// be taken for a damaged store.
+fn wait_for_lock(folder: &Path) -> io::Result<()> {
+    let Ok(file) = std::fs::File::open(folder.join("db")) else {
+        return Ok(());
+    };
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return file.unlock(),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(std::fs::TryLockError::Error(error)) => return Err(error),
         }
     }
+    Ok(())
 }
 
 impl Engine {
@@ -110,7 +109,8 @@ impl Engine {
         for leftover in files::snapshots(folder, true)? {
             std::fs::remove_file(leftover)?;
         }
-        let db = match open_patiently(folder) {
+        wait_for_lock(folder)?;
+        let db = match open_guarded(folder) {
             Err(EngineError::Corrupt(reason)) => {
                 tracing::warn!(folder = %folder.display(), reason, "reading the whole log instead");
                 for snapshot in files::snapshots(folder, false)? {
@@ -121,7 +121,7 @@ impl Engine {
                         .into_owned();
                     std::fs::rename(&snapshot, folder.join(format!("aside.{name}")))?;
                 }
-                open_patiently(folder)?
+                open_guarded(folder)?
             }
             result => result?,
         };

@@ -2,25 +2,53 @@
 //! mostly empty file is rewritten.
 
 use super::{SledStore, keys, lock};
-use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 use crate::store::record;
-use crate::store::{DeadEvidence, DeliveryId, LaneId, Maintained, StoreError};
+use crate::store::{DeadEvidence, DeliveryId, Maintained, StoreError};
 
 /// Dead letters looked at by one call.
 const DEAD_AT_ONCE: usize = 1000;
 /// Pages of ids let go by one call.
 const PAGES_AT_ONCE: usize = 256;
-/// Dead letters are swept again when the bound on their age has moved by this.
+/// With more dead letters than one call looks at, a new sweep begins when the bound on their age has moved by
+/// this.
 const SWEEP_EVERY_MS: u64 = 60_000;
 
-/// How far the sweep over dead letters has come.
+/// How far the sweep over dead letters has come, and whether a new one would find anything.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sweep {
     /// The next one to look at; `None`: no sweep is under way.
     next: Option<DeliveryId>,
     /// The bound of the last sweep.
     before: Timestamp,
+    /// Whether the last sweep took several calls.
+    long: bool,
+    /// None that was left over by this sweep is dead since before this.
+    oldest: Timestamp,
+}
+
+impl Sweep {
+    /// A delivery died at `since`.
+    pub fn died(&mut self, since: Timestamp) {
+        self.oldest = self.oldest.min(since);
+    }
+
+    /// Where to go on, or to begin; `None`: there is nothing to find.
+    fn start(&mut self, dead_before: Timestamp) -> Option<DeliveryId> {
+        let moved_ms = if self.long { SWEEP_EVERY_MS } else { 0 };
+        match self.next.take() {
+            Some(next) => Some(next),
+            None if self.oldest < dead_before && dead_before.0 >= self.before.0.saturating_add(moved_ms) => {
+                *self = Self {
+                    before: dead_before,
+                    oldest: Timestamp::MAX,
+                    ..Self::default()
+                };
+                Some(DeliveryId::default())
+            }
+            None => None,
+        }
+    }
 }
 
 impl SledStore {
@@ -50,34 +78,31 @@ impl SledStore {
 
     /// Discards dead letters that are too old; returns whether there are more to look at.
     fn sweep_dead(&self, now: Timestamp, dead_before: Timestamp) -> Result<bool, StoreError> {
-        let mut sweep = *lock(&self.sweep);
-        let from = match sweep.next {
-            Some(next) => next,
-            None if dead_before.0 >= sweep.before.0.saturating_add(SWEEP_EVERY_MS) => DeliveryId {
-                lane: LaneId(0),
-                seq: Seq(0),
-            },
-            None => return Ok(false),
+        let Some(from) = lock(&self.sweep).start(dead_before) else {
+            return Ok(false);
         };
         let engine = self.engine.load_full();
-        let mut expired = Vec::new();
         let mut letters = engine.range(keys::dead(from)..vec![keys::DEAD + 1]);
+        let (mut expired, mut oldest) = (Vec::new(), Timestamp::MAX);
         for pair in letters.by_ref().take(DEAD_AT_ONCE) {
             let (key, value) = pair?;
-            let evidence = record::decode::<DeadEvidence>(&value).ok();
-            if evidence.is_some_and(|evidence| evidence.since < dead_before) {
-                expired.extend(keys::parse_dead(&key));
+            match record::decode::<DeadEvidence>(&value) {
+                Ok(evidence) if evidence.since < dead_before => expired.extend(keys::parse_dead(&key)),
+                Ok(evidence) => oldest = oldest.min(evidence.since),
+                Err(_) => {}
             }
         }
-        sweep.next = match letters.next() {
+        let next = match letters.next() {
             Some(pair) => keys::parse_dead(&pair?.0),
             None => None,
         };
-        sweep.before = dead_before;
         if !expired.is_empty() {
             self.transact(now, |draft| draft.discard(&expired))?;
         }
-        *lock(&self.sweep) = sweep;
-        Ok(sweep.next.is_some())
+        let mut sweep = lock(&self.sweep);
+        sweep.died(oldest);
+        sweep.next = next;
+        sweep.long |= next.is_some();
+        Ok(next.is_some())
     }
 }

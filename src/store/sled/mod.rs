@@ -45,7 +45,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::cache::ChunkCache;
-pub use self::check::CheckReport;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
@@ -55,9 +54,9 @@ use self::writer::Writer;
 use super::files::Lock;
 use super::record::{self, DeferralRecord, Identity, LaneRecord};
 use super::{
-    Batch, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer, DueQuery,
-    FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store, StoreError,
-    StoreStats,
+    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
+    DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store,
+    StoreError, StoreStats,
 };
 use crate::config::StoreConfig;
 use crate::domain::event::{Event, Seq};
@@ -69,6 +68,8 @@ const CACHE_BYTES: usize = 16 << 20;
 const DAMAGE_SEEN_MAX: usize = 10_000;
 /// Deliveries moved by one commit when a whole lane moves.
 const MOVES_AT_ONCE: usize = 4096;
+/// New events count as refused when there is no room for one of this size.
+const EVENT_BYTES_USUAL: u64 = 1 << 10;
 
 /// A [`Store`] on sled.
 ///
@@ -117,7 +118,8 @@ struct Numbers {
     refusing: Option<Refusal>,
 }
 
-/// Locks, also after a panic elsewhere: every change under these locks is whole before anything can panic.
+/// Locks what readers share, also after a panic elsewhere: every change there is whole before anything can
+/// panic. For the writing side see [`SledStore::working_writer`].
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -130,10 +132,7 @@ impl SledStore {
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let mut writer = lock(&self.writer);
-        if let Some(failed) = &writer.failed {
-            return Err(failed.clone());
-        }
+        let mut writer = self.working_writer()?;
         let now = now.into().unwrap_or(writer.latest);
         writer.latest = now;
         let result = self.try_transact(&mut writer, now, change);
@@ -161,7 +160,8 @@ impl SledStore {
         }
         let result = change(&mut draft)?;
         let (plan, effects) = draft.finish()?;
-        if !plan.is_empty() {
+        let writes = !plan.is_empty();
+        if writes {
             engine.write(plan)?;
             crash::crash_point("before-flush");
             engine.flush()?;
@@ -169,8 +169,17 @@ impl SledStore {
         }
         lock(&self.damage).quarantined += damaged.len() as u64;
         self.apply(writer, effects);
-        self.publish(writer);
+        self.publish(writer, u64::from(writes));
         Ok(result)
+    }
+
+    /// The writing side, if it still works. Had a panic ended a change half way, memory and disk would not
+    /// agree any more: that is a failure like any other.
+    fn working_writer(&self) -> Result<MutexGuard<'_, Writer>, StoreError> {
+        let Ok(writer) = self.writer.lock() else {
+            return Err(StoreError::Failed("a change ended in a panic".to_owned()));
+        };
+        writer.failed.clone().map_or(Ok(writer), Err)
     }
 
     /// Lets memory know what is durable now.
@@ -195,27 +204,28 @@ impl SledStore {
             .replaced
             .into_iter()
             .for_each(|(number, lanes)| index.replace(number, lanes));
+        let mut sweep = lock(&self.sweep);
+        effects.died.into_iter().for_each(|since| sweep.died(since));
         effects
             .lanes
             .into_iter()
             .for_each(|(lane, record)| index.set_lane(lane, record));
     }
 
-    fn publish(&self, writer: &Writer) {
+    fn publish(&self, writer: &Writer, commits: u64) {
         let mut numbers = lock(&self.numbers);
         *numbers = Numbers {
-            commits: numbers.commits + 1,
+            commits: numbers.commits + commits,
             free_bytes: writer.space.free_bytes(),
             dedup_ids: writer.ids.len() as u64,
             dedup_since: writer.ids.since(),
-            refusing: writer.space.refusal(writer.occupied(), 0),
+            refusing: writer.space.refusal(writer.occupied(), EVENT_BYTES_USUAL),
         };
     }
 
     /// The numbers of a store that was just opened.
     fn with_numbers(self) -> Self {
-        self.publish(&lock(&self.writer));
-        lock(&self.numbers).commits = 0;
+        self.publish(&lock(&self.writer), 0);
         self
     }
 
@@ -427,10 +437,14 @@ impl Store for SledStore {
         self.keep_house(now, dead_before)
     }
 
+    fn verify(&self) -> Result<CheckReport, StoreError> {
+        self.read_everything()
+    }
+
     fn close(&self) -> Result<(), StoreError> {
         self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
         let closed = StoreError::Failed("the store is closed".to_owned());
-        lock(&self.writer).failed = Some(closed);
+        self.working_writer()?.failed = Some(closed);
         Ok(())
     }
 }

@@ -62,7 +62,10 @@ impl Draft<'_> {
         match to {
             SettleTo::Settled => self.owed_changed(place),
             SettleTo::Later(tried) => self.defer(id, tried.due, &DeferralRecord { tried: Some(tried) })?,
-            SettleTo::Dead(evidence) => self.put(Step::Moves, keys::dead(id), &*evidence)?,
+            SettleTo::Dead(evidence) => {
+                self.effects.died.push(evidence.since);
+                self.put(Step::Moves, keys::dead(id), &*evidence)?;
+            }
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::bits::{LaneBits, Mark};
 use super::draft::{Draft, accepted};
 use super::engine::Engine;
-use super::ids::{IdHasher, Ids};
+use super::ids::{IdHash, IdHasher, Ids};
 use super::index::{Index, Slot};
 use super::pages::Pages;
 use super::plan::{Plan, Step};
@@ -50,6 +50,9 @@ pub struct IdBounds {
     /// At most so many.
     pub len_max: usize,
 }
+
+/// The hash of an id, behind the time of its acceptance.
+type AgedId = (Timestamp, IdHash);
 
 struct Recovery<'a> {
     engine: &'a Engine,
@@ -419,7 +422,7 @@ impl<'a> Recovery<'a> {
     }
 
     /// Pages of ids in the order of time, and the ids in them.
-    fn pages(&mut self) -> Result<(Pages, Vec<(Timestamp, [u8; 16])>), StoreError> {
+    fn pages(&mut self) -> Result<(Pages, Vec<AgedId>), StoreError> {
         let mut found = Vec::new();
         let mut len = 0;
         for pair in self.engine.range(keys::class(keys::IDS)) {
@@ -447,8 +450,8 @@ impl<'a> Recovery<'a> {
         Ok((pages, ids))
     }
 
-    fn ids(&self) -> impl Iterator<Item = (Timestamp, [u8; 16])> + '_ {
-        let of_slot = |slot: &'_ SlotRecord| -> Vec<(Timestamp, [u8; 16])> {
+    fn ids(&self) -> impl Iterator<Item = AgedId> + '_ {
+        let of_slot = |slot: &SlotRecord| -> Vec<AgedId> {
             slot.events
                 .iter()
                 .map(|event| (accepted(slot, event), event.id_hash))

@@ -83,13 +83,13 @@ impl Copy<'_> {
 impl SledStore {
     /// Rewrites the store if it is mostly empty; returns whether it did.
     pub(super) fn rewrite(&self, now: Timestamp) -> Result<bool, StoreError> {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.working_writer()?;
         let file = self.engine.load().disk_bytes();
         let live = writer.occupied();
         let worth_it =
             file > self.rewrite_bytes_min && file / FILE_TO_LIVE_MIN > live && live <= LIVE_BYTES_MAX;
         let room = writer.space.free_bytes() > live.saturating_mul(3);
-        if !worth_it || !room || writer.blocked_slots || writer.failed.is_some() {
+        if !worth_it || !room || writer.blocked_slots {
             return Ok(false);
         }
         let result = self.rewrite_now(&mut writer, now);

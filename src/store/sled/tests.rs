@@ -318,6 +318,11 @@ fn i3_a_second_open_is_refused() {
     );
 }
 
+/// The writes since the tape was put in.
+fn taken_tape(store: &SledStore) -> Vec<plan::Write> {
+    store.engine.load().tape.lock().unwrap().take().unwrap()
+}
+
 /// What a batch in the middle of which the process is killed starts from, and what it does.
 struct Scene {
     folder: tempfile::TempDir,
@@ -448,8 +453,7 @@ fn a2_every_beginning_of_a_commit_is_safe() {
         *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
         store.commit(scene.batch(), start()).unwrap();
         scene.check(&store, "the whole commit");
-        let tape = store.engine.load().tape.lock().unwrap().take().unwrap();
-        tape
+        taken_tape(&store)
     };
     for writes in 0..=tape.len() {
         let copy = tempfile::tempdir().unwrap();
@@ -576,8 +580,7 @@ fn every_beginning_of_a_merge_is_safe() {
         let (store, _copy) = reopen_copy(folder.path());
         *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
         assert!(store.compact(start().plus(Duration::from_secs(60))).unwrap());
-        let tape = store.engine.load().tape.lock().unwrap().take().unwrap();
-        tape
+        taken_tape(&store)
     };
     for writes in 0..=tape.len() {
         let copy = tempfile::tempdir().unwrap();
@@ -791,4 +794,21 @@ fn g1_old_dead_letters_and_ids_go() {
         .unwrap();
     assert_eq!(store.stats().dedup_ids, 0);
     assert_eq!(accept(&store, vec![group(&["a"], 10, &[lane])]).len(), 1);
+}
+
+/// A2: after a change that ended in a panic nothing is accepted any more; what it was about may be half
+/// known in memory.
+#[test]
+fn a2_a_panic_in_a_change_ends_the_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let change = || store.transact(None, |_| -> Result<(), StoreError> { panic!("as sled might") });
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(change)).unwrap_err();
+    let batch = Batch {
+        accepts: vec![group(&["x"], 10, &[lane])],
+        settles: Vec::new(),
+    };
+    assert!(store.commit(batch, start()).is_err());
+    assert!(store.close().is_err());
 }

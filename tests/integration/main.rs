@@ -1,0 +1,29 @@
+//! Drives the built daemon over its real sockets, against real HTTP servers. One file for each theme; the names of the
+//! tests begin with the row of the feature list that they hold. It refuses to look inside: what can't be seen from
+//! outside is tested beside the code.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+#[path = "../support/required.rs"]
+mod required;
+#[path = "../support/standard_webhooks.rs"]
+mod verifiers;
+
+mod harness;
+
+mod control;
+mod dead;
+mod delivery;
+mod ingest;
+mod isolation;
+mod lifecycle;
+mod readme;
+mod reload;
+mod retry;
+mod secrets;
+mod space;

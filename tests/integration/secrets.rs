@@ -1,0 +1,134 @@
+//! C6: secrets are never shown: not in logs, not by the API, not by any command, whatever happens to a delivery.
+
+use serde_json::json;
+
+use crate::harness::servers::{Scripted, Target, answer, header, nobody};
+use crate::harness::{Setup, endpoint, event, files};
+
+/// Each in another place of the configuration. They stand nowhere else, so any trace of them is a leak.
+const IN_HEADER: &str = "hdr-S3cr3t-aaaa";
+const IN_QUERY: &str = "qry-S3cr3t-bbbb";
+const IN_USER: &str = "usr-S3cr3t-cccc";
+const IN_FILE: &str = "fil-S3cr3t-dddd";
+const IN_ENV: &str = "env-S3cr3t-eeee";
+const SIGNING: &str = "whsec_c2lnbmluZy1rZXktdGhhdC1tdXN0LW5vdC1zaG93";
+
+#[test]
+fn c6_secrets_are_never_shown() {
+    let mut target = Target::new();
+    let redirecting = Scripted::new(|_| answer(302, "location: /elsewhere\r\n"));
+    let with_user = |url: &str| url.replace("http://", &format!("http://user:{IN_USER}@"));
+    let more = format!(
+        "headers = {{ Authorization = \"Bearer {IN_HEADER}\", X-File = \"${{file:secret}}\", X-Env = \"${{env:PLANTED}}\" }}\n\
+         sign = [{{ scheme = \"standard\", secrets = [\"{SIGNING}\"] }}]\n\
+         retry = {{ schedule = [\"10ms\", \"1h\"], max_attempts = 3 }}"
+    );
+    let query = |path: &str| format!("{path}?token={IN_QUERY}");
+    let text = endpoint("good", &with_user(&target.url(&query("/ok"))), &more)
+        + &endpoint("bad", &with_user(&target.url(&query("/status/500"))), &more)
+        + &endpoint("dead", &with_user(&target.url(&query("/status/404"))), &more)
+        + &endpoint("moved", &with_user(&redirecting.url()), &more)
+        + &endpoint(
+            "nobody",
+            &with_user(&format!("http://{}/?token={IN_QUERY}", nobody())),
+            &more,
+        );
+    let mut daemon = Setup::new(&format!("[log]\nlevel = \"debug\"\n{text}"))
+        .env("PLANTED", IN_ENV)
+        .stopped();
+    std::fs::write(daemon.path("secret"), format!("{IN_FILE}\n")).unwrap();
+    daemon.restart();
+    daemon.accept(&event("a", "e1"));
+
+    // They do reach the endpoint; else hiding them would be easy.
+    let got = target.next();
+    assert_eq!(header(&got, "authorization"), format!("Bearer {IN_HEADER}"));
+    assert_eq!((header(&got, "x-file"), header(&got, "x-env")), (IN_FILE, IN_ENV));
+    assert!(got.path.contains(IN_QUERY) && got.headers.contains_key("webhook-signature"));
+    daemon.until_dead("dead", 1);
+    daemon.until_dead("moved", 1);
+    for name in ["bad", "nobody"] {
+        daemon.until_row(name, "deferred", |row| {
+            row["deferred"] == 1 && row["in_flight"] == 0
+        });
+    }
+
+    let mut shown = Vec::new();
+    for path in [
+        "/v1/status",
+        "/v1/config",
+        "/v1/endpoints",
+        "/v1/endpoints/bad",
+        "/v1/dead",
+        "/v1/dead?with=event",
+        "/v1/events/e1",
+        "/metrics",
+    ] {
+        let (code, body) = daemon.http("GET", path, None);
+        assert_eq!(code, 200, "{path}");
+        shown.push((path.to_owned(), body));
+    }
+    let config = daemon.path("config.toml");
+    let config = config.to_str().unwrap();
+    for words in [
+        &["status"][..],
+        &["status", "--json"],
+        &["endpoints", "list"],
+        &["endpoints", "show", "bad"],
+        &["endpoints", "show", "bad", "--json"],
+        &["dead", "list"],
+        &["dead", "export"],
+        &["events", "show", "e1"],
+        &["reload"],
+        &["check", "--config", config],
+    ] {
+        let ran = daemon.cli(words);
+        assert!(!ran.out.is_empty(), "{words:?} says something: {ran:?}");
+        shown.push((words.join(" "), ran.out + &ran.err));
+    }
+    for letter in daemon.get("/v1/dead").1["items"].as_array().unwrap() {
+        let ran = daemon
+            .cli(&["dead", "show", letter["id"].as_str().unwrap()])
+            .exits(0);
+        shown.push(("dead show".to_owned(), ran.out));
+    }
+    // Mistakes right beside the secrets, and what is said about them.
+    daemon.write_config(
+        &text
+            .replace("scheme = \"standard\"", "scheme = \"standrad\"")
+            .replace("?token=", " ?token="),
+    );
+    shown.push((
+        "a bad reload".to_owned(),
+        daemon.post("/v1/reload", &json!({})).1.to_string(),
+    ));
+    shown.push(("a bad check".to_owned(), {
+        let ran = daemon.cli(&["check", "--config", config]).exits(1);
+        ran.out + &ran.err
+    }));
+    daemon.stop();
+    shown.push(("the log".to_owned(), daemon.log()));
+    for file in files(&daemon.path("queue")) {
+        shown.push((
+            file.display().to_string(),
+            String::from_utf8_lossy(&std::fs::read(&file).unwrap()).into_owned(),
+        ));
+    }
+    let bare_key = SIGNING.strip_prefix("whsec_").unwrap();
+    for (place, text) in &shown {
+        for secret in [
+            IN_HEADER,
+            IN_QUERY,
+            IN_USER,
+            IN_FILE,
+            IN_ENV,
+            bare_key,
+            "signing-key-that-must-not-show",
+        ] {
+            assert!(
+                !text.contains(secret),
+                "{secret} is shown by {place}:\n{text:.4000}"
+            );
+        }
+    }
+}
