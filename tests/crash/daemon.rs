@@ -43,8 +43,16 @@ impl Site {
     /// A new folder. `endpoints` gives the `[[endpoint]]` tables for a receiver's address; each request says
     /// in `x-run` by which run of the daemon it was made.
     pub fn new(endpoints: fn(SocketAddr) -> String, receiver: SocketAddr) -> Self {
-        let folder = tempfile::Builder::new().prefix("posthaste-crash-").tempdir().expect("a folder");
-        let site = Self { folder, endpoints, receiver, runs: 0 };
+        let folder = tempfile::Builder::new()
+            .prefix("posthaste-crash-")
+            .tempdir()
+            .expect("a folder");
+        let site = Self {
+            folder,
+            endpoints,
+            receiver,
+            runs: 0,
+        };
         site.write_config();
         site
     }
@@ -108,11 +116,23 @@ impl Site {
     pub fn spawn_as(&mut self, mut program: Command, more: &[&str], env: &[(&str, &str)]) -> Daemon {
         self.runs += 1;
         self.write_config();
-        let log = OpenOptions::new().create(true).append(true).open(self.file("log")).expect("a log");
-        program.arg("run").arg("--config").arg(self.config()).args(more).envs(env.iter().copied());
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.file("log"))
+            .expect("a log");
+        program
+            .arg("run")
+            .arg("--config")
+            .arg(self.config())
+            .args(more)
+            .envs(env.iter().copied());
         program.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let child = program.spawn().expect("the daemon can be run");
-        Daemon { child, ingest: self.ingest() }
+        Daemon {
+            child,
+            ingest: self.ingest(),
+        }
     }
 
     /// Starts the daemon and waits until it takes events.
@@ -137,7 +157,10 @@ impl Site {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{words:?}: {errors}\n{}", self.log());
         let lines = String::from_utf8(output.stdout).expect("JSON is UTF-8");
-        lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+        lines
+            .lines()
+            .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+            .collect()
     }
 
     /// Waits until nothing is pending and nothing is under way.
@@ -149,7 +172,11 @@ impl Site {
             if totals["pending"] == 0 && totals["in_flight"] == 0 {
                 return;
             }
-            assert!(started.elapsed() < BOUND, "in vain: the queue is drained\n{status:#}\n{}", self.log());
+            assert!(
+                started.elapsed() < BOUND,
+                "in vain: the queue is drained\n{status:#}\n{}",
+                self.log()
+            );
             thread::sleep(LOOK_EVERY);
         }
     }

@@ -12,7 +12,10 @@ const UNSETTLED_MAX: usize = 1024;
 
 /// `POSTHASTE_KILLS=200` is the long version.
 fn kills() -> u32 {
-    std::env::var("POSTHASTE_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(6)
+    std::env::var("POSTHASTE_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(6)
 }
 
 /// What was acknowledged is delivered or dead, once the daemon is left alone; what was not is there whole or
@@ -32,7 +35,11 @@ fn nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() {
             thread::sleep(Duration::from_millis(dice.below(60) as u64));
         } else {
             let ready = daemon.wait_until_ready();
-            assert!(ready.is_ok(), "the daemon ended by itself: {ready:?}\n{}", load.site.log());
+            assert!(
+                ready.is_ok(),
+                "the daemon ended by itself: {ready:?}\n{}",
+                load.site.log()
+            );
             thread::sleep(Duration::from_millis(20 + dice.below(280) as u64));
         }
         daemon.kill();
@@ -44,9 +51,19 @@ fn nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() {
     let settled = load.site.runs();
     let daemon = load.site.start();
     let summary = load.judge(daemon);
-    assert_eq!(summary.repeats.get(&settled), None, "settled deliveries were repeated");
-    println!("{kills} kills ({while_opening} while opening) in {:.1?}: {summary}", started.elapsed());
+    assert_eq!(
+        summary.repeats.get(&settled),
+        None,
+        "settled deliveries were repeated"
+    );
+    println!(
+        "{kills} kills ({while_opening} while opening) in {:.1?}: {summary}",
+        started.elapsed()
+    );
     assert!(summary.promised > 0 && summary.dead > 0, "the load was no load");
     let bound = IN_FLIGHT_MAX as usize + UNSETTLED_MAX;
-    assert!(summary.repeats_max() <= bound, "more repeats than {bound} after one kill");
+    assert!(
+        summary.repeats_max() <= bound,
+        "more repeats than {bound} after one kill"
+    );
 }

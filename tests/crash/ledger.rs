@@ -142,14 +142,21 @@ impl Ledger {
             let value = received.headers.get(name).and_then(|value| value.to_str().ok());
             value.ok_or_else(|| format!("a request without {name}"))
         };
-        let number = |name: &str| header(name)?.parse::<u32>().map_err(|error| format!("{name}: {error}"));
+        let number = |name: &str| {
+            header(name)?
+                .parse::<u32>()
+                .map_err(|error| format!("{name}: {error}"))
+        };
         let id = header("webhook-id")?.to_owned();
         let request = Request {
             run: number("x-run")?,
             attempt: number("x-posthaste-attempt")?,
             taken: matches!(received.answer, Behaviour::Status(200) | Behaviour::Slow(_)),
         };
-        let sent = self.sent.get(&id).ok_or_else(|| format!("{id} was delivered and never sent"))?;
+        let sent = self
+            .sent
+            .get(&id)
+            .ok_or_else(|| format!("{id} was delivered and never sent"))?;
         let to = received.path.rsplit('?').next().unwrap_or_default();
         let owed = sent.kind.owed().iter().find(|(name, _)| *name == to);
         let (to, _) = *owed.ok_or_else(|| format!("{id} ({}) was delivered to {to}", sent.kind.name()))?;
@@ -164,22 +171,34 @@ impl Ledger {
     /// When a promise was broken; with everything that is wrong.
     pub fn judge(mut self, dead: &[Value]) -> Summary {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let dead: HashSet<(String, String)> =
-            dead.iter().map(|letter| (text(&letter["endpoint"]), text(&letter["event_id"]))).collect();
+        let dead: HashSet<(String, String)> = dead
+            .iter()
+            .map(|letter| (text(&letter["endpoint"]), text(&letter["event_id"])))
+            .collect();
         let mut wrong = std::mem::take(&mut self.wrong);
         let promised: Vec<_> = self.promised.iter().cloned().collect();
         for id in &promised {
-            wrong.extend(self.missing(id, &dead).into_iter().map(|to| format!("{id} is lost for {to}")));
+            wrong.extend(
+                self.missing(id, &dead)
+                    .into_iter()
+                    .map(|to| format!("{id} is lost for {to}")),
+            );
         }
         for ids in &self.abandoned {
             let there = ids.iter().filter(|id| self.missing(id, &dead).is_empty()).count();
             let none = ids.iter().filter(|id| self.nowhere(id, &dead)).count();
             if there != ids.len() && none != ids.len() {
-                wrong.push(format!("a batch is there in part ({there} of {}): {ids:?}", ids.len()));
+                wrong.push(format!(
+                    "a batch is there in part ({there} of {}): {ids:?}",
+                    ids.len()
+                ));
             }
         }
         for (to, id) in &dead {
-            let meant = self.sent.get(id).is_some_and(|sent| sent.kind.owed().contains(&(to.as_str(), false)));
+            let meant = self
+                .sent
+                .get(id)
+                .is_some_and(|sent| sent.kind.owed().contains(&(to.as_str(), false)));
             if !meant {
                 wrong.push(format!("{id} is a dead letter of {to}"));
             }
@@ -202,36 +221,54 @@ impl Ledger {
 
     /// The endpoints that neither took an event nor have it among the dead letters.
     fn missing(&self, id: &str, dead: &HashSet<(String, String)>) -> Vec<&'static str> {
-        let Some(sent) = self.sent.get(id) else { return Vec::new() };
+        let Some(sent) = self.sent.get(id) else {
+            return Vec::new();
+        };
         let here = |to: &'static str, taken: bool| {
-            let requests = self.requests.get(&(to, id.to_owned())).map_or(&[][..], Vec::as_slice);
+            let requests = self
+                .requests
+                .get(&(to, id.to_owned()))
+                .map_or(&[][..], Vec::as_slice);
             if taken {
                 requests.iter().any(|request| request.taken)
             } else {
                 dead.contains(&(to.to_owned(), id.to_owned()))
             }
         };
-        sent.kind.owed().iter().filter(|(to, taken)| !here(to, *taken)).map(|(to, _)| *to).collect()
+        sent.kind
+            .owed()
+            .iter()
+            .filter(|(to, taken)| !here(to, *taken))
+            .map(|(to, _)| *to)
+            .collect()
     }
 
     /// Whether nothing at all has come of an event.
     fn nowhere(&self, id: &str, dead: &HashSet<(String, String)>) -> bool {
-        let Some(sent) = self.sent.get(id) else { return true };
+        let Some(sent) = self.sent.get(id) else {
+            return true;
+        };
         sent.kind.owed().iter().all(|(to, _)| {
-            !self.requests.contains_key(&(*to, id.to_owned())) && !dead.contains(&((*to).to_owned(), id.to_owned()))
+            !self.requests.contains_key(&(*to, id.to_owned()))
+                && !dead.contains(&((*to).to_owned(), id.to_owned()))
         })
     }
 }
 
 /// Whether a body is the event that was sent, byte for byte.
 fn is_whole(id: &str, sent: &Sent, body: &[u8]) -> Result<(), String> {
-    let body: Value = serde_json::from_slice(body).map_err(|error| format!("{id}: a damaged body: {error}"))?;
+    let body: Value =
+        serde_json::from_slice(body).map_err(|error| format!("{id}: a damaged body: {error}"))?;
     let filling = body["data"]["filling"].as_str().unwrap_or_default();
     let whole = body["id"] == id
         && body["type"] == sent.kind.name()
         && filling.len() == sent.filling_bytes
         && filling.bytes().all(|byte| byte == filling_of(id));
-    if whole { Ok(()) } else { Err(format!("{id} arrived with another body")) }
+    if whole {
+        Ok(())
+    } else {
+        Err(format!("{id} arrived with another body"))
+    }
 }
 
 /// What an event is filled with.
@@ -252,7 +289,10 @@ fn follow(requests: &[Request], repeats: &mut BTreeMap<u32, usize>) -> Option<St
             return Some(format!("attempt {} came after {}", after.attempt, before.attempt));
         }
         if repeated && same_run {
-            return Some(format!("attempt {} was made twice by run {}", after.attempt, after.run));
+            return Some(format!(
+                "attempt {} was made twice by run {}",
+                after.attempt, after.run
+            ));
         }
         if repeated {
             *repeats.entry(before.run).or_default() += 1;

@@ -15,7 +15,11 @@ use crate::producers::Producers;
 
 /// Runs the receivers of all tests.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime")
 });
 
 /// The endpoints of the load; see [`crate::ledger::Kind::owed`]. The part of the URL behind `?` tells the
@@ -74,7 +78,12 @@ impl Sink {
                 }
             }
         });
-        Self { addr, ledger, noting, over }
+        Self {
+            addr,
+            ledger,
+            noting,
+            over,
+        }
     }
 
     /// What is known, with every request that has arrived.
@@ -101,7 +110,11 @@ impl Load {
         let sink = Sink::start();
         let site = Site::new(endpoints, sink.addr);
         let producers = Producers::start(producers, site.ingest(), &sink.ledger, seed);
-        Self { site, sink, producers: Some(producers) }
+        Self {
+            site,
+            sink,
+            producers: Some(producers),
+        }
     }
 
     /// Waits until so many events were acknowledged.
@@ -133,6 +146,11 @@ impl Load {
 
 /// The seed of this run: `POSTHASTE_SEED`, or a new one.
 pub fn seed() -> u64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    std::env::var("POSTHASTE_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(now.subsec_nanos().into())
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    std::env::var("POSTHASTE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or(now.subsec_nanos().into())
 }

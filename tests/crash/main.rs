@@ -10,5 +10,5 @@ mod failing;
 mod kills;
 mod ledger;
 mod load;
-mod producers;
 mod points;
+mod producers;

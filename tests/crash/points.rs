@@ -10,7 +10,13 @@ use crate::load::{Load, seed};
 /// Points that only another load than the usual one passes; they have tests of their own.
 const REWRITING: [&str; 3] = ["rewrite-copied", "rewrite-current", "rewrite-done"];
 /// Passed once a start, if at all.
-const ONCE: [&str; 5] = ["after-floors", "after-ring", "queue-made", "queue-current", "repairs-written"];
+const ONCE: [&str; 5] = [
+    "after-floors",
+    "after-ring",
+    "queue-made",
+    "queue-current",
+    "repairs-written",
+];
 
 /// Starts the daemon so that it kills itself at `point`, and waits until it has.
 fn die_at(site: &mut Site, point: &str) {
@@ -22,7 +28,11 @@ fn assert_killed(mut daemon: Daemon, point: &str, site: &Site) {
     use std::os::unix::process::ExitStatusExt;
     let status = daemon.wait(&format!("the daemon passes {point}"));
     let killed = status.signal() == Some(Signal::KILL.as_raw());
-    assert!(killed, "{point}: the daemon ended by itself: {status}\n{}", site.log());
+    assert!(
+        killed,
+        "{point}: the daemon ended by itself: {status}\n{}",
+        site.log()
+    );
 }
 
 /// Under load, on one store, one point after the other: nothing acknowledged is lost.
@@ -36,13 +46,19 @@ fn nothing_acknowledged_is_lost_at_any_point() {
     for point in ["queue-made", "queue-current"] {
         die_at(&mut load.site, point);
     }
-    let rest = CRASH_POINTS.iter().filter(|point| !REWRITING.contains(point) && !point.starts_with("queue-"));
+    let rest = CRASH_POINTS
+        .iter()
+        .filter(|point| !REWRITING.contains(point) && !point.starts_with("queue-"));
     for &point in rest {
         if point == "repairs-written" {
             // There has to be something to repair.
             die_at(&mut load.site, "after-intent");
         }
-        let nth = if ONCE.contains(&point) { 1 } else { 1 + dice.below(4) };
+        let nth = if ONCE.contains(&point) {
+            1
+        } else {
+            1 + dice.below(4)
+        };
         die_at(&mut load.site, &format!("{point}:{nth}"));
     }
     let daemon = load.site.start();

@@ -78,7 +78,10 @@ impl Producer {
     fn run(mut self) {
         while !(self.stopped() && self.unanswered.is_empty()) {
             // Whatever ends a conversation, the next one begins with what got no answer.
-            if UnixStream::connect(&self.ingest).and_then(|socket| self.converse(socket)).is_err() {
+            if UnixStream::connect(&self.ingest)
+                .and_then(|socket| self.converse(socket))
+                .is_err()
+            {
                 thread::sleep(Duration::from_millis(2));
             }
         }
@@ -129,7 +132,10 @@ impl Producer {
         self.unanswered.retain(|line| {
             let kept = !dice.one_in(10);
             if !kept {
-                ledger.lock().expect("nobody panics with the ledger").abandoned(line.ids.clone());
+                ledger
+                    .lock()
+                    .expect("nobody panics with the ledger")
+                    .abandoned(line.ids.clone());
             }
             kept
         });
@@ -177,22 +183,35 @@ impl Producer {
             ids.push(id);
             values.push(value);
         }
-        let value = if events == 1 { values.remove(0) } else { Value::Array(values) };
-        Line { ids, text: format!("{value}\n"), again: false }
+        let value = if events == 1 {
+            values.remove(0)
+        } else {
+            Value::Array(values)
+        };
+        Line {
+            ids,
+            text: format!("{value}\n"),
+            again: false,
+        }
     }
 
     fn event(&mut self, filling_bytes_max: usize) -> (String, Value) {
         self.made += 1;
         let id = format!("{}-{}", self.name, self.made);
         let large = filling_bytes_max > 100 << 10;
-        let filling_bytes = if large { (200 << 10) + self.dice.below(700 << 10) } else { self.dice.below(filling_bytes_max) };
+        let filling_bytes = if large {
+            (200 << 10) + self.dice.below(700 << 10)
+        } else {
+            self.dice.below(filling_bytes_max)
+        };
         let kind = match self.dice.below(10) {
             0 => Kind::Audit,
             1..=3 if !large => Kind::Invoice,
             _ => Kind::Contact,
         };
         let filling = String::from(char::from(filling_of(&id))).repeat(filling_bytes);
-        let mut value = json!({ "type": kind.name(), "id": id, "source": "/crash", "data": { "filling": filling } });
+        let mut value =
+            json!({ "type": kind.name(), "id": id, "source": "/crash", "data": { "filling": filling } });
         if self.dice.one_in(8) {
             value["delay"] = json!(format!("{}ms", 1 + self.dice.below(400)));
         }

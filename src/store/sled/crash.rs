@@ -97,7 +97,9 @@ mod order {
         /// What `variable` asks for, if it is set.
         pub fn from_env(variable: &str) -> Option<Self> {
             let when = std::env::var_os("POSTHASTE_CRASH_WHEN").map(PathBuf::from);
-            std::env::var(variable).ok().map(|wanted| Self::new(&wanted, when))
+            std::env::var(variable)
+                .ok()
+                .map(|wanted| Self::new(&wanted, when))
         }
 
         /// `place`, or `place:nth`.
@@ -127,7 +129,8 @@ mod tests {
     #[test]
     fn an_order_is_due_at_its_place_from_its_pass_on() {
         let order = Order::new("after-chunks:2", None);
-        let due = ["after-chunks", "after-ring", "after-chunks", "after-chunks"].map(|at| order.is_due_at(at));
+        let due =
+            ["after-chunks", "after-ring", "after-chunks", "after-chunks"].map(|at| order.is_due_at(at));
         assert_eq!(due, [false, false, true, true]);
         assert!(Order::new("sync", None).is_due_at("sync"));
     }
