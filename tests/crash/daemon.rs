@@ -112,6 +112,11 @@ impl Site {
         self.spawn_as(Command::new(env!("CARGO_BIN_EXE_posthaste")), &[], env)
     }
 
+    /// Starts the daemon with further arguments.
+    pub fn spawn_with(&mut self, more: &[&str]) -> Daemon {
+        self.spawn_as(Command::new(env!("CARGO_BIN_EXE_posthaste")), more, &[])
+    }
+
     /// Starts the daemon by `program`, whose arguments end with the daemon's: for wrappers.
     pub fn spawn_as(&mut self, mut program: Command, more: &[&str], env: &[(&str, &str)]) -> Daemon {
         self.runs += 1;

@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a helper of a test may fail it")]
 
 mod daemon;
+mod damage;
 #[path = "../support/dice.rs"]
 mod dice;
 mod failing;
