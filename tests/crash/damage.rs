@@ -10,7 +10,7 @@ use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::daemon::Site;
+use crate::daemon::{Site, copy_folder};
 use crate::dice::Dice;
 use crate::load::{Sink, seed};
 
@@ -46,19 +46,6 @@ fn fill(site: &mut Site, dice: &mut Dice) {
     socket.read_to_string(&mut answers).expect("the daemon answers");
     assert_eq!(answers.matches("\"accepted\"").count(), EVENTS);
     daemon.stop();
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a folder can be made");
-    for entry in fs::read_dir(from).expect("a folder can be read") {
-        let from = entry.expect("a folder can be read").path();
-        let to = to.join(from.file_name().expect("an entry has a name"));
-        if from.is_dir() {
-            copy_folder(&from, &to);
-        } else {
-            fs::copy(from, to).expect("a file can be copied");
-        }
-    }
 }
 
 /// The engine's files.
@@ -150,8 +137,7 @@ fn judge(output: &Output, store: &Path) -> Result<Fate, String> {
         };
     };
     let pending = report["pending"].as_u64();
-    let problems =
-        report["damaged"] != json!([]) && report["damaged"] != json!(0) || report["quarantined"] != json!(0);
+    let problems = report["damaged"] != 0 || report["quarantined"] != 0;
     match (problems, pending == Some(EVENTS as u64)) {
         (true, _) => Ok(Fate::Reported),
         (false, true) => Ok(Fate::Whole),

@@ -52,6 +52,8 @@ pub struct Sink {
     pub addr: SocketAddr,
     /// Where it notes.
     pub ledger: Arc<Mutex<Ledger>>,
+    /// The id of every request, in their order.
+    ids: Arc<Mutex<Vec<String>>>,
     noting: JoinHandle<()>,
     over: Arc<Notify>,
 }
@@ -65,6 +67,8 @@ impl Sink {
         let addr = receiver.addr();
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let notes = Arc::clone(&ledger);
+        let ids = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&ids);
         let over = Arc::new(Notify::new());
         let told = Arc::clone(&over);
         let noting = RUNTIME.spawn(async move {
@@ -72,6 +76,8 @@ impl Sink {
                 tokio::select! {
                     biased;
                     Some(received) = receiver.recv() => {
+                        let id = received.headers.get("webhook-id").and_then(|id| id.to_str().ok());
+                        seen.lock().expect("nobody panics with the ids").extend(id.map(str::to_owned));
                         notes.lock().expect("nobody panics with the ledger").received(&received);
                     }
                     () = told.notified() => break,
@@ -81,9 +87,15 @@ impl Sink {
         Self {
             addr,
             ledger,
+            ids,
             noting,
             over,
         }
+    }
+
+    /// Forgets the ids of the requests so far and gives them out.
+    pub fn take_ids(&self) -> Vec<String> {
+        std::mem::take(&mut *self.ids.lock().expect("nobody panics with the ids"))
     }
 
     /// What is known, with every request that has arrived.

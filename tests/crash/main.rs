@@ -13,3 +13,5 @@ mod ledger;
 mod load;
 mod points;
 mod producers;
+mod upkeep;
+mod verbs;

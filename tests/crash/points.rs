@@ -19,12 +19,13 @@ const ONCE: [&str; 5] = [
 ];
 
 /// Starts the daemon so that it kills itself at `point`, and waits until it has.
-fn die_at(site: &mut Site, point: &str) {
+pub fn die_at(site: &mut Site, point: &str) {
     let daemon = site.spawn(&[("POSTHASTE_CRASH_AT", point)]);
     assert_killed(daemon, point, site);
 }
 
-fn assert_killed(mut daemon: Daemon, point: &str, site: &Site) {
+/// Waits until a daemon has killed itself at `point`.
+pub fn assert_killed(mut daemon: Daemon, point: &str, site: &Site) {
     use std::os::unix::process::ExitStatusExt;
     let status = daemon.wait(&format!("the daemon passes {point}"));
     let killed = status.signal() == Some(Signal::KILL.as_raw());
