@@ -8,7 +8,7 @@ use crate::dice::Dice;
 use crate::load::{Load, seed};
 
 /// Points that only another load than the usual one passes; they have tests of their own.
-const REWRITING: [&str; 3] = ["rewrite-copied", "rewrite-current", "rewrite-done"];
+pub const REWRITING: [&str; 3] = ["rewrite-copied", "rewrite-current", "rewrite-done"];
 /// Passed once a start, if at all.
 const ONCE: [&str; 5] = [
     "after-floors",

@@ -12,7 +12,7 @@ use serde_json::json;
 
 use crate::daemon::{Site, copy_folder, eventually};
 use crate::load::Sink;
-use crate::points::die_at;
+use crate::points::{REWRITING, die_at};
 
 /// Sparse chunks younger than this are left alone.
 const SPARSE_AGE: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ fn rewriting_the_store_loses_nothing_at_any_point() {
     site.set_endpoints(endpoints);
     let good = site.file("good");
     copy_folder(&site.store(), &good);
-    for point in ["rewrite-copied", "rewrite-current", "rewrite-done"] {
+    for point in REWRITING {
         fs::remove_dir_all(site.store()).expect("the store can be removed");
         copy_folder(&good, &site.store());
         // As soon as the others are taken, the file is mostly empty.

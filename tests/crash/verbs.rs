@@ -146,6 +146,11 @@ fn cut_off(site: &mut Site, verb: &Verb, point: &str) {
     eventually(&format!("it can be finished after {what}"), || {
         (verb.done)(site).then_some(())
     });
+    daemon.kill();
+    let daemon = site.start();
+    eventually(&format!("it stays done after {what}"), || {
+        (verb.done)(site).then_some(())
+    });
     daemon.stop();
     site.assert_sound();
 }
