@@ -1,6 +1,7 @@
 //! The command line: the tree of verbs, and what their ends mean as exit codes. One verb, one file. Verbs
 //! that ask the daemon know its control API and nothing else of it.
 
+pub mod bench;
 pub mod check;
 pub mod client;
 pub mod dead;
@@ -65,6 +66,8 @@ enum Verb {
     Receive(receive::ReceiveArgs),
     /// The store on disk, while the daemon is stopped
     Store(store::StoreArgs),
+    /// Measure posthaste against the limits of this machine
+    Bench(bench::BenchArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
@@ -82,6 +85,7 @@ pub fn run() -> ExitCode {
         Verb::Reload(args) => wait(reload::run(args)),
         Verb::Receive(args) => wait(receive_requests(args)),
         Verb::Store(args) => store::run(&args, open_store),
+        Verb::Bench(args) => bench::run(args),
     };
     failure::exit_code(done)
 }
@@ -152,6 +156,7 @@ mod tree_tests {
             "receive --listen 127.0.0.1:0 --secret whsec_x",
             "store --config /tmp/c status",
             "store check --json",
+            "bench --only deliver,store --seconds 0.5 --json",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

@@ -53,7 +53,7 @@ impl Workshop {
         let mut lanes = Vec::new();
         let mut destinations = HashMap::new();
         for endpoint in &config.endpoints {
-            match self.prepare_one(endpoint).await {
+            match self.prepare_one(endpoint, config.log.payloads).await {
                 Ok((lane, destination)) => {
                     lanes.push((Arc::clone(endpoint), lane));
                     destinations.insert(lane, Arc::new(destination));
@@ -71,7 +71,11 @@ impl Workshop {
         }
     }
 
-    async fn prepare_one(&self, endpoint: &Arc<Endpoint>) -> Result<(LaneId, Destination), String> {
+    async fn prepare_one(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        log_payloads: bool,
+    ) -> Result<(LaneId, Destination), String> {
         let courier = self.couriers.prepare(endpoint)?;
         let name = endpoint.name.clone();
         let lane = self
@@ -86,6 +90,7 @@ impl Workshop {
                 endpoint: Arc::clone(endpoint),
                 courier,
                 numbers,
+                log_payloads,
             },
         ))
     }
@@ -140,7 +145,10 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("store", old.store != new.store),
         ("ingest", old.ingest != new.ingest),
         ("control", old.control != new.control),
-        ("log", old.log != new.log),
+        (
+            "log",
+            (old.log.format, &old.log.level) != (new.log.format, &new.log.level),
+        ),
         ("limits", old.limits != new.limits),
     ];
     sections

@@ -242,8 +242,16 @@ impl Dispatcher {
         if gone {
             self.pause_gone(lane);
         }
-        if let Some(settle) = settle {
-            self.queue.settle(settle);
+        match settle {
+            Some(settle) => self.queue.settle(settle),
+            None => {
+                // It is still pending in the store, which is asked for it again.
+                let now = self.clock.now();
+                let deferred = None;
+                self.scheduler
+                    .handle(Input::Committed { lane, seq, deferred }, now);
+                self.scheduler.handle(Input::Revived { lane, from: seq }, now);
+            }
         }
     }
 

@@ -16,6 +16,8 @@ use crate::store::{DeadEvidence, Deferral, DeliveryId, LoadError, Settle, Settle
 
 use super::clock::Clock;
 
+/// Before the store is asked again for an event that it could not read.
+const READ_PAUSE: Duration = Duration::from_secs(1);
 /// Longest error text a deferral keeps, in bytes.
 const MESSAGE_BYTES_MAX: usize = 200;
 
@@ -36,6 +38,8 @@ pub struct Destination {
     pub courier: Courier,
     /// What its attempts add up to; outlives a reload.
     pub numbers: Arc<Numbers>,
+    /// Whether bodies go into the log.
+    pub log_payloads: bool,
 }
 
 /// What the dispatcher hears when a job's request has ended.
@@ -47,7 +51,7 @@ pub struct Ended {
     pub seen: Seen,
     /// The endpoint is gone for good, or asked to be disabled.
     pub gone: bool,
-    /// Where the delivery goes. `None`: it stays as it is, because the store failed.
+    /// Where the delivery goes. `None`: it stays as it is, because its event could not be read.
     pub settle: Option<Settle>,
 }
 
@@ -55,7 +59,7 @@ pub struct Ended {
 pub async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
     let (event, before) = match read(&job, &queue).await {
         Ok(found) => found,
-        Err(error) => return unreadable(job, &error),
+        Err(error) => return unreadable(job, &error).await,
     };
     let now = clock.now();
     if event.head.expires.is_some_and(|expires| expires <= now.wall) {
@@ -132,17 +136,11 @@ async fn load(queue: &Queue, seq: crate::domain::event::Seq) -> Result<Event, Lo
     loaded.unwrap_or(Err(LoadError::Missing(seq)))
 }
 
-/// What to do with a delivery whose event can't be read: a damaged one goes to the dead letters, where a
-/// person sees it; one that is not there any more has been settled by somebody else.
-fn unreadable(job: Job, error: &LoadError) -> Ended {
+/// What to do with a delivery whose event can't be read. A damaged event goes to the dead letters, where a
+/// person sees it. Anything else is no reason to give a delivery up: it stays as it is, and the store is asked
+/// again whether it is owed.
+async fn unreadable(job: Job, error: &LoadError) -> Ended {
     match error {
-        LoadError::Missing(_) => {
-            tracing::warn!(
-                seq = job.due.seq.0,
-                "a delivery's event is not in the store any more"
-            );
-            ended(job, UNSEEN, false, SettleTo::Settled)
-        }
         LoadError::Damaged(seq, why) => {
             tracing::error!(
                 seq = seq.0,
@@ -151,8 +149,9 @@ fn unreadable(job: Job, error: &LoadError) -> Ended {
             );
             ended(job, UNSEEN, false, SettleTo::Dead(Box::new(damaged(why))))
         }
-        LoadError::Store(error) => {
-            tracing::error!(%error, "an event could not be read");
+        LoadError::Missing(_) | LoadError::Store(_) => {
+            tracing::error!(%error, "an event could not be read; the store will be asked for it again");
+            tokio::time::sleep(READ_PAUSE).await;
             Ended {
                 job,
                 seen: UNSEEN,
@@ -255,6 +254,10 @@ fn cut(text: &str) -> &str {
 fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
     let endpoint = &*to.endpoint.name;
     let id = &*event.head.id;
+    if to.log_payloads {
+        let body = String::from_utf8_lossy(&event.json);
+        tracing::info!(endpoint, event = id, %body, answer = attempt.response_excerpt, "payload");
+    }
     let (status, ms) = (attempt.status, attempt.duration_ms);
     let message = &*attempt.message;
     match next {

@@ -34,6 +34,9 @@ use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
 use self::signals::Wish;
 
+/// Threads that read the store for those who can't wait for the disk. At a start every lane asks at once; more
+/// readers than this would only wait for the same disk, each with a stack of its own.
+const READERS_MAX: usize = 16;
 /// How long sessions get, when the daemon stops, to answer what they have read.
 const ANSWER_BOUND: Duration = Duration::from_secs(6);
 /// How long operators' requests get at the very end.
@@ -95,7 +98,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (told, notices) = mpsc::unbounded_channel();
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .max_blocking_threads(READERS_MAX)
+        .enable_all()
+        .build()?;
     let start = Start {
         path: options.config.clone(),
         loaded,

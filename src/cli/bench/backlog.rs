@@ -1,0 +1,105 @@
+//! A daemon with a backlog is killed with SIGKILL and started again: how soon it takes events, how much memory it
+//! needs, how soon it delivers, and what is left on disk when all of it has gone.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::Bench;
+use super::machine;
+use super::producers::{Crew, Until, work};
+use super::receiver::Counter;
+use super::report::{Goal, Row};
+use super::stage::{Stage, Target};
+
+const MIB: f64 = 1_048_576.0;
+/// Housekeeping gives space back after the drain; it has this long to do it.
+const TIDY_UP_BOUND: Duration = Duration::from_secs(30);
+
+/// Measures it.
+///
+/// # Errors
+/// When something does not work at all.
+pub async fn run(bench: &mut Bench) -> io::Result<()> {
+    let mut receiver = Counter::start()?;
+    let target = Target {
+        name: "live",
+        address: receiver.address(),
+        path: "/",
+        enabled: false,
+    };
+    let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&target))?;
+    let fresh_bytes = stage.disk_bytes().max(1) as f64;
+    let crew = Crew {
+        socket: stage.socket(),
+        producers: 16,
+        burst: 200,
+        target: "live",
+    };
+    let filled = work(crew, Until::Accepted(bench.args.backlog)).await?;
+    let owed = filled.accepted;
+    let report = &mut bench.report;
+    report.add(Row::new(
+        format!("accepted while {owed} pile up"),
+        filled.per_second(),
+        "/s",
+    ));
+    let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
+    report.add(Row::new(format!("memory with {owed} owed"), rss, "MiB").goal(Goal::AtMost(256.0)));
+    let full_bytes = stage.disk_bytes() as f64;
+    report.add(Row::new(
+        format!("disk with {owed} owed"),
+        full_bytes / MIB,
+        "MiB",
+    ));
+
+    let enabled = Target {
+        enabled: true,
+        ..target
+    };
+    let ready = stage.crash(&[enabled])?;
+    let what = format!("killed with {owed} owed: until it takes events again");
+    report.add(Row::new(what, ready.as_secs_f64(), "s").goal(Goal::AtMost(5.0)));
+    let started = Instant::now();
+    while receiver.count()? == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let first = started.elapsed();
+    report.add(Row::new(
+        "and from then to its first delivery",
+        first.as_secs_f64(),
+        "s",
+    ));
+    let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
+    report.add(Row::new("its memory then", rss, "MiB").goal(Goal::AtMost(256.0)));
+
+    stage.drained().await?;
+    let drained = started.elapsed();
+    let per_second = owed as f64 / drained.as_secs_f64();
+    report.add(Row::new("delivered from the backlog", per_second, "/s"));
+    let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
+    report.add(Row::new("its memory when all is delivered", rss, "MiB").goal(Goal::AtMost(256.0)));
+    let tidied = smallest_disk(&stage).await;
+    let times_fresh = Row::of_rounds(
+        "disk when all is delivered",
+        "MiB",
+        "fresh",
+        &[(tidied / MIB, fresh_bytes / MIB)],
+    );
+    report.add(times_fresh.goal(Goal::RatioAtMost(2.0)));
+    Ok(())
+}
+
+/// The size of the store once it has not become smaller for a while.
+async fn smallest_disk(stage: &Stage) -> f64 {
+    let mut smallest = stage.disk_bytes();
+    let mut since = Instant::now();
+    let bound = Instant::now() + TIDY_UP_BOUND;
+    while since.elapsed() < Duration::from_secs(5) && Instant::now() < bound {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let now = stage.disk_bytes();
+        if now < smallest {
+            (smallest, since) = (now, Instant::now());
+        }
+    }
+    smallest as f64
+}

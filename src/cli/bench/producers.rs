@@ -1,0 +1,233 @@
+//! Producers: connections that write lines and wait for the answers before they write on.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+use memchr::{memchr_iter, memmem};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::task::JoinSet;
+
+/// Bytes of a line, its end included.
+pub const LINE_BYTES: usize = 1024;
+
+/// Until when producers go on.
+#[derive(Clone, Debug)]
+pub enum Until {
+    /// For so long.
+    Span(Duration),
+    /// Until so many events are accepted, all producers together.
+    Accepted(u64),
+    /// Until the flow is closed; and at most so many accepted events may be undelivered.
+    Closed(Arc<Flow>),
+}
+
+/// How many producers, and how they write.
+#[derive(Clone, Debug)]
+pub struct Crew {
+    /// The daemon's socket.
+    pub socket: PathBuf,
+    /// Connections.
+    pub producers: usize,
+    /// Lines that each writes before it waits for their answers.
+    pub burst: usize,
+    /// The endpoint the events are for.
+    pub target: &'static str,
+}
+
+/// Ties acceptance to delivery, so that the one is measured at the pace of the other.
+#[derive(Debug)]
+pub struct Flow {
+    accepted: AtomicU64,
+    delivered: AtomicU64,
+    undelivered_max: u64,
+}
+
+impl Flow {
+    /// An open one.
+    #[must_use]
+    pub fn new(undelivered_max: u64) -> Self {
+        Self {
+            accepted: AtomicU64::new(0),
+            delivered: AtomicU64::new(0),
+            undelivered_max,
+        }
+    }
+
+    /// Tells how many have been delivered in all.
+    pub fn delivered(&self, count: u64) {
+        self.delivered.store(count, Ordering::Relaxed);
+    }
+
+    /// Lets everybody go on to the end.
+    pub fn close(&self) {
+        self.delivered.store(u64::MAX, Ordering::Relaxed);
+    }
+
+    fn is_closed(&self) -> bool {
+        self.delivered.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    async fn room(&self) {
+        let undelivered = || {
+            let accepted = self.accepted.load(Ordering::Relaxed);
+            accepted.saturating_sub(self.delivered.load(Ordering::Relaxed))
+        };
+        while undelivered() > self.undelivered_max {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// What producers got.
+#[derive(Debug)]
+pub struct Answers {
+    /// Events accepted.
+    pub accepted: u64,
+    /// From the first line to the last answer.
+    pub took: Duration,
+    /// Microseconds from writing to the last answer, one a burst.
+    pub waits_us: Histogram<u64>,
+}
+
+impl Answers {
+    /// Accepted events a second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        self.accepted as f64 / self.took.as_secs_f64()
+    }
+}
+
+/// A histogram of microseconds, exact to 1 %.
+///
+/// # Errors
+/// Never, with these bounds.
+pub fn microseconds() -> io::Result<Histogram<u64>> {
+    Histogram::new(2).map_err(io::Error::other)
+}
+
+/// A line for `target`, padded to [`LINE_BYTES`]. `id`: JSON fields to put in, with a comma at the end.
+#[must_use]
+pub fn line(target: &str, id: &str) -> Vec<u8> {
+    let (head, tail) = (
+        format!("{{{id}\"type\":\"{target}.event\",\"data\":{{\"text\":\""),
+        "\"}}\n",
+    );
+    let filling = "x".repeat(LINE_BYTES.saturating_sub(head.len() + tail.len()));
+    format!("{head}{filling}{tail}").into_bytes()
+}
+
+/// Lets a crew work, and returns what it got in sum.
+///
+/// # Errors
+/// When the daemon refuses an event or goes away.
+pub async fn work(crew: Crew, until: Until) -> io::Result<Answers> {
+    let started = Instant::now();
+    let accepted = Arc::new(AtomicU64::new(0));
+    let mut producers = JoinSet::new();
+    let burst: Arc<[u8]> = line(crew.target, "").repeat(crew.burst).into();
+    for _ in 0..crew.producers {
+        let producer = Producer::connect(&crew.socket).await?;
+        let (until, accepted, burst) = (until.clone(), Arc::clone(&accepted), Arc::clone(&burst));
+        let lines = crew.burst;
+        producers.spawn(async move { produce(producer, &burst, lines, until, started, &accepted).await });
+    }
+    let mut waits_us = microseconds()?;
+    while let Some(done) = producers.join_next().await {
+        waits_us += done.map_err(io::Error::other)??;
+    }
+    Ok(Answers {
+        accepted: accepted.load(Ordering::Relaxed),
+        took: started.elapsed(),
+        waits_us,
+    })
+}
+
+async fn produce(
+    mut producer: Producer,
+    burst: &[u8],
+    lines: usize,
+    until: Until,
+    started: Instant,
+    accepted: &AtomicU64,
+) -> io::Result<Histogram<u64>> {
+    let mut waits_us = microseconds()?;
+    loop {
+        match &until {
+            Until::Span(span) if started.elapsed() >= *span => return Ok(waits_us),
+            Until::Accepted(enough) if accepted.load(Ordering::Relaxed) >= *enough => return Ok(waits_us),
+            Until::Closed(flow) if flow.is_closed() => return Ok(waits_us),
+            Until::Closed(flow) => flow.room().await,
+            Until::Span(_) | Until::Accepted(_) => {}
+        }
+        let wait = producer.send(burst, lines).await?;
+        accepted.fetch_add(lines as u64, Ordering::Relaxed);
+        if let Until::Closed(flow) = &until {
+            flow.accepted.fetch_add(lines as u64, Ordering::Relaxed);
+        }
+        waits_us.saturating_record(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Producer {
+    stream: UnixStream,
+    answers: Vec<u8>,
+}
+
+impl Producer {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn connect(socket: &Path) -> io::Result<Self> {
+        Ok(Self {
+            stream: UnixStream::connect(socket).await?,
+            answers: Vec::new(),
+        })
+    }
+
+    /// Writes `burst`, which holds `lines` lines, and waits for all answers; returns how long that took.
+    ///
+    /// # Errors
+    /// When any is not accepted.
+    pub async fn send(&mut self, burst: &[u8], lines: usize) -> io::Result<Duration> {
+        let started = Instant::now();
+        self.stream.write_all(burst).await?;
+        self.answers.clear();
+        let mut answered = 0;
+        while answered < lines {
+            let seen = self.answers.len();
+            if self.stream.read_buf(&mut self.answers).await? == 0 {
+                return Err(io::Error::other("the daemon closed a producer's connection"));
+            }
+            answered += memchr_iter(b'\n', &self.answers[seen..]).count();
+        }
+        let took = started.elapsed();
+        if memmem::find_iter(&self.answers, br#""status":"accepted""#).count() < lines {
+            let text = String::from_utf8_lossy(&self.answers).into_owned();
+            return Err(io::Error::other(format!("not everything was accepted: {text}")));
+        }
+        Ok(took)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_their_length_and_are_json() {
+        for id in ["", "\"id\":\"7\","] {
+            let line = line("live", id);
+            assert_eq!((line.len(), line.last()), (LINE_BYTES, Some(&b'\n')));
+            let json: serde_json::Value = serde_json::from_slice(&line).unwrap();
+            assert_eq!(json["type"], "live.event");
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! A real daemon, this same program, with its store in a folder of its own; and how it is asked, killed and started
+//! again. Knows the control API and files of /proc, and nothing of the daemon's inside.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::machine;
+use crate::cli::client::Client;
+use crate::control::types::status::Status;
+
+/// How long the daemon may take to be ready, or to stop; past it something is wrong.
+const STEP_BOUND: Duration = Duration::from_secs(120);
+
+/// A folder that is removed at the end.
+#[derive(Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new one in `dir`.
+    ///
+    /// # Errors
+    /// When it can't be made.
+    pub fn new(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(format!("posthaste-bench-{}-{name}", std::process::id()));
+        fs::create_dir(&path).map_err(|error| {
+            io::Error::other(format!("{}: {error}; choose a folder with --dir", path.display()))
+        })?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What stays behind is named after the bench, in the folder the user chose.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// One endpoint of the daemon's configuration. Signed, 64 requests at once, as the limits do.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// Its name; it gets the events of type `NAME.event`.
+    pub name: &'a str,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Which behaviour of the receiver.
+    pub path: &'a str,
+    /// A disabled one's events are parked.
+    pub enabled: bool,
+}
+
+impl Target<'_> {
+    fn config(&self) -> String {
+        let Self {
+            name,
+            address,
+            path,
+            enabled,
+        } = self;
+        format!(
+            "\n[[endpoint]]\nname = \"{name}\"\nevents = [\"{name}.*\"]\nenabled = {enabled}\n\
+             url = \"http://{address}{path}\"\nconcurrency = 64\ntimeout = \"2s\"\n\
+             sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n"
+        )
+    }
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Stage {
+    folder: Folder,
+    child: Child,
+}
+
+impl Stage {
+    /// Starts a daemon with an empty store.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn new(dir: &Path, name: &str, targets: &[Target<'_>]) -> io::Result<Self> {
+        let folder = Folder::new(dir, name)?;
+        configure(&folder, targets)?;
+        let child = start(&folder)?;
+        Ok(Self { folder, child })
+    }
+
+    /// Kills it with SIGKILL, puts other endpoints in force, starts it again; returns how long until it took events.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn crash(&mut self, targets: &[Target<'_>]) -> io::Result<Duration> {
+        self.child.kill()?;
+        self.child.wait()?;
+        configure(&self.folder, targets)?;
+        let started = Instant::now();
+        self.child = start(&self.folder)?;
+        Ok(started.elapsed())
+    }
+
+    /// The producers' socket.
+    #[must_use]
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("ingest.sock")
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Bytes of its store on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        machine::disk_bytes(&self.folder.path().join("queue"))
+    }
+
+    /// How it is.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn status(&self) -> io::Result<Status> {
+        let client = Client::new(self.folder.path().join("control.sock"));
+        client.get("/v1/status").await.map_err(io::Error::other)
+    }
+
+    /// Waits until nothing is owed any more.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn drained(&self) -> io::Result<()> {
+        while self.status().await?.totals.pending > 0 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // It is a throw-away store: nothing is lost when it does not stop in time.
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+fn configure(folder: &Folder, targets: &[Target<'_>]) -> io::Result<()> {
+    let path = folder.path().display();
+    let endpoints: String = targets.iter().map(Target::config).collect();
+    fs::write(
+        folder.path().join("config.toml"),
+        format!(
+            "[store]\npath = \"{path}/queue\"\nmin_free = \"0%\"\n[log]\nlevel = \"warn\"\n\
+             [ingest]\nsocket = \"{path}/ingest.sock\"\ngroup = \"\"\n\
+             [control]\nsocket = \"{path}/control.sock\"\ngroup = \"\"\n{endpoints}"
+        ),
+    )
+}
+
+/// Starts the daemon and waits until it takes connections; its log goes to a file in the folder.
+fn start(folder: &Folder) -> io::Result<Child> {
+    let log = folder.path().join("daemon.log");
+    let mut child = Command::new(std::env::current_exe()?)
+        .arg("run")
+        .arg("--config")
+        .arg(folder.path().join("config.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log)?)
+        .spawn()?;
+    let started = Instant::now();
+    while UnixStream::connect(folder.path().join("ingest.sock")).is_err() {
+        if child.try_wait()?.is_some() || started.elapsed() > STEP_BOUND {
+            let log = fs::read_to_string(log).unwrap_or_default();
+            return Err(io::Error::other(format!("the daemon did not start:\n{log}")));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(child)
+}
