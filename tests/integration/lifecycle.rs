@@ -149,6 +149,7 @@ fn g4_a_broken_store_is_set_aside() {
         daemon.logs("--start-empty");
     }
     let mut command = daemon.command();
+    command.stderr(Stdio::null());
     let config = daemon.path("config.toml");
     let mut child = command
         .args(["run", "--start-empty", "--config"])
