@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
 use crate::domain::event::Seq;
@@ -25,6 +25,10 @@ const EVENT_BYTES_MAX: usize = 8 << 20;
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
+
+/// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
+/// a thread of its own.
+const READERS_MAX: usize = 16;
 
 /// Tells the time; handed in, so that this room knows no clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -74,6 +78,7 @@ pub struct Queue {
     requests: Sender<Request>,
     store: Arc<dyn Store>,
     failure: watch::Receiver<Option<StoreError>>,
+    readers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -147,6 +152,7 @@ impl Queue {
         &self,
         verb: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
+        let _turn = self.readers.acquire().await;
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || verb(&*store))
             .await
@@ -187,7 +193,7 @@ impl Committer {
         store: Arc<dyn Store>,
         clock: Clock,
         dead_keep: Duration,
-        notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+        notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
         // delivery under way, one per operator.
@@ -197,6 +203,7 @@ impl Committer {
             requests: requests.clone(),
             store: Arc::clone(&store),
             failure,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         };
         let worker = Worker {
             store,
@@ -279,7 +286,7 @@ struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
     dead_keep: Duration,
-    notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+    notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     maintained: Instant,
@@ -397,7 +404,7 @@ impl Worker {
             }
         }
         if !notices.is_empty() {
-            let _ = self.notices.send(notices);
+            let _ = self.notices.blocking_send(notices);
         }
     }
 
@@ -466,7 +473,7 @@ mod tests {
     async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
         let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::unbounded_channel();
+        let (tell, mut notices) = async_mpsc::channel(4096);
         let (committer, queue) =
             Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
         let later = NOW.plus(Duration::from_millis(1));
