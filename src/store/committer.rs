@@ -17,10 +17,11 @@ use crate::domain::time::Timestamp;
 const SETTLE_LINGER: Duration = Duration::from_millis(5);
 /// Settled deliveries in one commit; past it they wait no longer.
 const SETTLES_MAX: usize = 2048;
-/// Events in one commit. Past it the answer to the first would wait too long for the last.
-const EVENTS_MAX: usize = 8192;
+/// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
+/// they while it works; past this size a commit gains nothing from more.
+const EVENTS_MAX: usize = 2048;
 /// Bytes of events in one commit.
-const EVENT_BYTES_MAX: usize = 8 << 20;
+const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
