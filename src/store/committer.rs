@@ -356,9 +356,10 @@ impl Worker {
         }
         let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
         let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
-        match self.store.commit(batch, (self.clock)()) {
+        let now = (self.clock)();
+        match self.store.commit(batch, now) {
             Ok(committed) => {
-                self.tell(&committed, &sizes, &owed, moves);
+                self.tell(&committed, &sizes, now, &owed, moves);
                 answer_all(committed, answers);
             }
             Err(error) => {
@@ -375,17 +376,23 @@ impl Worker {
     }
 
     /// Tells the dispatcher what is owed now and what has moved. It may be gone, when the daemon stops.
-    fn tell(&self, committed: &Committed, sizes: &[usize], mut owed: &[Owed], mut notices: Vec<Notice>) {
+    fn tell(
+        &self,
+        committed: &Committed,
+        sizes: &[usize],
+        now: Timestamp,
+        mut owed: &[Owed],
+        mut notices: Vec<Notice>,
+    ) {
         for (group, size) in committed.accepts.iter().zip(sizes) {
             let (mine, rest) = owed.split_at(*size);
             owed = rest;
             for (accepted, (lanes, due)) in group.iter().flatten().zip(mine) {
                 if let Accepted::New(seq) = *accepted {
-                    notices.extend(
-                        lanes
-                            .iter()
-                            .map(|&lane| Notice::Accepted { lane, seq, due: *due }),
-                    );
+                    // A delay that was over before the commit is none: to the store this delivery is a fresh
+                    // one, and whoever looked for it among the deferred would not find it.
+                    let due = due.filter(|due| *due > now);
+                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted { lane, seq, due }));
                 }
             }
         }
@@ -420,5 +427,59 @@ fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptA
     let mut groups = committed.accepts.into_iter();
     for (count, answer) in answers {
         let _ = answer.send(Ok(groups.by_ref().take(count).collect()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::event::{Event, EventHead};
+    use crate::store::NewEvent;
+    use crate::store::memory::MemoryStore;
+
+    const NOW: Timestamp = Timestamp(1_736_937_000_000);
+
+    fn delayed_until(deliver_at: Timestamp, lane: LaneId) -> AcceptGroup {
+        let head = EventHead {
+            id: deliver_at.0.to_string().into(),
+            source: "/test".into(),
+            kind: "test".into(),
+            accepted: NOW,
+            deliver_at: Some(deliver_at),
+            expires: None,
+            partition_key: None,
+            tenant: None,
+            traceparent: None,
+            sender_uid: None,
+        };
+        let json = bytes::Bytes::from_static(b"{}");
+        let event = Event { head, json };
+        let lanes = [lane].into();
+        AcceptGroup {
+            events: vec![NewEvent { event, lanes }],
+        }
+    }
+
+    /// A8: what the dispatcher hears of a delayed event is where the store keeps it, or else nobody would
+    /// ever find it there.
+    #[tokio::test]
+    async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::unbounded_channel();
+        let (committer, queue) =
+            Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+        let later = NOW.plus(Duration::from_millis(1));
+        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| delayed_until(at, lane));
+        queue.accept(groups.to_vec()).await.unwrap();
+        let told: Vec<_> = notices.recv().await.unwrap();
+        let dues = told.iter().map(|notice| match notice {
+            Notice::Accepted { due, .. } => *due,
+            Notice::Committed { .. } => panic!("nothing was settled"),
+        });
+        assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
+        let deferred = queue.store().lanes()[0].deferred;
+        assert_eq!(deferred, 1, "and so the store sees it");
+        committer.stop();
     }
 }
