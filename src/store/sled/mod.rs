@@ -136,6 +136,9 @@ impl SledStore {
         let mut writer = self.working_writer()?;
         let now = now.into().unwrap_or(writer.latest);
         writer.latest = now;
+        // Before each change, since others may fill the disk while nothing new is accepted: what stands by for
+        // that has to be given up before a write fails.
+        writer.space.refresh();
         let result = self.try_transact(&mut writer, now, change);
         if let Err(error) = &result {
             writer.failed = Some(error.clone());
