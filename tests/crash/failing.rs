@@ -31,6 +31,8 @@ fn a_failed_flush_ends_it_closed() {
     let mut daemon = load.site.spawn(&env);
     daemon.wait_until_ready().expect("the disk works at first");
     load.wait_for_promises(50);
+    // Then nothing else is written, and the first flush that fails is that of the event sent here.
+    load.settle();
 
     let control = load.site.file("control");
     let mut own = Producer::connect(&load);
