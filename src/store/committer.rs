@@ -462,3 +462,86 @@ fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptA
         let _ = answer.send(Ok(groups.by_ref().take(count).collect()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::domain::event::{Event, EventHead};
+    use crate::store::memory::MemoryStore;
+    use crate::store::{DeliveryId, NewEvent};
+
+    fn group(lane: LaneId, number: usize) -> AcceptGroup {
+        let head = EventHead {
+            id: number.to_string().into(),
+            source: "/test".into(),
+            kind: "test".into(),
+            accepted: Timestamp(1),
+            deliver_at: None,
+            expires: None,
+            partition_key: None,
+            tenant: None,
+            traceparent: None,
+            sender_uid: None,
+        };
+        let event = Event {
+            head,
+            json: "{}".into(),
+        };
+        AcceptGroup {
+            events: vec![NewEvent {
+                event,
+                lanes: [lane].into(),
+            }],
+        }
+    }
+
+    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: with a
+    /// flood between two commits, and one by one when nothing else happens.
+    #[tokio::test]
+    async fn a2_every_settle_becomes_durable_without_other_traffic() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(3600), 100_000));
+        let lane = store.lane("crm").unwrap();
+        let (tell, mut notices) = async_mpsc::unbounded_channel();
+        let clock: Clock = Arc::new(|| Timestamp(1));
+        let (committer, queue) =
+            Committer::start(Arc::clone(&store), clock, Duration::from_secs(60), tell).unwrap();
+        let count = 2 * SETTLES_MAX + 7;
+        let groups = (0..count).map(|number| group(lane, number)).collect();
+        let answers = queue.accept(groups).await.unwrap();
+        let seqs: Vec<Seq> = answers
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .map(|accepted| match accepted {
+                Accepted::New(seq) => seq,
+                Accepted::Duplicate => panic!("all ids differ"),
+            })
+            .collect();
+        let settle = |seq| {
+            queue.settle(Settle {
+                id: DeliveryId { lane, seq },
+                was_due: None,
+                to: SettleTo::Settled,
+            });
+        };
+        let (flood, single) = seqs.split_at(count - 3);
+        flood.iter().copied().for_each(settle);
+        let mut waiting: BTreeSet<Seq> = flood.iter().copied().collect();
+        for next in single.iter().copied().map(Some).chain([None]) {
+            while !waiting.is_empty() {
+                for notice in notices.recv().await.unwrap() {
+                    if let Notice::Committed { seq, .. } = notice {
+                        assert!(waiting.remove(&seq), "told once");
+                    }
+                }
+            }
+            if let Some(seq) = next {
+                waiting.insert(seq);
+                settle(seq);
+            }
+        }
+        assert_eq!(store.lanes()[0].pending, 0);
+        committer.stop();
+    }
+}
