@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
 use crate::domain::event::Seq;
@@ -26,6 +26,10 @@ const EVENT_BYTES_MAX: usize = 2 << 20;
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
+
+/// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
+/// a thread of its own.
+const READERS_MAX: usize = 16;
 
 /// Tells the time; handed in, so that this room knows no clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -103,6 +107,7 @@ pub struct Queue {
     settles: Arc<Settles>,
     store: Arc<dyn Store>,
     failure: watch::Receiver<Option<StoreError>>,
+    readers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -178,6 +183,7 @@ impl Queue {
         &self,
         verb: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
+        let _turn = self.readers.acquire().await;
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || verb(&*store))
             .await
@@ -218,7 +224,7 @@ impl Committer {
         store: Arc<dyn Store>,
         clock: Clock,
         dead_keep: Duration,
-        notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+        notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
         // delivery under way, one per operator.
@@ -230,6 +236,7 @@ impl Committer {
             settles: Arc::clone(&settles),
             store: Arc::clone(&store),
             failure,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         };
         let worker = Worker {
             store,
@@ -309,7 +316,7 @@ struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
     dead_keep: Duration,
-    notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+    notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
@@ -396,9 +403,10 @@ impl Worker {
         }
         let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
         let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
-        match self.store.commit(batch, (self.clock)()) {
+        let now = (self.clock)();
+        match self.store.commit(batch, now) {
             Ok(committed) => {
-                self.tell(&committed, &sizes, &owed, moves);
+                self.tell(&committed, &sizes, now, &owed, moves);
                 answer_all(committed, answers);
             }
             Err(error) => {
@@ -415,22 +423,28 @@ impl Worker {
     }
 
     /// Tells the dispatcher what is owed now and what has moved. It may be gone, when the daemon stops.
-    fn tell(&self, committed: &Committed, sizes: &[usize], mut owed: &[Owed], mut notices: Vec<Notice>) {
+    fn tell(
+        &self,
+        committed: &Committed,
+        sizes: &[usize],
+        now: Timestamp,
+        mut owed: &[Owed],
+        mut notices: Vec<Notice>,
+    ) {
         for (group, size) in committed.accepts.iter().zip(sizes) {
             let (mine, rest) = owed.split_at(*size);
             owed = rest;
             for (accepted, (lanes, due)) in group.iter().flatten().zip(mine) {
                 if let Accepted::New(seq) = *accepted {
-                    notices.extend(
-                        lanes
-                            .iter()
-                            .map(|&lane| Notice::Accepted { lane, seq, due: *due }),
-                    );
+                    // A delay that was over before the commit is none: to the store this delivery is a fresh
+                    // one, and whoever looked for it among the deferred would not find it.
+                    let due = due.filter(|due| *due > now);
+                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted { lane, seq, due }));
                 }
             }
         }
         if !notices.is_empty() {
-            let _ = self.notices.send(notices);
+            let _ = self.notices.blocking_send(notices);
         }
     }
 
@@ -472,43 +486,68 @@ mod tests {
     use crate::store::memory::MemoryStore;
     use crate::store::{DeliveryId, NewEvent};
 
-    fn group(lane: LaneId, number: usize) -> AcceptGroup {
+    const NOW: Timestamp = Timestamp(1_736_937_000_000);
+
+    fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
         let head = EventHead {
-            id: number.to_string().into(),
+            id: id.into(),
             source: "/test".into(),
             kind: "test".into(),
-            accepted: Timestamp(1),
-            deliver_at: None,
+            accepted: NOW,
+            deliver_at,
             expires: None,
             partition_key: None,
             tenant: None,
             traceparent: None,
             sender_uid: None,
         };
-        let event = Event {
-            head,
-            json: "{}".into(),
-        };
+        let json = bytes::Bytes::from_static(b"{}");
+        let event = Event { head, json };
+        let lanes = [lane].into();
         AcceptGroup {
-            events: vec![NewEvent {
-                event,
-                lanes: [lane].into(),
-            }],
+            events: vec![NewEvent { event, lanes }],
         }
     }
 
-    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: with a
-    /// flood between two commits, and one by one when nothing else happens.
+    /// A8: what the dispatcher hears of a delayed event is where the store keeps it, or else nobody would
+    /// ever find it there.
+    #[tokio::test]
+    async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) =
+            Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+        let later = NOW.plus(Duration::from_millis(1));
+        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| group(&at.0.to_string(), Some(at), lane));
+        queue.accept(groups.to_vec()).await.unwrap();
+        let told: Vec<_> = notices.recv().await.unwrap();
+        let dues = told.iter().map(|notice| match notice {
+            Notice::Accepted { due, .. } => *due,
+            Notice::Committed { .. } => panic!("nothing was settled"),
+        });
+        assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
+        let deferred = queue.store().lanes()[0].deferred;
+        assert_eq!(deferred, 1, "and so the store sees it");
+        committer.stop();
+    }
+
+    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: a flood
+    /// between two commits, and then one by one when nothing else happens.
     #[tokio::test]
     async fn a2_every_settle_becomes_durable_without_other_traffic() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(3600), 100_000));
-        let lane = store.lane("crm").unwrap();
-        let (tell, mut notices) = async_mpsc::unbounded_channel();
-        let clock: Clock = Arc::new(|| Timestamp(1));
-        let (committer, queue) =
-            Committer::start(Arc::clone(&store), clock, Duration::from_secs(60), tell).unwrap();
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) = Committer::start(
+            Arc::clone(&store),
+            Arc::new(|| NOW),
+            Duration::from_secs(60),
+            tell,
+        )
+        .unwrap();
         let count = 2 * SETTLES_MAX + 7;
-        let groups = (0..count).map(|number| group(lane, number)).collect();
+        let groups = (0..count).map(|id| group(&id.to_string(), None, lane)).collect();
         let answers = queue.accept(groups).await.unwrap();
         let seqs: Vec<Seq> = answers
             .into_iter()
@@ -518,27 +557,22 @@ mod tests {
                 Accepted::Duplicate => panic!("all ids differ"),
             })
             .collect();
-        let settle = |seq| {
-            queue.settle(Settle {
-                id: DeliveryId { lane, seq },
-                was_due: None,
-                to: SettleTo::Settled,
-            });
-        };
         let (flood, single) = seqs.split_at(count - 3);
-        flood.iter().copied().for_each(settle);
-        let mut waiting: BTreeSet<Seq> = flood.iter().copied().collect();
-        for next in single.iter().copied().map(Some).chain([None]) {
+        for settled in [flood].into_iter().chain(single.chunks(1)) {
+            for seq in settled.iter().copied() {
+                queue.settle(Settle {
+                    id: DeliveryId { lane, seq },
+                    was_due: None,
+                    to: SettleTo::Settled,
+                });
+            }
+            let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
             while !waiting.is_empty() {
                 for notice in notices.recv().await.unwrap() {
                     if let Notice::Committed { seq, .. } = notice {
                         assert!(waiting.remove(&seq), "told once");
                     }
                 }
-            }
-            if let Some(seq) = next {
-                waiting.insert(seq);
-                settle(seq);
             }
         }
         assert_eq!(store.lanes()[0].pending, 0);

@@ -1,6 +1,7 @@
 //! Seeing and holding: status, endpoints, events, and the exit codes of the command line.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -306,10 +307,9 @@ fn i6_offline_store_tools() {
         "{status}"
     );
     let check = tool(&daemon, "check").exits(0).lines().remove(0);
-    assert_eq!(
-        check,
-        json!({ "pending": 3, "dead": 3, "quarantined": 0, "damaged": [] })
-    );
+    for (number, expected) in [("pending", 3), ("dead", 3), ("damaged", 0), ("quarantined", 0)] {
+        assert_eq!(check[number], expected, "{number}: {check}");
+    }
     daemon.restart();
     assert_eq!(daemon.row("bad")["pending"], 3, "looking changes nothing");
 }
@@ -369,4 +369,52 @@ fn check_finds_every_problem_at_once() {
         assert!(ran.err.contains(&part), "{part:?} is not in {}", ran.err);
     }
     assert!(ran.out.contains("3 problems"), "{ran:?}");
+}
+
+/// H4: the receiver for development shows what came, says whether the signature is right, and misbehaves on request.
+#[test]
+fn h4_the_receiver_for_development() {
+    const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let mut receiver = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        .args(["receive", "--listen", "127.0.0.1:0", "--secret", SECRET])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut shown = BufReader::new(receiver.stdout.take().unwrap())
+        .lines()
+        .map(Result::unwrap);
+    let address = shown.next().unwrap().split_once("http://").unwrap().1.to_owned();
+    let more = |secret: &str| {
+        format!(
+            "sign = [{{ scheme = \"standard\", secrets = [\"{secret}\"] }}]\nretry = {{ max_attempts = 1 }}"
+        )
+    };
+    let text = endpoint("right", &format!("http://{address}/ok"), &more(SECRET))
+        + &endpoint(
+            "wrong",
+            &format!("http://{address}/status/418"),
+            &more("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
+        );
+    let daemon = Daemon::start(&text);
+    for (name, answered, signature) in [
+        ("right", "answered: 200", "signature verified"),
+        ("wrong", "answered: 418", "signature wrong"),
+    ] {
+        daemon.accept(&json!({ "type": "a", "endpoint": name }).to_string());
+        let block: Vec<_> = shown.by_ref().take_while(|line| !line.starts_with('{')).collect();
+        assert!(
+            block
+                .iter()
+                .any(|line| line.contains("POST /") && line.contains(answered)),
+            "{block:?}"
+        );
+        assert!(block.iter().any(|line| line.contains(signature)), "{block:?}");
+        assert!(
+            block.iter().any(|line| line.contains("webhook-signature: v1,")),
+            "{block:?}"
+        );
+    }
+    daemon.until_dead("wrong", 1);
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
 }

@@ -1,14 +1,17 @@
 //! Starting and stopping: signals, crashes, a second daemon, systemd's ways of starting and watching.
 
 use std::collections::HashSet;
-use std::os::unix::net::UnixDatagram;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::Stdio;
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::servers::{Gate, Target, header};
-use crate::harness::{BOUND, Daemon, Producer, Setup, endpoint, event, eventually, installed};
+use crate::harness::{BOUND, Daemon, Producer, Setup, endpoint, event, eventually, files, installed};
 use crate::required;
 
 /// I3: SIGTERM lets the request under way end, begins no more, and the outcome is on disk: nothing is repeated.
@@ -34,6 +37,135 @@ fn i3_sigterm_drains_and_nothing_is_repeated() {
         row["attempts"]["delivered"] == left && row["pending"] == 0
     });
     assert_eq!(gate.requests(), OWED, "none was repeated");
+}
+
+/// I3, A8: a producer that writes on while the daemon stops hears what became of each line that was read: first
+/// accepted ones, then refusals; and what was accepted is neither lost nor delivered twice.
+#[test]
+fn i3_a_producer_at_the_stop_knows_where_it_is() {
+    let mut target = Target::new();
+    let mut daemon = Daemon::start(&endpoint("crm", &target.url("/ok"), ""));
+    let stream = UnixStream::connect(daemon.ingest()).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    let (answers, written) = thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut written = 0;
+            // Until the daemon closes.
+            while writeln!(&stream, "{}", event("a", &format!("e{written}"))).is_ok() {
+                written += 1;
+            }
+            written
+        });
+        let mut answers = Vec::new();
+        for line in BufReader::new(&stream).lines().map_while(Result::ok) {
+            let answer: Value = serde_json::from_str(&line).unwrap();
+            answers.push(answer);
+            if answers.len() == 100 {
+                daemon.signal(Signal::TERM);
+            }
+        }
+        (answers, writer.join().unwrap())
+    });
+    assert!(daemon.wait().success());
+    let accepted = answers
+        .iter()
+        .take_while(|answer| answer["status"] == "accepted")
+        .count();
+    assert!(
+        accepted >= 100 && answers.len() <= written,
+        "{accepted} of {} answers to {written}",
+        answers.len()
+    );
+    for refused in &answers[accepted..] {
+        assert_eq!(refused["code"], "shutting_down", "{refused}");
+        assert!(refused["retry_after_ms"].is_u64(), "{refused}");
+    }
+    daemon.restart();
+    let ids: HashSet<_> = target
+        .take(accepted)
+        .iter()
+        .map(|got| header(got, "webhook-id").to_owned())
+        .collect();
+    assert_eq!(ids.len(), accepted);
+    daemon.until_settled("crm");
+    assert_eq!(target.requests(), accepted as u64);
+}
+
+/// I5: memory is bounded whatever the backlog: tens of megabytes owed twice over, and a 10 GB answer besides.
+#[test]
+fn i5_memory_is_bounded() {
+    let target = Target::new();
+    let text = endpoint("held", &target.url("/ok"), "events = [\"load\"]")
+        + &endpoint("held-too", &target.url("/ok"), "events = [\"load\"]")
+        + &endpoint(
+            "huge",
+            &target.url("/big/10000000000"),
+            "max_response = \"1KiB\"\nevents = [\"huge\"]",
+        );
+    let mut daemon = Daemon::start(&text);
+    for name in ["held", "held-too"] {
+        daemon.cli(&["endpoints", "pause", name]).exits(0);
+    }
+    let mut producer = daemon.producer();
+    producer.write(b"{\"ack\":\"errors\"}\n");
+    let line = json!({ "type": "load", "data": "x".repeat(4000) }).to_string() + "\n";
+    for _ in 0..150 {
+        producer.write(line.repeat(100).as_bytes());
+    }
+    assert_eq!(producer.end().len(), 1, "nothing is refused");
+    daemon.accept(&event("huge", "e1"));
+    daemon.until_row("huge", "delivered", |row| row["attempts"]["delivered"] == 1);
+    for _ in 0..2 {
+        assert_eq!(daemon.row("held")["pending"], 15_000);
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", daemon.pid().as_raw_nonzero())).unwrap();
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        let peak: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(peak < 256 << 10, "{peak} KiB at most were in use");
+        daemon.kill();
+        daemon.restart();
+    }
+}
+
+/// G4: a store that will not open is set aside and not deleted: the daemon says so and exits, as often as it is
+/// started, until it is told to start empty.
+#[test]
+fn g4_a_broken_store_is_set_aside() {
+    let mut daemon = Daemon::start("");
+    daemon.stop();
+    let stored = |daemon: &Daemon, name: &str| {
+        let all = files(&daemon.path("queue")).into_iter();
+        all.filter(|file| file.ends_with(name)).collect::<Vec<_>>()
+    };
+    let db = stored(&daemon, "db").remove(0);
+    let length = std::fs::metadata(&db).unwrap().len();
+    std::fs::write(db, vec![0x5a; usize::try_from(length).unwrap()]).unwrap();
+    for _ in 0..2 {
+        daemon.spawn();
+        assert_eq!(daemon.wait().code(), Some(1));
+        daemon.logs("--start-empty");
+    }
+    let mut command = daemon.command();
+    command.stderr(Stdio::null());
+    let config = daemon.path("config.toml");
+    let mut child = command
+        .args(["run", "--start-empty", "--config"])
+        .arg(config)
+        .spawn()
+        .unwrap();
+    eventually("somebody answers", || UnixStream::connect(daemon.ingest()).ok());
+    assert_eq!(daemon.accept(&event("a", "e1"))["deliveries"], 0);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let aside = stored(&daemon, "db")
+        .into_iter()
+        .filter(|file| file.to_string_lossy().contains("corrupt"));
+    assert_eq!(aside.count(), 1, "the old store is beside the new one");
+    // From here on it starts as usual.
+    daemon.restart();
 }
 
 /// I3: the drain has a bound; what is still under way then is repeated later.
@@ -232,9 +364,7 @@ fn i1_sockets_are_taken_over_from_systemd() {
         .stopped();
     daemon.spawn();
     let [ingest, control] = ["activated-ingest.sock", "activated-control.sock"].map(|name| daemon.path(name));
-    eventually("somebody answers", || {
-        std::os::unix::net::UnixStream::connect(&ingest).ok()
-    });
+    eventually("somebody answers", || UnixStream::connect(&ingest).ok());
     assert_eq!(
         Producer::connect(&ingest).send(&event("a", "e1")),
         json!({ "status": "accepted", "id": "e1", "deliveries": 1 })

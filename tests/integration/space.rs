@@ -2,12 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::harness::servers::{Scripted, answer};
+use crate::harness::servers::Target;
 use crate::harness::{Daemon, Setup, endpoint, eventually, run};
 use crate::required;
 
@@ -24,13 +22,12 @@ fn large(id: usize, kilobytes: usize) -> String {
     json!({ "type": "a", "id": format!("big-{id}"), "data": noise }).to_string()
 }
 
-/// Sends events, first large ones and then ever smaller ones, until each size is refused: how many were accepted, and
-/// the last refusal.
-fn fill(daemon: &Daemon) -> (usize, Value) {
+/// Sends events of each of these sizes until it is refused: how many were accepted, and the last refusal.
+fn fill(daemon: &Daemon, kilobytes: &[usize]) -> (usize, Value) {
     let mut producer = daemon.producer();
     let (mut sent, mut accepted) = (0, 0);
     let mut refusal = Value::Null;
-    for kilobytes in [200, 20, 2, 0] {
+    for &kilobytes in kilobytes {
         loop {
             let answer = producer.send(&large(sent, kilobytes));
             sent += 1;
@@ -45,41 +42,35 @@ fn fill(daemon: &Daemon) -> (usize, Value) {
     (accepted, refusal)
 }
 
-/// An endpoint that fails until it is let go.
-fn stuck() -> (Scripted, Arc<AtomicBool>) {
-    let well = Arc::new(AtomicBool::new(false));
-    let is_well = Arc::clone(&well);
-    (
-        Scripted::new(move |_| answer(if is_well.load(Ordering::SeqCst) { 200 } else { 503 }, "")),
-        well,
-    )
+/// Lets everything go, and checks that all of it arrives.
+fn drains(daemon: &Daemon, accepted: usize) {
+    daemon.cli(&["endpoints", "resume", "crm"]).exits(0);
+    daemon.until_row("crm", "delivered", |row| {
+        row["pending"] == 0 && row["attempts"]["delivered"] == accepted
+    });
 }
 
-const PATIENT: &str =
-    "retry = { delay = \"1h\", max_attempts = 1000 }\nbreaker = { failures = 1000, min_requests = 100000 }";
-
-/// Lets everything go, and checks that all of it arrives and that there is room again.
-fn drains(daemon: &Daemon, well: &AtomicBool, accepted: usize) {
-    well.store(true, Ordering::SeqCst);
-    eventually("all is delivered", || {
-        daemon.cli(&["endpoints", "flush", "crm"]).exits(0);
-        let row = daemon.row("crm");
-        (row["pending"] == 0 && row["attempts"]["delivered"] == accepted).then_some(())
-    });
+/// Waits until events are taken again.
+fn has_room(daemon: &Daemon) {
     eventually("there is room again", || {
-        (daemon.send(r#"{"type":"a","id":"after"}"#)["status"] != "rejected").then_some(())
+        (daemon.send(r#"{"type":"a"}"#)["status"] == "accepted").then_some(())
     });
+}
+
+/// A daemon whose endpoint `crm` is paused.
+fn holding(setup: Setup) -> Daemon {
+    let daemon = setup.start();
+    daemon.cli(&["endpoints", "pause", "crm"]).exits(0);
+    daemon
 }
 
 /// I4, A8: past `max_size` new events are refused with `queue_full`, and when to try again; deliveries go on, and make
 /// room.
 #[test]
 fn i4_queue_full_by_max_size() {
-    let (target, well) = stuck();
-    let daemon = Setup::new(&endpoint("crm", &target.url(), PATIENT))
-        .store("max_size = \"4MiB\"")
-        .start();
-    let (accepted, refusal) = fill(&daemon);
+    let target = Target::new();
+    let daemon = holding(Setup::new(&endpoint("crm", &target.url("/ok"), "")).store("max_size = \"4MiB\""));
+    let (accepted, refusal) = fill(&daemon, &[200, 20, 2, 0]);
     assert_eq!(
         (&refusal["code"], &refusal["status"]),
         (&json!("queue_full"), &json!("rejected")),
@@ -106,7 +97,8 @@ fn i4_queue_full_by_max_size() {
             .out
             .contains("new events are refused: queue_full")
     );
-    drains(&daemon, &well, accepted);
+    drains(&daemon, accepted);
+    has_room(&daemon);
 }
 
 /// A small file system of its own; gone when dropped.
@@ -127,13 +119,21 @@ impl SmallDisk {
         }
     }
 
-    /// Fills it to the last byte with something that is not ours.
-    fn fill(&self) {
-        let mut file = std::fs::File::create(self.0.join("somebody-elses")).unwrap();
-        let block = vec![b'x'; 64 << 10];
-        for size in [64 << 10, 4 << 10, 1] {
-            while std::io::Write::write_all(&mut file, &block[..size]).is_ok() {}
-        }
+    /// Fills it with something that is not ours until so many bytes are left.
+    fn fill(&self, leave: u64) {
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.0.join("somebody-elses"))
+            .unwrap();
+        let free = || {
+            rustix::fs::statvfs(&self.0)
+                .map(|numbers| numbers.f_bavail * numbers.f_frsize)
+                .unwrap()
+        };
+        let length = file.metadata().unwrap().len() + free() - leave;
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length).unwrap();
+        assert_eq!(free(), leave);
     }
 }
 
@@ -149,42 +149,32 @@ impl Drop for SmallDisk {
 #[test]
 fn i4_disk_full() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = match SmallDisk::mounted(&folder.path().join("disk"), "64m") {
+    let disk = match SmallDisk::mounted(&folder.path().join("disk"), "192m") {
         Ok(disk) => disk,
         Err(error) => return required::missing("a mounted tmpfs", "run this as root", error),
     };
-    let (target, well) = stuck();
-    let mut daemon = Setup::new(&endpoint("crm", &target.url(), PATIENT))
-        .store("min_free = \"16MiB\"")
-        .store_path(&disk.0.join("queue"))
-        .start();
-    let (accepted, refusal) = fill(&daemon);
+    let target = Target::new();
+    let setup = Setup::new(&endpoint("crm", &target.url("/ok"), "")).store("min_free = \"24MiB\"");
+    let mut daemon = holding(setup.store_path(&disk.0.join("queue")));
+    disk.fill(40 << 20);
+    let (accepted, refusal) = fill(&daemon, &[5, 1, 0]);
     assert_eq!(refusal["code"], "disk_full", "{refusal}");
     assert!(
         refusal["retry_after_ms"].as_u64().is_some_and(|ms| ms > 0),
         "{refusal}"
     );
-    assert!(accepted > 10, "{accepted}");
-    disk.fill();
-    eventually("the status says so", || {
-        assert_eq!(daemon.send(r#"{"type":"a"}"#)["code"], "disk_full");
-        (daemon.get("/v1/status").1["store"]["refusing"] == "disk_full").then_some(())
-    });
-    well.store(true, Ordering::SeqCst);
-    daemon.until_row("crm", "tried once", |row| row["in_flight"] == 0);
-    eventually("all is delivered", || {
-        daemon.cli(&["endpoints", "flush", "crm"]).exits(0);
-        let row = daemon.row("crm");
-        (row["pending"] == 0 && row["attempts"]["delivered"] == accepted).then_some(())
-    });
+    assert!(accepted > 1000, "{accepted}");
+    assert_eq!(daemon.get("/v1/status").1["store"]["refusing"], "disk_full");
+    disk.fill(0);
+    drains(&daemon, accepted);
     assert_eq!(daemon.send(r#"{"type":"a"}"#)["code"], "disk_full");
     daemon.stop();
-    std::fs::remove_file(disk.0.join("somebody-elses")).unwrap();
     daemon.restart();
     assert_eq!(
         daemon.row("crm")["pending"],
         0,
         "the outcomes were recorded on the full disk"
     );
-    drains(&daemon, &well, 0);
+    std::fs::remove_file(disk.0.join("somebody-elses")).unwrap();
+    has_room(&daemon);
 }

@@ -17,6 +17,7 @@
     reason = "helpers of a test fail like the test itself"
 )]
 
+#[path = "../support/dice.rs"]
 mod dice;
 mod expect;
 mod image;

@@ -12,7 +12,7 @@ const TICK_US: u64 = 10_000;
 
 /// Says so if `folder` is not on a disk: flushes are free there, so ratios to them mean nothing.
 pub fn warn_of_memory_disk(folder: &Path) {
-    if rustix::fs::statfs(folder).is_ok_and(|system| i64::from(system.f_type) == TMPFS_MAGIC) {
+    if rustix::fs::statfs(folder).is_ok_and(|system| system.f_type == TMPFS_MAGIC) {
         eprintln!(
             "posthaste bench: {} is in memory (tmpfs): flushes cost nothing there; choose a folder on a disk with --dir",
             folder.display()

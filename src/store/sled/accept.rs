@@ -81,7 +81,6 @@ impl Draft<'_> {
         groups: Vec<AcceptGroup>,
     ) -> Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError> {
         self.writer.ids.expire(self.now);
-        self.writer.space.refresh();
         let mut packer = Packer::default();
         let first_generation = self.writer.next_generation();
         let mut large = false;

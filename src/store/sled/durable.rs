@@ -9,6 +9,8 @@
 use std::ffi::{c_int, c_uint};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::crash::sync_fails;
+
 static SYNCS: AtomicU64 = AtomicU64::new(0);
 
 /// How often this process has made sled's log durable. It rises with every flush that had something to
@@ -29,6 +31,8 @@ unsafe extern "C" {
 #[unsafe(no_mangle)]
 pub extern "C" fn sync_file_range(fd: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     SYNCS.fetch_add(1, Ordering::Relaxed);
+    // No file has this number, so that the failure a test asks for is a real one.
+    let fd = if sync_fails() { -1 } else { fd };
     // SAFETY: `fdatasync` takes any number, and answers EBADF for one that is no open file.
     unsafe { fdatasync(fd) }
 }

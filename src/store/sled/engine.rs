@@ -6,10 +6,11 @@ use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ::sled::{Db, IVec};
+use ::sled::{Db, IVec, Tree};
 
-use super::crash::crash_point;
+use super::crash::crash_point_after;
 use super::plan::Plan;
+use super::witness::{self, Witness};
 use super::{durable, keys};
 use crate::store::{StoreError, files};
 
@@ -18,6 +19,8 @@ const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
 /// How often sled collects garbage; durability does not hang on it.
 const BACKGROUND_MS: u64 = 200;
+/// The tree with the count of flushes, and the key in it.
+const FLUSHES: &[u8] = b"flushes";
 /// How often the engine's file is looked at again while it is locked, and how long between.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -25,6 +28,9 @@ const LOCK_PAUSE: Duration = Duration::from_millis(10);
 /// An open sled store in a folder of its own.
 pub struct Engine {
     db: Db,
+    /// The count of flushes in the log. A tree of its own, so that it shares no leaf with a chunk.
+    flushes: Tree,
+    witness: Witness,
     folder: PathBuf,
     #[cfg(test)]
     pub tape: std::sync::Mutex<Option<Vec<super::plan::Write>>>,
@@ -38,6 +44,18 @@ impl std::fmt::Debug for Engine {
 
 fn failed(error: ::sled::Error) -> StoreError {
     StoreError::Failed(error.to_string())
+}
+
+fn unreadable(error: ::sled::Error) -> EngineError {
+    EngineError::Corrupt(error.to_string())
+}
+
+/// The count in a tree of flushes.
+fn count(flushes: &Tree) -> Result<u64, ::sled::Error> {
+    let stored = flushes.get(FLUSHES)?;
+    Ok(stored
+        .and_then(|bytes| Some(u64::from_be_bytes((*bytes).try_into().ok()?)))
+        .unwrap_or(0))
 }
 
 /// Why sled did not open.
@@ -125,10 +143,22 @@ impl Engine {
             }
             result => result?,
         };
+        let flushes = db.open_tree(FLUSHES).map_err(unreadable)?;
+        let (witness, noted) = Witness::open(folder)?;
+        let found = count(&flushes).map_err(unreadable)?;
+        if found < noted {
+            return Err(EngineError::Corrupt(format!(
+                "its log can be read up to flush {found} of {noted}, so what was accepted or delivered after \
+                 that is missing; to go on with the rest, give the folder its name back and remove {} in it",
+                witness::FILE_NAME
+            )));
+        }
         // sled syncs neither its configuration nor any folder.
         files::sync_files(folder)?;
         Ok(Self {
             db,
+            flushes,
+            witness,
             folder: folder.to_owned(),
             #[cfg(test)]
             tape: std::sync::Mutex::default(),
@@ -174,7 +204,8 @@ impl Engine {
                 }
                 .map_err(failed)?;
             }
-            crash_point(crash_point_behind);
+            // sled keeps the last writes in memory; a crash is only interesting with this step on the disk.
+            crash_point_after(crash_point_behind, || drop(self.flush()));
         }
         Ok(())
     }
@@ -196,7 +227,13 @@ impl Engine {
     /// # Errors
     /// [`StoreError::Failed`].
     pub fn flush(&self) -> Result<(), StoreError> {
-        self.db.flush().map(|_| ()).map_err(failed)
+        let flushes = count(&self.flushes).map_err(failed)? + 1;
+        self.flushes
+            .insert(FLUSHES, &flushes.to_be_bytes())
+            .map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        self.witness.note(flushes);
+        Ok(())
     }
 
     /// The value of a key.

@@ -7,8 +7,8 @@
 //! ```
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
 //! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
-//! [`read`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back). [`engine`] and [`durable`]
-//! are all that knows sled's ways.
+//! [`read`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back). [`engine`], [`durable`]
+//! and [`witness`] are all that knows sled's ways.
 
 mod accept;
 #[cfg(test)]
@@ -37,6 +37,7 @@ mod ring;
 mod space;
 #[cfg(test)]
 mod tests;
+mod witness;
 mod writer;
 
 use std::collections::HashSet;
@@ -135,6 +136,9 @@ impl SledStore {
         let mut writer = self.working_writer()?;
         let now = now.into().unwrap_or(writer.latest);
         writer.latest = now;
+        // Before each change, since others may fill the disk while nothing new is accepted: what stands by for
+        // that has to be given up before a write fails.
+        writer.space.refresh();
         let result = self.try_transact(&mut writer, now, change);
         if let Err(error) = &result {
             writer.failed = Some(error.clone());

@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 
 use super::cache::ChunkCache;
+use super::crash::crash_point;
 use super::engine::{Engine, EngineError};
 use super::recover::{IdBounds, recover};
 use super::space::Space;
@@ -133,6 +134,7 @@ impl SledStore {
         let repairs = recovered.repairs;
         if !options.check_only && !repairs.is_empty() {
             engine.write(repairs)?;
+            crash_point("repairs-written");
             engine.flush()?;
         }
         let store = Self {
@@ -265,7 +267,9 @@ fn make_queue(folder: &Path, number: u64) -> Result<(Engine, Identity), OpenErro
     engine.write(plan)?;
     engine.flush()?;
     files::sync_files(&path).map_err(io_error)?;
+    crash_point("queue-made");
     files::set_current(folder, number).map_err(io_error)?;
+    crash_point("queue-current");
     Ok((engine, identity))
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::crash::crash_point;
 use super::engine::Engine;
 use super::open::id_bounds;
 use super::plan::{Plan, Step};
@@ -116,7 +117,9 @@ impl SledStore {
         let recovered = recover(&new, &self.identity, id_bounds(&self.config), space, now)?;
         new.write(recovered.repairs)?;
         new.flush()?;
+        crash_point("rewrite-copied");
         files::set_current(folder, number).map_err(io_error)?;
+        crash_point("rewrite-current");
         *writer = recovered.writer;
         self.engine.store(Arc::new(new));
         *lock(&self.index) = recovered.index;
@@ -126,6 +129,7 @@ impl SledStore {
             // The next start removes it.
             tracing::warn!(folder = %old_folder.display(), %error, "the old queue could not be removed");
         }
+        crash_point("rewrite-done");
         Ok(())
     }
 

@@ -1,15 +1,10 @@
 //! How much room is left, and whether new events may still come. Settling is never refused: it makes room.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::config::{FreeMin, StoreConfig};
 use crate::store::Refusal;
 use crate::store::files::{self, Ballast};
-
-/// The file system is asked again after this time, or after so many bytes were written.
-const ASK_EVERY: Duration = Duration::from_millis(100);
-const ASK_EVERY_BYTES: u64 = 16 << 20;
 
 /// The bounds on the store's size, and what the file system last said.
 #[derive(Debug)]
@@ -19,8 +14,6 @@ pub struct Space {
     free_min: FreeMin,
     free_bytes: u64,
     total_bytes: u64,
-    asked: Option<Instant>,
-    written: u64,
     ballast: Option<Ballast>,
 }
 
@@ -33,28 +26,19 @@ impl Space {
             free_min: config.free_min,
             free_bytes: u64::MAX,
             total_bytes: u64::MAX,
-            asked: None,
-            written: 0,
             ballast: ballast.then(|| Ballast::find(folder)),
         };
-        space.ask();
+        space.refresh();
         space
     }
 
-    /// Looks at the file system, if it is time to.
+    /// Looks at the file system. To be called before each commit: others fill the disk too, and the ballast has
+    /// to be given up before a write fails. It costs a microsecond, a flush a thousand.
     pub fn refresh(&mut self) {
-        if self.written >= ASK_EVERY_BYTES || self.asked.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            self.ask();
-        }
-    }
-
-    fn ask(&mut self) {
         match files::free_space(&self.folder) {
             Ok((free, total)) => (self.free_bytes, self.total_bytes) = (free, total),
             Err(error) => tracing::warn!(%error, "the free space is not known; the last number stands"),
         }
-        self.asked = Some(Instant::now());
-        self.written = 0;
         if let Some(ballast) = &mut self.ballast {
             ballast.trim(self.free_bytes);
         }
@@ -62,7 +46,6 @@ impl Space {
 
     /// Counts bytes that are about to be written.
     pub fn wrote(&mut self, bytes: u64) {
-        self.written += bytes;
         self.free_bytes = self.free_bytes.saturating_sub(bytes);
     }
 

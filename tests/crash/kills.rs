@@ -1,0 +1,69 @@
+//! SIGKILL at any instant, again and again.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::daemon::IN_FLIGHT_MAX;
+use crate::dice::Dice;
+use crate::load::{Load, seed};
+
+/// Deliveries that have ended and are not durable yet: those that end during a few commits on a busy machine.
+const UNSETTLED_MAX: usize = 1024;
+
+/// `POSTHASTE_KILLS=200` is the long version.
+fn kills() -> u32 {
+    std::env::var("POSTHASTE_KILLS")
+        .ok()
+        .and_then(|kills| kills.parse().ok())
+        .unwrap_or(6)
+}
+
+/// What was acknowledged is delivered or dead, once the daemon is left alone; what was not is there whole or
+/// not at all; only what was under way at a kill is repeated; tries never go back.
+#[test]
+fn nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() {
+    let (seed, kills) = (seed(), kills());
+    println!("POSTHASTE_SEED={seed} POSTHASTE_KILLS={kills}");
+    let started = Instant::now();
+    let mut dice = Dice::new(seed);
+    let mut load = Load::start(4, seed);
+    let mut while_opening = 0;
+    for _ in 0..kills {
+        let mut daemon = load.site.spawn(&[]);
+        if dice.one_in(6) {
+            while_opening += 1;
+            thread::sleep(Duration::from_millis(dice.below(60) as u64));
+        } else {
+            let ready = daemon.wait_until_ready();
+            assert!(
+                ready.is_ok(),
+                "the daemon ended by itself: {ready:?}\n{}",
+                load.site.log()
+            );
+            thread::sleep(Duration::from_millis(20 + dice.below(280) as u64));
+        }
+        daemon.kill();
+    }
+    let daemon = load.site.start();
+    load.settle();
+    // What is settled stays so.
+    daemon.kill();
+    let settled = load.site.runs();
+    let daemon = load.site.start();
+    let summary = load.judge(daemon);
+    assert_eq!(
+        summary.repeats.get(&settled),
+        None,
+        "settled deliveries were repeated"
+    );
+    println!(
+        "{kills} kills ({while_opening} while opening) in {:.1?}: {summary}",
+        started.elapsed()
+    );
+    assert!(summary.promised > 0 && summary.dead > 0, "the load was no load");
+    let bound = IN_FLIGHT_MAX as usize + UNSETTLED_MAX;
+    assert!(
+        summary.repeats_max() <= bound,
+        "more repeats than {bound} after one kill"
+    );
+}
