@@ -479,20 +479,22 @@ fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptA
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::domain::event::{Event, EventHead};
-    use crate::store::NewEvent;
     use crate::store::memory::MemoryStore;
+    use crate::store::{DeliveryId, NewEvent};
 
     const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
-    fn delayed_until(deliver_at: Timestamp, lane: LaneId) -> AcceptGroup {
+    fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
         let head = EventHead {
-            id: deliver_at.0.to_string().into(),
+            id: id.into(),
             source: "/test".into(),
             kind: "test".into(),
             accepted: NOW,
-            deliver_at: Some(deliver_at),
+            deliver_at,
             expires: None,
             partition_key: None,
             tenant: None,
@@ -517,7 +519,7 @@ mod tests {
         let (committer, queue) =
             Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
         let later = NOW.plus(Duration::from_millis(1));
-        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| delayed_until(at, lane));
+        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| group(&at.0.to_string(), Some(at), lane));
         queue.accept(groups.to_vec()).await.unwrap();
         let told: Vec<_> = notices.recv().await.unwrap();
         let dues = told.iter().map(|notice| match notice {
@@ -527,6 +529,53 @@ mod tests {
         assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
         let deferred = queue.store().lanes()[0].deferred;
         assert_eq!(deferred, 1, "and so the store sees it");
+        committer.stop();
+    }
+
+    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: a flood
+    /// between two commits, and then one by one when nothing else happens.
+    #[tokio::test]
+    async fn a2_every_settle_becomes_durable_without_other_traffic() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) = Committer::start(
+            Arc::clone(&store),
+            Arc::new(|| NOW),
+            Duration::from_secs(60),
+            tell,
+        )
+        .unwrap();
+        let count = 2 * SETTLES_MAX + 7;
+        let groups = (0..count).map(|id| group(&id.to_string(), None, lane)).collect();
+        let answers = queue.accept(groups).await.unwrap();
+        let seqs: Vec<Seq> = answers
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .map(|accepted| match accepted {
+                Accepted::New(seq) => seq,
+                Accepted::Duplicate => panic!("all ids differ"),
+            })
+            .collect();
+        let (flood, single) = seqs.split_at(count - 3);
+        for settled in [flood].into_iter().chain(single.chunks(1)) {
+            for seq in settled.iter().copied() {
+                queue.settle(Settle {
+                    id: DeliveryId { lane, seq },
+                    was_due: None,
+                    to: SettleTo::Settled,
+                });
+            }
+            let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
+            while !waiting.is_empty() {
+                for notice in notices.recv().await.unwrap() {
+                    if let Notice::Committed { seq, .. } = notice {
+                        assert!(waiting.remove(&seq), "told once");
+                    }
+                }
+            }
+        }
+        assert_eq!(store.lanes()[0].pending, 0);
         committer.stop();
     }
 }
