@@ -86,7 +86,7 @@ pub struct Dispatcher {
     jobs: TaskTracker,
     to_self: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
-    notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
 }
 
@@ -97,9 +97,9 @@ impl Dispatcher {
         config: SchedulerConfig,
         queue: Queue,
         clock: Clock,
-        notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+        notices: mpsc::Receiver<Vec<Notice>>,
     ) -> (Self, DispatcherHandle) {
-        // Both channels are bounded by what is under way: a message per job, a notice per commit.
+        // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
         let handle = DispatcherHandle(to_self.clone());
         let dispatcher = Self {
@@ -146,6 +146,11 @@ impl Dispatcher {
                 break;
             };
             messages.push(message);
+        }
+        // Whoever tells of something durable was told so after its notice was sent; so the notices that come
+        // before these messages are here by now, and they are applied first.
+        while let Ok(notice) = self.notices.try_recv() {
+            notices.push(notice);
         }
         true
     }
@@ -223,10 +228,7 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        self.jobs.spawn(async move {
-            let ended = job::run(job, to, queue, clock).await;
-            let _ = back.send(Message::Ended(Box::new(ended)));
-        });
+        self.jobs.spawn(job::carry_out(job, to, queue, clock, back));
     }
 
     fn end(&mut self, ended: Ended) {

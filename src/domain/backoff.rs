@@ -19,7 +19,7 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// Tries in all, the first one too; at least 1.
     pub max_attempts: u32,
-    /// From acceptance on; a delivery that could only be tried later than this is given up.
+    /// From the first try on; a delivery that could only be tried later than this is given up.
     pub max_age: Duration,
     /// What is worth another try.
     pub retry_on: Vec<RetryMatch>,
@@ -100,7 +100,9 @@ impl RetryPolicy {
             list.iter().any(|entry| match *entry {
                 RetryMatch::Status(s) => status == Some(s),
                 // A status outside every class counts as 5xx (RFC 9110 §15).
-                RetryMatch::StatusClass(hundred) => status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred)),
+                RetryMatch::StatusClass(hundred) => {
+                    status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred))
+                }
                 RetryMatch::Class(c) => c == class,
             })
         };
