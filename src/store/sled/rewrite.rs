@@ -98,7 +98,7 @@ impl SledStore {
         result.map(|()| true)
     }
 
-    fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
         let io_error = |error: std::io::Error| StoreError::Failed(format!("rewriting the queue: {error}"));
         let old = self.engine.load_full();
         let folder = &self.config.path;
@@ -119,6 +119,7 @@ impl SledStore {
         files::set_current(folder, number).map_err(io_error)?;
         *writer = recovered.writer;
         self.engine.store(Arc::new(new));
+        if std::env::var_os("REVIEW_SLEEP").is_some() { std::thread::sleep(std::time::Duration::from_millis(5)); }
         *lock(&self.index) = recovered.index;
         let old_folder = old.folder().to_owned();
         drop(old);
