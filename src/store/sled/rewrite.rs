@@ -99,7 +99,7 @@ impl SledStore {
         result.map(|()| true)
     }
 
-    fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
         let io_error = |error: std::io::Error| StoreError::Failed(format!("rewriting the queue: {error}"));
         let old = self.engine.load_full();
         let folder = &self.config.path;
@@ -122,6 +122,7 @@ impl SledStore {
         crash_point("rewrite-current");
         *writer = recovered.writer;
         self.engine.store(Arc::new(new));
+        if std::env::var_os("REVIEW_SLEEP").is_some() { std::thread::sleep(std::time::Duration::from_millis(5)); }
         *lock(&self.index) = recovered.index;
         let old_folder = old.folder().to_owned();
         drop(old);

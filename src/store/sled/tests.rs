@@ -812,3 +812,140 @@ fn a2_a_panic_in_a_change_ends_the_store() {
     assert!(store.commit(batch, start()).is_err());
     assert!(store.close().is_err());
 }
+
+#[test]
+fn review_readers_beside_a_merge() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let mut keep = Vec::new();
+    for n in 0..300 {
+        let ids: Vec<String> = (0..500).map(|i| format!("e{n}-{i}")).collect();
+        let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let seqs = accept(&store, vec![group(&refs, 60, &[lane])]);
+        keep.push(seqs[0]);
+        let settles = seqs[1..]
+            .iter()
+            .map(|seq| Settle { id: DeliveryId { lane, seq: *seq }, was_due: None, to: SettleTo::Settled })
+            .collect();
+        store.commit(Batch { accepts: vec![], settles }, start()).unwrap();
+    }
+    eprintln!("slots {}", store.stats().events);
+    let done = AtomicBool::new(false);
+    let bad = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut bad = Vec::new();
+            let mut loads = 0u64;
+            while !done.load(Ordering::Relaxed) {
+                for seq in &keep {
+                    loads += 1;
+                    if let Err(e) = store.load(&[*seq]).pop().unwrap() {
+                        bad.push(e);
+                    }
+                }
+            }
+            (loads, bad)
+        });
+        let now = Timestamp(start().0 + 60_000);
+        for _ in 0..20 {
+            let t = std::time::Instant::now();
+            let more = store.maintain(now, Timestamp(0)).unwrap().more;
+            eprintln!("maintain {:?} more={more}", t.elapsed());
+            if !more { break; }
+        }
+        done.store(true, Ordering::Relaxed);
+        reader.join().unwrap()
+    });
+    eprintln!("loads {} bad {} first {:?}", bad.0, bad.1.len(), bad.1.first());
+    let again = keep.iter().filter(|s| store.load(&[**s]).pop().unwrap().is_ok()).count();
+    eprintln!("healthy afterwards: {again} of {}", keep.len());
+    assert!(bad.1.is_empty());
+}
+
+#[test]
+fn review_flush_of_many() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (a, b) = (store.lane("a").unwrap(), store.lane("b").unwrap());
+    let at = Timestamp(start().0 + 3_600_000);
+    let t = std::time::Instant::now();
+    for n in 0..100 {
+        let events = (0..1000)
+            .map(|i| {
+                let mut event = event(&format!("e{n}-{i}"), 60);
+                event.head.deliver_at = Some(at);
+                NewEvent { event, lanes: vec![a].into() }
+            })
+            .collect();
+        accept(&store, vec![AcceptGroup { events }]);
+    }
+    eprintln!("accepted 100k delayed {:?}", t.elapsed());
+    let t = std::time::Instant::now();
+    eprintln!("reassign 500: {}", store.reassign(a, b, 500, start()).unwrap());
+    eprintln!("one page of reassign {:?}", t.elapsed());
+    let t = std::time::Instant::now();
+    let n = store.flush_lane(a, start()).unwrap();
+    eprintln!("flush_lane {n} {:?}", t.elapsed());
+    let t = std::time::Instant::now();
+    let first = fresh(&store, a);
+    eprintln!("{} {:?}", first.len(), t.elapsed());
+}
+
+#[test]
+fn review_readers_beside_a_rewrite() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let mut keep = Vec::new();
+    let mut all = Vec::new();
+    for n in 0..260 {
+        let ids: Vec<String> = (0..500).map(|i| format!("e{n}-{i}")).collect();
+        let refs: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let seqs = accept(&store, vec![group(&refs, 60, &[lane])]);
+        keep.push(seqs[0]);
+        all.push(seqs);
+    }
+    for seqs in &all[..130] {
+        keep.remove(0);
+        {
+            let settles = seqs
+                .iter()
+                .map(|seq| Settle { id: DeliveryId { lane, seq: *seq }, was_due: None, to: SettleTo::Settled })
+                .collect();
+            store.commit(Batch { accepts: vec![], settles }, start()).unwrap();
+        }
+    }
+    let done = AtomicBool::new(false);
+    let bad = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..3)
+            .map(|r| {
+                let (keep, done, store) = (&keep, &done, &store);
+                scope.spawn(move || {
+                    let mut bad = Vec::new();
+                    let mut at = r * 40;
+                    while !done.load(Ordering::Relaxed) {
+                        at = (at + 1) % keep.len();
+                        if r == 2 { store.stats(); continue; }
+                        *lock(&store.cache) = ChunkCache::new(CACHE_BYTES);
+                        if let Err(e) = store.load(&[keep[at]]).pop().unwrap() {
+                            bad.push(e);
+                        }
+                    }
+                    bad
+                })
+            })
+            .collect();
+        for _ in 0..1 {
+            let mut writer = store.working_writer().unwrap();
+            store.rewrite_now(&mut writer, start()).unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+        readers.into_iter().flat_map(|r| r.join().unwrap()).collect::<Vec<_>>()
+    });
+    eprintln!("bad {} first {:?}", bad.len(), bad.first());
+    let again = keep.iter().filter(|s| store.load(&[**s]).pop().unwrap().is_ok()).count();
+    eprintln!("healthy afterwards: {again} of {}", keep.len());
+    assert!(bad.is_empty());
+}
