@@ -100,7 +100,9 @@ impl RetryPolicy {
             list.iter().any(|entry| match *entry {
                 RetryMatch::Status(s) => status == Some(s),
                 // A status outside every class counts as 5xx (RFC 9110 §15).
-                RetryMatch::StatusClass(hundred) => status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred)),
+                RetryMatch::StatusClass(hundred) => {
+                    status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred))
+                }
                 RetryMatch::Class(c) => c == class,
             })
         };
