@@ -24,6 +24,9 @@ const EVENTS_MAX: usize = 2048;
 const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
+/// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
+/// this leaves them most of the time.
+const MAINTAIN_ON: Duration = Duration::from_millis(50);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
 
@@ -247,6 +250,7 @@ impl Committer {
             inbox,
             settles,
             maintained: Instant::now(),
+            unfinished: false,
         };
         let thread = thread::Builder::new()
             .name("committer".to_owned())
@@ -321,6 +325,8 @@ struct Worker {
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
     maintained: Instant,
+    /// Whether housekeeping stopped in the middle.
+    unfinished: bool,
 }
 
 impl Worker {
@@ -330,7 +336,7 @@ impl Worker {
         let result = loop {
             let wait = match gathered.patience() {
                 Some(patience) => patience,
-                None if more_upkeep => Duration::from_millis(50),
+                None if more_upkeep => MAINTAIN_ON,
                 None => MAINTAIN_IDLE,
             };
             let step = match self.inbox.recv_timeout(wait) {
@@ -364,7 +370,8 @@ impl Worker {
         }
     }
 
-    /// Takes `first` and whatever else has come in, up to the bounds of one commit.
+    /// Takes `first` and whatever else has come in, up to the bounds of one commit or to the first verb, so
+    /// that a row of verbs never keeps a producer waiting longer than one of them takes.
     fn gather(&mut self, first: Request, gathered: &mut Gathered) -> Result<Flow, StoreError> {
         let mut next = Some(first);
         while let Some(request) = next {
@@ -373,7 +380,10 @@ impl Worker {
                 Request::Settles => {
                     gathered.since.get_or_insert_with(Instant::now);
                 }
-                Request::Write(verb) => verb(&*self.store)?,
+                Request::Write(verb) => {
+                    verb(&*self.store)?;
+                    return Ok(Flow::Go);
+                }
                 Request::Stop => return Ok(Flow::Stop),
             }
             next = if gathered.is_full() {
@@ -416,7 +426,12 @@ impl Worker {
                 return Err(error);
             }
         }
-        if self.maintained.elapsed() >= MAINTAIN_EVERY {
+        let pause = if self.unfinished {
+            MAINTAIN_ON
+        } else {
+            MAINTAIN_EVERY
+        };
+        if self.maintained.elapsed() >= pause {
             self.maintain()?;
         }
         Ok(())
@@ -453,6 +468,7 @@ impl Worker {
         let dead_before = Timestamp(now.0.saturating_sub(self.dead_keep.as_millis() as u64));
         let done = self.store.maintain(now, dead_before)?;
         self.maintained = Instant::now();
+        self.unfinished = done.more;
         Ok(done.more)
     }
 }

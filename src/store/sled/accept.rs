@@ -18,8 +18,9 @@ use crate::store::{AcceptGroup, Accepted, DeliveryId, LaneId, NewEvent, Refusal,
 pub const EVENTS_MAX: usize = 512;
 /// At most so many bits of what is owed, for the same reason.
 pub const OWED_BITS_MAX: usize = 1 << 16;
-/// At most so many lanes named by the different sets of lanes.
-const LANES_NAMED_MAX: usize = 4096;
+/// At most so many lanes named by the different sets of lanes, for the same reason: sixteen records share a
+/// leaf, which has to stay far below a quarter segment.
+pub const LANES_NAMED_MAX: usize = 1024;
 
 /// An event that is new, ready to be packed.
 struct Packed {

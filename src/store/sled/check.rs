@@ -50,7 +50,9 @@ impl SledStore {
     }
 
     fn check_events(&self, report: &mut CheckReport) -> Result<(), StoreError> {
-        let slots: Vec<(EventPlace, Vec<(usize, u64)>)> = lock(&self.index)
+        let index = lock(&self.index);
+        let engine = self.engine.load_full();
+        let slots: Vec<(EventPlace, Vec<(usize, u64)>)> = index
             .slots_from(0)
             .map(|(number, slot)| {
                 let place = EventPlace {
@@ -65,8 +67,12 @@ impl SledStore {
                 )
             })
             .collect();
+        drop(index);
         for (place, events) in slots {
-            let Some(chunk) = self.chunk(&place)? else {
+            let Some(chunk) = self.chunk(&engine, &place)? else {
+                if !self.is_in_use(&place) {
+                    continue;
+                }
                 report.problem(format!("slot {} does not hold the chunk it should", place.slot));
                 continue;
             };
@@ -77,6 +83,13 @@ impl SledStore {
             }
         }
         Ok(())
+    }
+
+    /// Whether the slot is still what it was when somebody looked, and not freed meanwhile.
+    fn is_in_use(&self, place: &EventPlace) -> bool {
+        lock(&self.index)
+            .slot(place.slot)
+            .is_some_and(|slot| slot.generation == place.generation)
     }
 
     fn check_class<T: Record>(

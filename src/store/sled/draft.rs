@@ -30,6 +30,8 @@ pub struct Effects {
     pub freed: Vec<u32>,
     /// Further slots that held parts of the freed ones.
     pub freed_parts: Vec<u32>,
+    /// Of all these, those whose chunk is worth clearing.
+    pub to_scrub: Vec<u32>,
     /// When those that died now are dead since.
     pub died: Vec<Timestamp>,
     /// Lanes named, paused or resumed.
@@ -117,6 +119,16 @@ impl<'a> Draft<'a> {
         self.put(Step::Records, keys::quarantine(number, 0), record)
     }
 
+    /// Clears slots that an earlier change freed, unless they are in use again. Not in the change that frees
+    /// them: until memory knows of that, readers are still on their way to what the slots held.
+    fn scrub(&mut self) {
+        for number in std::mem::take(&mut self.writer.to_scrub) {
+            if self.writer.ring.is_free(number) {
+                ring::scrub(&mut self.plan, number);
+            }
+        }
+    }
+
     /// Closes the change: what touched slots owe now, which of them are free, what is no longer true.
     pub fn finish(mut self) -> Result<(Plan, Effects), StoreError> {
         let mut touched: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();
@@ -137,6 +149,7 @@ impl<'a> Draft<'a> {
             self.effects.replaced.push((number, slot.lanes));
         }
         self.keep_ids(ids)?;
+        self.scrub();
         for (id, due) in std::mem::take(&mut self.stale) {
             self.plan.remove(Step::Removals, keys::deferral(id, due));
         }
@@ -155,8 +168,9 @@ impl<'a> Draft<'a> {
                 );
                 self.effects.freed_parts.extend(&slot.parts);
                 self.writer.vacate(slot.chunk_bytes);
-                let in_use = slot.parts.iter().chain([&number]);
-                in_use.for_each(|slot_number| ring::scrub(&mut self.plan, *slot_number, slot.chunk_bytes));
+                if ring::is_worth_scrubbing(slot.chunk_bytes) {
+                    self.effects.to_scrub.extend(slot.parts.iter().chain([&number]));
+                }
             }
             // Its events are done, so only their ids are lost, and that is said.
             Err(error) => tracing::error!(slot = number, %error, "the ids of a finished slot can't be read"),

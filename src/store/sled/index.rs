@@ -9,6 +9,9 @@ use crate::domain::time::Timestamp;
 use crate::store::record::{LaneRecord, SlotRecord};
 use crate::store::{DeliveryId, Due, DueAnswer, DueQuery, LaneId, Pause};
 
+/// Chunks smaller than this are tiny.
+pub const TINY_CHUNK_BYTES: u64 = 8 << 10;
+
 /// Where an event stands that does not simply follow its neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Offset {
@@ -119,17 +122,33 @@ impl Slot {
         }
     }
 
-    /// Which events are owed to anyone, lowest first.
-    pub fn live(&self) -> Vec<usize> {
+    /// One bit an event: owed to anyone.
+    fn live_words(&self) -> impl Iterator<Item = u64> + '_ {
         let any = |at: usize| {
             self.lanes
                 .iter()
                 .filter_map(|bits| bits.words(Mark::Owed).get(at))
                 .fold(0, |all, word| all | word)
         };
-        (0..self.events.div_ceil(64))
-            .flat_map(|at| super::bits::ones(at, any(at)))
+        (0..self.events.div_ceil(64)).map(any)
+    }
+
+    /// Which events are owed to anyone, lowest first.
+    pub fn live(&self) -> Vec<usize> {
+        self.live_words()
+            .enumerate()
+            .flat_map(|(at, word)| super::bits::ones(at, word))
             .collect()
+    }
+
+    /// What the slot adds to the size of the index.
+    fn size(&self) -> Size {
+        let events: u64 = self.live_words().map(|word| u64::from(word.count_ones())).sum();
+        Size {
+            events,
+            json_bytes: self.json_bytes * events / self.events.max(1) as u64,
+            tiny_chunks: u64::from(self.chunk_bytes < TINY_CHUNK_BYTES),
+        }
     }
 }
 
@@ -171,12 +190,24 @@ pub struct EventPlace {
     pub index: usize,
 }
 
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Size {
+    /// Events owed to anyone.
+    events: u64,
+    /// Bytes of their JSON.
+    json_bytes: u64,
+    /// Slots with a tiny chunk.
+    tiny_chunks: u64,
+}
+
 /// Every slot in use and every lane.
 #[derive(Debug, Default)]
 pub struct Index {
     by_seq: BTreeMap<u64, u32>,
     slots: Vec<Option<Box<Slot>>>,
     lanes: Vec<Lane>,
+    size: Size,
     /// The sequence number that the next event gets.
     pub next_seq: u64,
 }
@@ -186,7 +217,7 @@ impl Index {
     pub fn insert(&mut self, number: u32, slot: Slot) {
         self.remove(number);
         self.next_seq = self.next_seq.max(slot.last_seq() + 1);
-        self.count(&slot.lanes, slot.first_seq, true);
+        self.count(&slot, true);
         self.by_seq.insert(slot.first_seq, number);
         let at = number as usize;
         if self.slots.len() <= at {
@@ -201,7 +232,7 @@ impl Index {
         if self.by_seq.get(&slot.first_seq) == Some(&number) {
             self.by_seq.remove(&slot.first_seq);
         }
-        self.count(&slot.lanes, slot.first_seq, false);
+        self.count(&slot, false);
         Some(slot)
     }
 
@@ -210,14 +241,24 @@ impl Index {
         let Some(mut slot) = self.slots.get_mut(number as usize).and_then(Option::take) else {
             return;
         };
-        self.count(&slot.lanes, slot.first_seq, false);
-        self.count(&lanes, slot.first_seq, true);
+        self.count(&slot, false);
         slot.lanes = lanes;
+        self.count(&slot, true);
         self.slots[number as usize] = Some(slot);
     }
 
-    fn count(&mut self, lanes: &[LaneBits], first_seq: u64, coming: bool) {
-        for bits in lanes {
+    fn count(&mut self, slot: &Slot, coming: bool) {
+        let (size, total) = (slot.size(), &mut self.size);
+        if coming {
+            total.events += size.events;
+            total.json_bytes += size.json_bytes;
+            total.tiny_chunks += size.tiny_chunks;
+        } else {
+            total.events -= size.events;
+            total.json_bytes -= size.json_bytes;
+            total.tiny_chunks -= size.tiny_chunks;
+        }
+        for bits in &slot.lanes {
             let counts = bits.counts();
             let lane = self.lane_mut(bits.lane);
             let total = &mut lane.counts;
@@ -226,7 +267,7 @@ impl Index {
                 total.deferred += counts.deferred;
                 total.dead += counts.dead;
                 if counts.pending > 0 {
-                    lane.pending_from = lane.pending_from.min(first_seq);
+                    lane.pending_from = lane.pending_from.min(slot.first_seq);
                 }
             } else {
                 total.pending -= counts.pending;
@@ -250,6 +291,13 @@ impl Index {
             .map_or(seq, |(first, _)| *first);
         self.by_seq
             .range(start..)
+            .filter_map(|(_, number)| Some((*number, self.slot(*number)?)))
+    }
+
+    /// Slots in use in the order of their events, those that begin with `seq` or later.
+    pub fn slots_beginning_at(&self, seq: u64) -> impl Iterator<Item = (u32, &Slot)> {
+        self.by_seq
+            .range(seq..)
             .filter_map(|(_, number)| Some((*number, self.slot(*number)?)))
     }
 
@@ -363,13 +411,12 @@ impl Index {
 
     /// Events kept, bytes of their JSON (in a chunk that is partly done, in proportion).
     pub fn size(&self) -> (u64, u64) {
-        self.slots.iter().flatten().fold((0, 0), |(events, bytes), slot| {
-            let live = slot.live().len() as u64;
-            (
-                events + live,
-                bytes + slot.json_bytes * live / slot.events.max(1) as u64,
-            )
-        })
+        (self.size.events, self.size.json_bytes)
+    }
+
+    /// How many slots hold a tiny chunk.
+    pub fn tiny_chunks(&self) -> usize {
+        usize::try_from(self.size.tiny_chunks).unwrap_or(usize::MAX)
     }
 }
 
@@ -389,6 +436,7 @@ mod tests {
             generation: first_seq,
             first_seq,
             accepted_ms: first_seq * 10,
+            json_bytes: 100 * deltas.len() as u64,
             lane_sets: vec![lanes.to_vec()],
             events: deltas.iter().map(event).collect(),
             ..SlotRecord::default()
@@ -492,8 +540,15 @@ mod tests {
             })
         );
         assert_eq!(index.oldest_pending(LaneId(1)), Some(Timestamp(200)));
-        assert_eq!(index.size().0, 6);
+        assert_eq!((index.size(), index.tiny_chunks()), ((6, 600), 2));
+        let mut lanes = index.slot(5).unwrap().lanes.clone();
+        bits_mut(&mut lanes, LaneId(1), 3).clear(0);
+        index.replace(5, lanes.clone());
+        assert_eq!(index.size(), (5, 500));
+        bits_mut(&mut lanes, LaneId(1), 3).set(Mark::Owed, 0, true);
+        index.replace(5, lanes);
         index.remove(0);
+        assert_eq!((index.size(), index.tiny_chunks()), ((3, 300), 1));
         assert_eq!(
             counts(&index),
             Some(Counts {

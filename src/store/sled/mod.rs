@@ -46,6 +46,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use arc_swap::ArcSwap;
 
 use self::cache::ChunkCache;
+use self::compact::Search;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
@@ -86,6 +87,7 @@ pub struct SledStore {
     damage: Mutex<Damage>,
     numbers: Mutex<Numbers>,
     sweep: Mutex<Sweep>,
+    search: Mutex<Search>,
     /// A file smaller than this is not rewritten.
     rewrite_bytes_min: u64,
     _owner: Lock,
@@ -200,6 +202,7 @@ impl SledStore {
             .freed_parts
             .into_iter()
             .for_each(|number| writer.ring.release(number));
+        writer.to_scrub.extend(effects.to_scrub);
         for (number, slot, chunk) in effects.inserted {
             cache.insert(slot.generation, chunk);
             index.insert(number, slot);

@@ -150,6 +150,7 @@ impl SledStore {
             }),
             numbers: Mutex::default(),
             sweep: Mutex::default(),
+            search: Mutex::default(),
             rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }

@@ -9,7 +9,8 @@
 //!   before what makes it true, and must go after what makes it untrue;
 //! - an id may be remembered apart from its event only while the event exists, or else a repeated event
 //!   would be answered `duplicate` and be lost: pages of ids are written when slots are about to be freed;
-//! - a chunk is cleared when nothing points at it.
+//! - a chunk is cleared when nothing points at it, neither on disk nor in memory: by a later commit than the
+//!   one that freed its slot.
 
 /// The steps of a commit, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +39,7 @@ pub enum Step {
     Freed,
     /// Deferrals and dead letters that are no longer true.
     Removals,
-    /// Large chunks in freed slots.
+    /// Large chunks in slots that an earlier commit freed.
     Cleared,
 }
 

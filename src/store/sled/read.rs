@@ -1,10 +1,12 @@
 //! Reading, from any thread, beside the writer: events, what is due, what a person looks for.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::bits::Mark;
+use super::engine::Engine;
 use super::index::EventPlace;
 use super::recover::quarantined;
 use super::{SledStore, chunk, keys, lock};
@@ -22,26 +24,65 @@ const DEFERRALS_AT_ONCE: usize = 256;
 /// A slot may be freed, used again or copied while it is being read; then its place is looked up anew.
 const READ_TRIES: usize = 8;
 
+/// Where an event was when somebody looked. A place says nothing about another engine than its own.
+struct Found {
+    place: EventPlace,
+    engine: Arc<Engine>,
+}
+
+impl Found {
+    /// Whether both are the same place.
+    fn is(&self, other: &Self) -> bool {
+        self.place == other.place && Arc::ptr_eq(&self.engine, &other.engine)
+    }
+}
+
 impl SledStore {
     pub(super) fn load_one(&self, seq: Seq) -> Result<Event, LoadError> {
+        let mut seen_damaged = false;
         for _ in 0..READ_TRIES {
-            let Some(place) = lock(&self.index).place(seq) else {
+            let Some(found) = self.look(seq) else {
                 return Err(LoadError::Missing(seq));
             };
-            if let Some(chunk) = self.chunk(&place).map_err(LoadError::Store)? {
-                return chunk::entry_at(&chunk, place.index)
-                    .and_then(|entry| chunk::event(&entry))
-                    .map_err(|error| self.damaged(seq, &error, &chunk));
+            let (error, chunk) = match self.read_at(&found)? {
+                Ok(event) => return Ok(event),
+                Err(damage) => damage,
+            };
+            let still_there = self.look(seq).is_some_and(|now| now.is(&found));
+            if still_there && seen_damaged {
+                return Err(self.damaged(seq, &error, &chunk));
             }
-            if lock(&self.index).place(seq).as_ref() == Some(&place) {
-                let error = RecordError("its slot holds something else".to_owned());
-                return Err(self.damaged(seq, &error, &[]));
-            }
+            // Read once more, and from the disk, before a healthy event is called damaged.
+            seen_damaged = still_there;
+            lock(&self.cache).forget(found.place.generation);
         }
         Err(LoadError::Store(StoreError::Failed(format!(
             "event {} moves faster than it can be read",
             seq.0
         ))))
+    }
+
+    /// Where an event is, and in which engine.
+    fn look(&self, seq: Seq) -> Option<Found> {
+        let index = lock(&self.index);
+        Some(Found {
+            place: index.place(seq)?,
+            engine: self.engine.load_full(),
+        })
+    }
+
+    /// The event at a place, or what is wrong there with the bytes that are.
+    fn read_at(&self, found: &Found) -> Result<Result<Event, (RecordError, Bytes)>, LoadError> {
+        let chunk = self
+            .chunk(&found.engine, &found.place)
+            .map_err(LoadError::Store)?;
+        let Some(chunk) = chunk else {
+            let error = RecordError("its slot holds something else".to_owned());
+            return Ok(Err((error, Bytes::new())));
+        };
+        Ok(chunk::entry_at(&chunk, found.place.index)
+            .and_then(|entry| chunk::event(&entry))
+            .map_err(|error| (error, chunk)))
     }
 
     /// The event, if its chunk is in memory.
@@ -52,12 +93,12 @@ impl SledStore {
         chunk::event(&entry).ok()
     }
 
-    /// A chunk, from memory or from disk; `None`: it is not there (any more).
-    pub(super) fn chunk(&self, place: &EventPlace) -> Result<Option<Bytes>, StoreError> {
+    /// A chunk, from memory or from the engine that the place was looked up with; `None`: it is not there
+    /// (any more).
+    pub(super) fn chunk(&self, engine: &Engine, place: &EventPlace) -> Result<Option<Bytes>, StoreError> {
         if let Some(chunk) = lock(&self.cache).get(place.generation) {
             return Ok(Some(chunk));
         }
-        let engine = self.engine.load();
         let mut bytes = Vec::new();
         for (number, slot) in [&place.slot].into_iter().chain(&place.parts).enumerate() {
             let value = engine.get(&keys::chunk(*slot, 0))?.unwrap_or_default();

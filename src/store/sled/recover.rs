@@ -507,6 +507,7 @@ impl<'a> Recovery<'a> {
             .into_iter()
             .chain(effects.freed_parts)
             .for_each(|slot| writer.ring.release(slot));
+        writer.to_scrub.extend(effects.to_scrub);
         if !finished.is_empty() {
             self.notes.push(format!(
                 "{} finished slots were still to be freed",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::crash::crash_point;
 use super::engine::Engine;
+use super::index::Index;
 use super::open::id_bounds;
 use super::plan::{Plan, Step};
 use super::recover::recover;
@@ -21,8 +22,9 @@ use crate::store::{StoreError, files};
 pub const FILE_BYTES_MIN: u64 = 64 << 20;
 /// The file has to be so many times what is in use.
 const FILE_TO_LIVE_MIN: u64 = 4;
-/// More than this is not copied at once, because nothing else is written meanwhile.
-const LIVE_BYTES_MAX: u64 = 256 << 20;
+/// More than this is not copied, because nothing else is written meanwhile: producers would wait for longer
+/// than that takes.
+const LIVE_BYTES_MAX: u64 = 32 << 20;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
 
@@ -81,7 +83,8 @@ impl Copy<'_> {
 }
 
 impl SledStore {
-    /// Rewrites the store if it is mostly empty; returns whether it did.
+    /// Rewrites the store if it is mostly empty; returns whether it did. Holds the committer while at most
+    /// [`LIVE_BYTES_MAX`] are copied and synced: tenths of a second, and a second or two on a slow disk.
     pub(super) fn rewrite(&self, now: Timestamp) -> Result<bool, StoreError> {
         let mut writer = self.working_writer()?;
         let file = self.engine.load().disk_bytes();
@@ -99,7 +102,7 @@ impl SledStore {
         result.map(|()| true)
     }
 
-    fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
+    pub(super) fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {
         let io_error = |error: std::io::Error| StoreError::Failed(format!("rewriting the queue: {error}"));
         let old = self.engine.load_full();
         let folder = &self.config.path;
@@ -121,8 +124,7 @@ impl SledStore {
         files::set_current(folder, number).map_err(io_error)?;
         crash_point("rewrite-current");
         *writer = recovered.writer;
-        self.engine.store(Arc::new(new));
-        *lock(&self.index) = recovered.index;
+        self.move_readers(new, recovered.index);
         let old_folder = old.folder().to_owned();
         drop(old);
         if let Err(error) = std::fs::remove_dir_all(&old_folder) {
@@ -131,6 +133,16 @@ impl SledStore {
         }
         crash_point("rewrite-done");
         Ok(())
+    }
+
+    /// Readers look up a place and take the engine it is in under the index's lock, so both change under it.
+    fn move_readers(&self, new: Engine, new_index: Index) {
+        let mut index = lock(&self.index);
+        self.engine.store(Arc::new(new));
+        let old_index = std::mem::replace(&mut *index, new_index);
+        drop(index);
+        // It may be large, and nobody has to wait for it to go.
+        drop(old_index);
     }
 
     fn copy(&self, from: &Engine, to: &Engine) -> Result<(), StoreError> {

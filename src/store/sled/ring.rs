@@ -47,9 +47,14 @@ impl Ring {
         slot
     }
 
-    /// Gives a slot back. Only once it is durably free.
+    /// Gives a slot back. Only once it is durably free, and memory no longer leads readers to it.
     pub fn release(&mut self, slot: u32) {
         self.free.insert(slot);
+    }
+
+    /// Whether a slot is free.
+    pub fn is_free(&self, slot: u32) -> bool {
+        self.free.contains(&slot)
     }
 
     /// Makes the keys of further slots, in their order; a slot counts once its record's key is there.
@@ -69,12 +74,15 @@ impl Ring {
     }
 }
 
-/// Clears what a freed slot held of a chunk of `bytes`. The old value would stay on disk until its leaf is
-/// rewritten, so the leaf is changed until it is; sled passes over a change to the same value.
-pub fn scrub(plan: &mut Plan, slot: u32, bytes: u64) {
-    if bytes >= SCRUB_BYTES_MIN {
-        (0..CHANGES_TO_REWRITE).for_each(|n| plan.put(Step::Cleared, keys::chunk(slot, 0), vec![n]));
-    }
+/// Whether the slots of a chunk of `bytes` are worth a [`scrub`].
+pub fn is_worth_scrubbing(bytes: u64) -> bool {
+    bytes >= SCRUB_BYTES_MIN
+}
+
+/// Clears what a free slot held. The old value would stay on disk until its leaf is rewritten, so the leaf is
+/// changed until it is; sled passes over a change to the same value.
+pub fn scrub(plan: &mut Plan, slot: u32) {
+    (0..CHANGES_TO_REWRITE).for_each(|n| plan.put(Step::Cleared, keys::chunk(slot, 0), vec![n]));
 }
 
 #[cfg(test)]
@@ -103,9 +111,7 @@ mod tests {
     #[test]
     fn scrubbing_never_writes_the_same_value_twice_in_a_row() {
         let mut plan = Plan::default();
-        scrub(&mut plan, 1, SCRUB_BYTES_MIN - 1);
-        assert!(plan.is_empty());
-        scrub(&mut plan, 1, SCRUB_BYTES_MIN);
+        scrub(&mut plan, 1);
         let (_, writes) = plan.into_steps().next().unwrap();
         assert_eq!(writes.len(), 10);
         assert!(writes.windows(2).all(|pair| pair[0].value != pair[1].value));

@@ -555,32 +555,20 @@ fn sparse_slots_are_merged_and_lose_nothing() {
 #[test]
 fn every_beginning_of_a_merge_is_safe() {
     let folder = tempfile::tempdir().unwrap();
-    let mut kept = Vec::new();
-    let lane = {
+    let (lane, kept) = {
         let store = open(folder.path());
         let lane = store.lane("a").unwrap();
-        for round in 0..2 {
-            let ids: Vec<String> = (0..16).map(|n| format!("{round}-{n}")).collect();
-            let seqs = accept(
-                &store,
-                vec![group(
-                    &ids.iter().map(String::as_str).collect::<Vec<_>>(),
-                    2000,
-                    &[lane],
-                )],
-            );
-            kept.push(seqs[7]);
-            for seq in seqs.into_iter().filter(|seq| !kept.contains(seq)) {
-                settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
-            }
-        }
-        lane
+        (lane, sparse(&store, lane))
     };
     let tape = {
         let (store, _copy) = reopen_copy(folder.path());
         *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
-        assert!(store.compact(start().plus(Duration::from_secs(60))).unwrap());
-        taken_tape(&store)
+        assert!(store.compact(much_later()).unwrap());
+        store.transact(None, |_| Ok(())).unwrap();
+        let tape = taken_tape(&store);
+        let cleared = tape.iter().filter(|write| write.key == keys::chunk(0, 0));
+        assert!(cleared.count() > 0, "with the clearing of what was merged");
+        tape
     };
     for writes in 0..=tape.len() {
         let copy = tempfile::tempdir().unwrap();
@@ -811,4 +799,128 @@ fn a2_a_panic_in_a_change_ends_the_store() {
     };
     assert!(store.commit(batch, start()).is_err());
     assert!(store.close().is_err());
+}
+
+/// Two slots of which one event each is left, so that a merge takes both; says which events these are.
+fn sparse(store: &SledStore, lane: LaneId) -> Vec<Seq> {
+    let mut kept = Vec::new();
+    for round in 0..2 {
+        let ids: Vec<String> = (0..16).map(|n| format!("{round}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let seqs = accept(store, vec![group(&ids, 2000, &[lane])]);
+        kept.push(seqs[7]);
+        for seq in seqs.into_iter().filter(|seq| !kept.contains(seq)) {
+            settle(store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+        }
+    }
+    kept
+}
+
+/// When sparse slots are old enough to be merged.
+fn much_later() -> Timestamp {
+    start().plus(Duration::from_secs(60))
+}
+
+fn empty_cache(store: &SledStore) {
+    *lock(&store.cache) = ChunkCache::new(CACHE_BYTES);
+}
+
+/// Whoever reads while a merge is on disk and not yet in memory finds the events where they were, and where
+/// they are afterwards; what they left is cleared by the commit after that.
+#[test]
+fn a_merge_takes_nothing_from_a_reader() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let kept = sparse(&store, lane);
+    let all_there = || {
+        empty_cache(&store);
+        store.load(&kept).iter().all(Result::is_ok)
+    };
+    let engine = store.engine.load_full();
+    let chunk_bytes = |slot| engine.get(&keys::chunk(slot, 0)).unwrap().unwrap().len();
+    let mut writer = store.working_writer().unwrap();
+    let mut draft = Draft::new(&engine, &store.index, &mut writer, much_later());
+    assert!(store.merge_a_run(&mut draft).unwrap());
+    let (plan, effects) = draft.finish().unwrap();
+    engine.write(plan).unwrap();
+    engine.flush().unwrap();
+    assert!(all_there(), "memory still points at the old slots");
+    store.apply(&mut writer, effects);
+    drop(writer);
+    assert!(all_there());
+    assert!(chunk_bytes(0) > 10_000 && chunk_bytes(1) > 10_000);
+    store.transact(None, |_| Ok(())).unwrap();
+    assert_eq!((chunk_bytes(0), chunk_bytes(1)), (1, 1));
+    assert!(all_there());
+    assert_eq!(store.stats().quarantined, 0);
+}
+
+/// A slot that is taken again before it could be cleared keeps what it holds now.
+#[test]
+fn a_slot_that_is_in_use_again_is_not_cleared() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let first = accept(&store, vec![group(&["first"], 20_000, &[lane])])[0];
+    settle(&store, DeliveryId { lane, seq: first }, None, SettleTo::Settled);
+    let second = accept(&store, vec![group(&["second"], 20_000, &[lane])])[0];
+    assert_eq!(lock(&store.index).place(second).unwrap().slot, 0);
+    empty_cache(&store);
+    assert_eq!(&*store.load(&[second])[0].as_ref().unwrap().head.id, "second");
+}
+
+/// A place means nothing in another engine, so nobody may ever see the index of one beside the other.
+#[test]
+fn a_rewrite_moves_engine_and_index_at_once() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let gone = accept(&store, vec![group(&["gone"], 20_000, &[lane])])[0];
+    let seq = accept(&store, vec![group(&["kept"], 20_000, &[lane])])[0];
+    settle(&store, DeliveryId { lane, seq: gone }, None, SettleTo::Settled);
+    let done = AtomicBool::new(false);
+    // Each holds the lock nearly all of the time, so a change beside it is nearly always seen.
+    let watch = || {
+        while !done.load(Ordering::Relaxed) {
+            let index = lock(&store.index);
+            let before = (
+                store.engine.load().folder().to_owned(),
+                index.place(seq).unwrap().slot,
+            );
+            let since = std::time::Instant::now();
+            while since.elapsed() < Duration::from_micros(500) {
+                std::hint::spin_loop();
+            }
+            let after = store.engine.load().folder().to_owned();
+            drop(index);
+            assert_eq!(before.0, after, "the engine changed under the lock");
+            let number = if before.1 == 1 { "queue-1" } else { "queue-2" };
+            assert!(
+                after.ends_with(number),
+                "slot {} in {}",
+                before.1,
+                after.display()
+            );
+            std::thread::yield_now();
+        }
+    };
+    let read = || {
+        while !done.load(Ordering::Relaxed) {
+            empty_cache(&store);
+            store.load(&[seq])[0].as_ref().unwrap();
+        }
+    };
+    std::thread::scope(|scope| {
+        let watchers = [scope.spawn(watch), scope.spawn(read)];
+        let rewritten = store
+            .working_writer()
+            .and_then(|mut writer| store.rewrite_now(&mut writer, start()));
+        done.store(true, Ordering::Relaxed);
+        rewritten.unwrap();
+        watchers.into_iter().for_each(|watcher| watcher.join().unwrap());
+    });
+    assert_eq!(lock(&store.index).place(seq).unwrap().slot, 0);
+    assert_eq!(store.stats().quarantined, 0);
 }

@@ -35,6 +35,9 @@ pub struct Writer {
     next: Floors,
     /// Bytes of chunks in use, with what a slot costs beside.
     occupied: u64,
+    /// Freed slots whose chunks the next change clears. A crash before that costs nothing but their space,
+    /// until they are used again.
+    pub to_scrub: Vec<u32>,
     /// The first number that no record set aside has.
     pub quarantine_next: u32,
     /// Whether there are slots whose record was lost; they must stay where they are.
@@ -80,6 +83,7 @@ impl Writer {
             floors: parts.next,
             next: parts.next,
             occupied: 0,
+            to_scrub: Vec::new(),
             quarantine_next: parts.quarantine_next,
             blocked_slots: parts.blocked_slots,
             latest: parts.now,
