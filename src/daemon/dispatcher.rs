@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::time::Now;
-use crate::scheduler::{Actions, Input, Job, LaneConfig, LaneView, Refill, Scheduler, SchedulerConfig};
+use crate::scheduler::{
+    Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
+};
 use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
 
@@ -171,7 +173,8 @@ impl Dispatcher {
             }
         }
         loop {
-            let Actions { jobs, refills } = self.scheduler.poll(now);
+            let Actions { jobs, refills, moves } = self.scheduler.poll(now);
+            moves.iter().for_each(|view| self.log_move(view));
             if jobs.is_empty() && refills.is_empty() {
                 break;
             }
@@ -183,6 +186,25 @@ impl Dispatcher {
             .scheduler
             .wake_in(now)
             .map(|wait| Instant::now() + wait.clamp(Duration::from_millis(1), SLEEP_MAX));
+    }
+
+    /// One line for each change of a lane's state.
+    fn log_move(&self, view: &LaneView) {
+        let Some(to) = self.destinations.get(&view.lane) else {
+            return;
+        };
+        let endpoint = &*to.endpoint.name;
+        match view.state {
+            LaneState::Ready => tracing::info!(endpoint, "sends again"),
+            LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
+            LaneState::Suspended { until } => {
+                tracing::info!(endpoint, %until, "asked to be left alone; no attempts until then");
+            }
+            LaneState::Tripped { until } => {
+                tracing::warn!(endpoint, failures = view.failures, %until, "keeps failing; its backlog waits without attempts");
+            }
+            LaneState::Paused { .. } => tracing::info!(endpoint, "paused; what it is owed is parked"),
+        }
     }
 
     fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {

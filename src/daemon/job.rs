@@ -304,7 +304,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
         tracing::info!(endpoint, event = id, %body, answer = attempt.response_excerpt, "payload");
     }
     let (status, ms) = (attempt.status, attempt.duration_ms);
-    let message = &*attempt.message;
+    let error = &*attempt.message;
     match next {
         Next::Settled if attempt.outcome == Outcome::Delivered => {
             tracing::debug!(
@@ -316,9 +316,9 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 "delivered"
             );
         }
-        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, message, "given up: best effort"),
+        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, error, "given up: best effort"),
         Next::Later { due, tries } => {
-            tracing::info!(endpoint, event = id, status, ms, message, tries, next = %due, "will be tried again");
+            tracing::info!(endpoint, event = id, status, ms, error, tries, next = %due, "will be tried again");
         }
         Next::Dead(reason) => {
             tracing::warn!(
@@ -326,7 +326,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 event = id,
                 status,
                 ms,
-                message,
+                error,
                 reason = reason.name(),
                 "now a dead letter"
             );
