@@ -101,6 +101,8 @@ macro_rules! contract {
             lanes::a_name_keeps_its_lane,
             lanes::b6_a_pause_stays_until_it_is_lifted,
             lanes::flush_makes_everything_deferred_due_now,
+            lanes::a_flush_ends_while_its_deliveries_fail,
+            lanes::reassign_takes_deferred_deliveries_last,
             lanes::reassign_moves_the_oldest_first_and_owes_nothing_twice,
             lanes::reassigned_deliveries_begin_anew,
             lanes::find_shows_every_delivery_an_event_still_has,
