@@ -6,6 +6,7 @@
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 
+mod bounds;
 pub mod committer;
 pub mod files;
 pub mod memory;
@@ -139,7 +140,7 @@ pub enum SettleTo {
 }
 
 /// One durable move of one delivery. Settling what is no longer owed is no error and does nothing, so a
-/// move may be repeated.
+/// move may be repeated. Texts that are longer than those who write them ever make them are cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// Which delivery.
@@ -451,7 +452,7 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Failed`].
     fn deferral(&self, id: DeliveryId, was_due: Timestamp) -> Result<Option<Deferral>, StoreError>;
 
-    /// Pauses a lane, or with `None` resumes it. Writes.
+    /// Pauses a lane, or with `None` resumes it. Texts past 1 KiB are cut. Writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`].

@@ -100,6 +100,7 @@ macro_rules! contract {
             dead::g2_discarded_letters_are_gone,
             lanes::a_name_keeps_its_lane,
             lanes::b6_a_pause_stays_until_it_is_lifted,
+            lanes::long_texts_are_cut,
             lanes::flush_makes_everything_deferred_due_now,
             lanes::a_flush_ends_while_its_deliveries_fail,
             lanes::reassign_takes_deferred_deliveries_last,

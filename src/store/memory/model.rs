@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
+use crate::store::bounds;
 use crate::store::{
     AcceptGroup, Accepted, DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId,
     DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, Pause,
@@ -87,7 +88,7 @@ impl Model {
 
     pub(super) fn pause(&mut self, lane: LaneId, pause: Option<Pause>) {
         if let Some(lane) = self.lanes.get_mut(lane.0 as usize) {
-            lane.paused = pause;
+            lane.paused = pause.map(bounds::pause);
         }
     }
 
@@ -186,7 +187,7 @@ impl Model {
         let Some(place @ (Place::Fresh | Place::Waiting { .. })) = self.deliveries.get_mut(&settle.id) else {
             return;
         };
-        match settle.to {
+        match bounds::settle_to(settle.to) {
             SettleTo::Later(tried) => {
                 *place = Place::Waiting {
                     due: tried.due,

@@ -53,6 +53,7 @@ use self::index::Index;
 use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
+use super::bounds;
 use super::files::Lock;
 use super::record::{self, Identity, LaneRecord};
 use super::{
@@ -318,6 +319,7 @@ impl Store for SledStore {
         let Some(name) = lock(&self.index).lane(lane).and_then(|lane| lane.name.clone()) else {
             return Ok(());
         };
+        let pause = pause.map(bounds::pause);
         self.transact(None, |draft| draft.set_lane(lane, LaneRecord { name, pause }))
     }
 

@@ -9,6 +9,7 @@ use super::plan::Step;
 use super::{keys, lock};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
+use crate::store::bounds;
 use crate::store::record::{self, DeferralRecord};
 use crate::store::{DeliveryId, FlushCursor, Flushed, LaneId, Settle, SettleTo, StoreError};
 
@@ -48,6 +49,7 @@ impl Draft<'_> {
 
     fn settle_one(&mut self, settle: Settle, place: (u32, usize)) -> Result<(), StoreError> {
         let Settle { id, was_due, to } = settle;
+        let to = bounds::settle_to(to);
         let Some(bits) = self.lane_bits(place, id.lane) else {
             return Ok(());
         };

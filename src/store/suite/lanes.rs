@@ -65,6 +65,42 @@ pub(super) fn b6_a_pause_stays_until_it_is_lifted(rig: &mut Rig) {
     assert_eq!(rig.fresh(one).len(), 4);
 }
 
+/// Records share pages of bounded size, so no text in them may be of any length.
+pub(super) fn long_texts_are_cut(rig: &mut Rig) {
+    let lane = rig.lane("one");
+    let long = "é".repeat(100_000);
+    let pause = Pause {
+        by: long.as_str().into(),
+        reason: long.as_str().into(),
+        since: at(1),
+        until: None,
+    };
+    rig.write(|store| store.pause(lane, Some(pause)));
+    let (_, kept) = rig.store().pauses().remove(0);
+    assert_eq!((kept.by.len(), kept.reason.len()), (1024, 1024));
+    let seqs = rig.accept(&["later", "dead"], &[lane]);
+    let mut deferral = later(at(500), 1);
+    deferral.last_message = long.as_str().into();
+    let mut letter = evidence(&event("dead"), DeadReason::Rejected, at(30), 400);
+    letter.event_kind = long.as_str().into();
+    if let Some(last) = &mut letter.last {
+        last.message.clone_from(&long);
+        last.request_line.clone_from(&long);
+        last.response_excerpt.clone_from(&long);
+        last.request_headers = vec![("a".into(), long.clone())];
+        last.response_headers = vec![("a".into(), "b".into()); 100_000];
+    }
+    rig.settle(vec![
+        settle(lane, seqs[0], SettleTo::Later(deferral)),
+        settle(lane, seqs[1], SettleTo::Dead(letter)),
+    ]);
+    let deferral = rig.store().deferral(id(lane, seqs[0]), at(500)).unwrap().unwrap();
+    assert_eq!(deferral.last_message.len(), 1024);
+    let letter = rig.store().dead_letter(id(lane, seqs[1])).unwrap().unwrap();
+    let bytes = crate::store::record::encode(&letter.evidence).unwrap().len();
+    assert!(bytes < 16 << 10, "{bytes} bytes");
+}
+
 /// Every deferred delivery, revived ones too, becomes due, in pages of any size; tries and other lanes stay.
 /// A6: an event that is not to be delivered yet is not.
 pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
