@@ -226,11 +226,9 @@ impl Dispatcher {
     /// Pauses are durable, and the scheduler begins each lane without knowing them. It learns of them before it
     /// is polled again, so that no request slips out to a paused endpoint at a start or a reload.
     fn keep_pauses(&mut self, before: &HashMap<LaneId, Arc<Destination>>, now: Now) {
-        for lane in self.queue.store().lanes() {
-            if let Some(pause) = lane.paused
-                && !before.contains_key(&lane.lane)
-            {
-                let (lane, until) = (lane.lane, pause.until);
+        for (lane, pause) in self.queue.store().pauses() {
+            if !before.contains_key(&lane) {
+                let until = pause.until;
                 self.scheduler.handle(Input::Paused { lane, until }, now);
             }
         }
