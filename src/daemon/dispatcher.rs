@@ -248,7 +248,11 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        self.jobs.spawn(job::carry_out(job, to, queue, clock, back));
+        let tell = move |ended| {
+            // Gone at the very end only; then the delivery stays pending.
+            let _ = back.send(Message::Ended(Box::new(ended)));
+        };
+        self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
 
     fn end(&mut self, ended: Ended) {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use crate::delivery::{Courier, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
@@ -17,7 +15,6 @@ use crate::store::committer::Queue;
 use crate::store::{DeadEvidence, Deferral, DeliveryId, LoadError, Settle, SettleTo};
 
 use super::clock::Clock;
-use super::dispatcher::Message;
 
 /// Before the store is asked again for an event that it could not read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -34,36 +31,30 @@ const UNSEEN: Seen = Seen {
 
 /// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its delivery then stays
 /// pending, its slot becomes free, and nobody else waits.
-struct Watched {
+struct Watched<F: Fn(Ended)> {
     job: Job,
-    back: UnboundedSender<Message>,
+    tell: F,
     told: bool,
 }
 
-impl Drop for Watched {
+impl<F: Fn(Ended)> Drop for Watched<F> {
     fn drop(&mut self) {
         if !self.told {
-            let _ = self.back.send(Message::Ended(Box::new(unknown(self.job))));
+            (self.tell)(unknown(self.job));
         }
     }
 }
 
-/// Carries out `job` and sends its end to `back`, whatever happens.
-pub async fn carry_out(
-    job: Job,
-    to: Arc<Destination>,
-    queue: Queue,
-    clock: Clock,
-    back: UnboundedSender<Message>,
-) {
+/// Carries out `job` and tells its end, whatever happens.
+pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(Ended)) {
     let mut watched = Watched {
         job,
-        back,
+        tell,
         told: false,
     };
     let ended = run(job, to, queue, clock).await;
     watched.told = true;
-    let _ = watched.back.send(Message::Ended(Box::new(ended)));
+    (watched.tell)(ended);
 }
 
 /// An endpoint in force, with what its deliveries need.
