@@ -17,6 +17,9 @@ use crate::domain::event::Seq;
 use crate::scheduler::Input;
 use crate::store::Pause;
 
+/// Deferred deliveries looked at in one commit of a flush.
+const FLUSH_PAGE: usize = 500;
+
 /// Which endpoints to list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -169,7 +172,7 @@ pub async fn resume(
 }
 
 /// `POST /v1/endpoints/{name}/flush`: everything that waits for a later try is due now, and a suspension or
-/// an open breaker ends early. Tries used stay used.
+/// an open breaker ends early. Tries used stay used, and an event's `deliverat` stays in force.
 pub async fn flush(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<Peer>,
@@ -179,16 +182,22 @@ pub async fn flush(
     must_be_configured(&app, &name).await?;
     let now = app.operator.now();
     let queue_name = name.clone();
-    let (lane, deliveries) = app
-        .operator
-        .queue()
-        .write(move |store| {
-            let lane = store.lane(&queue_name)?;
-            store.flush_lane(lane, now).map(|count| (lane, count))
-        })
-        .await?;
+    let queue = app.operator.queue();
+    let lane = queue.write(move |store| store.lane(&queue_name)).await?;
     app.operator.tell(Input::Flushed { lane });
-    app.operator.tell(Input::Revived { lane, from: Seq(0) });
+    let (mut deliveries, mut from) = (0, None);
+    loop {
+        // Page by page, each a commit of its own, so that producers never wait long behind it.
+        let page = queue
+            .write(move |store| store.flush_lane(lane, now, from, FLUSH_PAGE))
+            .await?;
+        app.operator.tell(Input::Revived { lane, from: Seq(0) });
+        deliveries += page.moved;
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
     audit(peer, "flush", &name, &format!("{deliveries} deliveries"));
     Ok(Json(Moved { deliveries }))
 }

@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::time::Now;
-use crate::scheduler::{Actions, Input, Job, LaneConfig, LaneView, Refill, Scheduler, SchedulerConfig};
+use crate::scheduler::{
+    Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
+};
 use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
 
@@ -171,7 +173,8 @@ impl Dispatcher {
             }
         }
         loop {
-            let Actions { jobs, refills } = self.scheduler.poll(now);
+            let Actions { jobs, refills, moves } = self.scheduler.poll(now);
+            moves.iter().for_each(|view| self.log_move(view));
             if jobs.is_empty() && refills.is_empty() {
                 break;
             }
@@ -183,6 +186,25 @@ impl Dispatcher {
             .scheduler
             .wake_in(now)
             .map(|wait| Instant::now() + wait.clamp(Duration::from_millis(1), SLEEP_MAX));
+    }
+
+    /// One line for each change of a lane's state.
+    fn log_move(&self, view: &LaneView) {
+        let Some(to) = self.destinations.get(&view.lane) else {
+            return;
+        };
+        let endpoint = &*to.endpoint.name;
+        match view.state {
+            LaneState::Ready => tracing::info!(endpoint, "sends again"),
+            LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
+            LaneState::Suspended { until } => {
+                tracing::info!(endpoint, %until, "asked to be left alone; no attempts until then");
+            }
+            LaneState::Tripped { until } => {
+                tracing::warn!(endpoint, failures = view.failures, %until, "keeps failing; its backlog waits without attempts");
+            }
+            LaneState::Paused { .. } => tracing::info!(endpoint, "paused; what it is owed is parked"),
+        }
     }
 
     fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {
@@ -204,11 +226,9 @@ impl Dispatcher {
     /// Pauses are durable, and the scheduler begins each lane without knowing them. It learns of them before it
     /// is polled again, so that no request slips out to a paused endpoint at a start or a reload.
     fn keep_pauses(&mut self, before: &HashMap<LaneId, Arc<Destination>>, now: Now) {
-        for lane in self.queue.store().lanes() {
-            if let Some(pause) = lane.paused
-                && !before.contains_key(&lane.lane)
-            {
-                let (lane, until) = (lane.lane, pause.until);
+        for (lane, pause) in self.queue.store().pauses() {
+            if !before.contains_key(&lane) {
+                let until = pause.until;
                 self.scheduler.handle(Input::Paused { lane, until }, now);
             }
         }
@@ -228,7 +248,11 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        self.jobs.spawn(job::carry_out(job, to, queue, clock, back));
+        let tell = move |ended| {
+            // Gone at the very end only; then the delivery stays pending.
+            let _ = back.send(Message::Ended(Box::new(ended)));
+        };
+        self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
 
     fn end(&mut self, ended: Ended) {

@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc::UnboundedSender;
-
 use crate::delivery::{Courier, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
@@ -17,7 +15,6 @@ use crate::store::committer::Queue;
 use crate::store::{DeadEvidence, Deferral, DeliveryId, LoadError, Settle, SettleTo};
 
 use super::clock::Clock;
-use super::dispatcher::Message;
 
 /// Before the store is asked again for an event that it could not read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -34,36 +31,30 @@ const UNSEEN: Seen = Seen {
 
 /// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its delivery then stays
 /// pending, its slot becomes free, and nobody else waits.
-struct Watched {
+struct Watched<F: Fn(Ended)> {
     job: Job,
-    back: UnboundedSender<Message>,
+    tell: F,
     told: bool,
 }
 
-impl Drop for Watched {
+impl<F: Fn(Ended)> Drop for Watched<F> {
     fn drop(&mut self) {
         if !self.told {
-            let _ = self.back.send(Message::Ended(Box::new(unknown(self.job))));
+            (self.tell)(unknown(self.job));
         }
     }
 }
 
-/// Carries out `job` and sends its end to `back`, whatever happens.
-pub async fn carry_out(
-    job: Job,
-    to: Arc<Destination>,
-    queue: Queue,
-    clock: Clock,
-    back: UnboundedSender<Message>,
-) {
+/// Carries out `job` and tells its end, whatever happens.
+pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(Ended)) {
     let mut watched = Watched {
         job,
-        back,
+        tell,
         told: false,
     };
     let ended = run(job, to, queue, clock).await;
     watched.told = true;
-    let _ = watched.back.send(Message::Ended(Box::new(ended)));
+    (watched.tell)(ended);
 }
 
 /// An endpoint in force, with what its deliveries need.
@@ -304,7 +295,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
         tracing::info!(endpoint, event = id, %body, answer = attempt.response_excerpt, "payload");
     }
     let (status, ms) = (attempt.status, attempt.duration_ms);
-    let message = &*attempt.message;
+    let error = &*attempt.message;
     match next {
         Next::Settled if attempt.outcome == Outcome::Delivered => {
             tracing::debug!(
@@ -316,9 +307,9 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 "delivered"
             );
         }
-        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, message, "given up: best effort"),
+        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, error, "given up: best effort"),
         Next::Later { due, tries } => {
-            tracing::info!(endpoint, event = id, status, ms, message, tries, next = %due, "will be tried again");
+            tracing::info!(endpoint, event = id, status, ms, error, tries, next = %due, "will be tried again");
         }
         Next::Dead(reason) => {
             tracing::warn!(
@@ -326,7 +317,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 event = id,
                 status,
                 ms,
-                message,
+                error,
                 reason = reason.name(),
                 "now a dead letter"
             );

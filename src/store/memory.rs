@@ -14,8 +14,8 @@ pub use self::faults::Reached;
 use self::model::Model;
 use super::{
     Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store,
-    StoreError, StoreStats,
+    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
+    Quarantined, Refusal, Store, StoreError, StoreStats,
 };
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
@@ -161,8 +161,18 @@ impl Store for MemoryStore {
         Ok(())
     }
 
-    fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
-        Ok(self.working()?.model.flush_lane(lane, now))
+    fn pauses(&self) -> Vec<(LaneId, Pause)> {
+        self.locked().model.pauses()
+    }
+
+    fn flush_lane(
+        &self,
+        lane: LaneId,
+        now: Timestamp,
+        from: Option<FlushCursor>,
+        limit: usize,
+    ) -> Result<Flushed, StoreError> {
+        Ok(self.working()?.model.flush_lane(lane, now, from, limit))
     }
 
     fn dead(

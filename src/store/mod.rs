@@ -6,6 +6,7 @@
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 
+mod bounds;
 pub mod committer;
 pub mod files;
 pub mod memory;
@@ -139,7 +140,7 @@ pub enum SettleTo {
 }
 
 /// One durable move of one delivery. Settling what is no longer owed is no error and does nothing, so a
-/// move may be repeated.
+/// move may be repeated. Texts that are longer than those who write them ever make them are cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
     /// Which delivery.
@@ -239,6 +240,27 @@ pub struct LaneTotals {
     pub deferred_next: Option<Timestamp>,
     /// Set while paused.
     pub paused: Option<Pause>,
+}
+
+/// Where [`Store::flush_lane`] goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlushCursor {
+    /// When the delivery looked at last is due.
+    pub due: Timestamp,
+    /// Its event.
+    pub seq: Seq,
+    /// How many more are looked at: as many as were deferred when the flush began. So it comes to an end, though
+    /// what it has moved may be tried and deferred again meanwhile.
+    pub left: u64,
+}
+
+/// What one call of [`Store::flush_lane`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flushed {
+    /// Deliveries that are due now and were not before.
+    pub moved: u64,
+    /// Pass on to go on; `None`: that was all.
+    pub next: Option<FlushCursor>,
 }
 
 /// What to list among the dead letters; every field narrows.
@@ -430,17 +452,28 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Failed`].
     fn deferral(&self, id: DeliveryId, was_due: Timestamp) -> Result<Option<Deferral>, StoreError>;
 
-    /// Pauses a lane, or with `None` resumes it. Writes.
+    /// Pauses a lane, or with `None` resumes it. Texts past 1 KiB are cut. Writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
     fn pause(&self, lane: LaneId, pause: Option<Pause>) -> Result<(), StoreError>;
 
-    /// Makes every deferred delivery of a lane due now, keeping its tries. Returns how many. Writes.
+    /// Every lane that is paused. Needs no disk, so async code may call it.
+    fn pauses(&self) -> Vec<(LaneId, Pause)>;
+
+    /// Makes deferred deliveries of a lane due at `now`, keeping their tries: looks at up to `limit` of those
+    /// that are due later, the earliest first, from `from` on (`None`: from the first). One that waits for its
+    /// event's `deliver_at` goes on waiting. Called again with [`Flushed::next`] until there is none. Writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError>;
+    fn flush_lane(
+        &self,
+        lane: LaneId,
+        now: Timestamp,
+        from: Option<FlushCursor>,
+        limit: usize,
+    ) -> Result<Flushed, StoreError>;
 
     /// A page of dead letters after `after`, at most `limit`.
     ///
@@ -472,8 +505,9 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Failed`].
     fn discard(&self, ids: &[DeliveryId]) -> Result<u64, StoreError>;
 
-    /// Moves up to `limit` pending deliveries of `from` to `to`, oldest first, as fresh ones; an event
-    /// already owed to `to` is not owed twice. Returns how many left `from`. Writes.
+    /// Moves up to `limit` pending deliveries of `from` to `to`: fresh ones in order of acceptance, then
+    /// deferred ones in order of due time. They begin anew there, fresh unless their event's `deliver_at` is
+    /// still waited for; an event already owed to `to` is not owed twice. Returns how many left `from`. Writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`].

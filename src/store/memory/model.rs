@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
+use crate::store::bounds;
 use crate::store::{
     AcceptGroup, Accepted, DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId,
-    DeliveryState, Due, DueAnswer, DueQuery, FoundEvent, LaneId, LaneTotals, Pause, Settle, SettleTo,
+    DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, Pause,
+    Settle, SettleTo,
 };
 
 /// Where a delivery that still exists stands.
@@ -30,11 +32,6 @@ impl Place {
             Some(due) if due > now => Self::Waiting { due, tried: None },
             _ => Self::Fresh,
         }
-    }
-
-    /// Whether it waits for a time after `now`.
-    fn waits(&self, now: Timestamp) -> bool {
-        matches!(self, Self::Waiting { due, .. } if *due > now)
     }
 }
 
@@ -91,8 +88,15 @@ impl Model {
 
     pub(super) fn pause(&mut self, lane: LaneId, pause: Option<Pause>) {
         if let Some(lane) = self.lanes.get_mut(lane.0 as usize) {
-            lane.paused = pause;
+            lane.paused = pause.map(bounds::pause);
         }
+    }
+
+    pub(super) fn pauses(&self) -> Vec<(LaneId, Pause)> {
+        let lanes = (0..).map(LaneId).zip(&self.lanes);
+        lanes
+            .filter_map(|(id, lane)| Some((id, lane.paused.clone()?)))
+            .collect()
     }
 
     pub(super) fn lanes(&self) -> Vec<LaneTotals> {
@@ -183,7 +187,7 @@ impl Model {
         let Some(place @ (Place::Fresh | Place::Waiting { .. })) = self.deliveries.get_mut(&settle.id) else {
             return;
         };
-        match settle.to {
+        match bounds::settle_to(settle.to) {
             SettleTo::Later(tried) => {
                 *place = Place::Waiting {
                     due: tried.due,
@@ -262,17 +266,55 @@ impl Model {
         }
     }
 
-    pub(super) fn flush_lane(&mut self, lane: LaneId, now: Timestamp) -> u64 {
-        let mut flushed = 0;
-        for (id, place) in &mut self.deliveries {
-            if let Place::Waiting { due, tried } = place
-                && id.lane == lane
-            {
-                flushed += 1;
-                *due = now.min(*due);
-                if let Some(tried) = tried {
-                    tried.due = *due;
+    /// The deferred deliveries of a lane, in order of due time.
+    fn waiting(&self, lane: LaneId) -> Vec<(Timestamp, Seq)> {
+        let due = |(id, place): (&DeliveryId, &Place)| match place {
+            Place::Waiting { due, .. } => Some((*due, id.seq)),
+            Place::Fresh | Place::Dead(_) => None,
+        };
+        let mut waiting: Vec<_> = self.of_lane(lane).filter_map(due).collect();
+        waiting.sort_unstable();
+        waiting
+    }
+
+    /// Until when an event is not to be delivered to anyone.
+    fn delayed(&self, seq: Seq, now: Timestamp) -> Option<Timestamp> {
+        self.events.get(&seq)?.head.deliver_at.filter(|at| *at > now)
+    }
+
+    pub(super) fn flush_lane(
+        &mut self,
+        lane: LaneId,
+        now: Timestamp,
+        from: Option<FlushCursor>,
+        limit: usize,
+    ) -> Flushed {
+        let mut waiting = self.waiting(lane);
+        let from = from.unwrap_or(FlushCursor {
+            due: now,
+            seq: Seq(u64::MAX),
+            left: waiting.len() as u64,
+        });
+        waiting.retain(|place| *place > (from.due, from.seq));
+        waiting.truncate(limit.min(from.left as usize));
+        let left = from.left - waiting.len() as u64;
+        let mut flushed = Flushed::default();
+        if let Some((due, seq)) = waiting.last().copied()
+            && waiting.len() == limit
+            && left > 0
+        {
+            flushed.next = Some(FlushCursor { due, seq, left });
+        }
+        for (_, seq) in waiting {
+            let delayed = self.delayed(seq, now).is_some();
+            match self.deliveries.get_mut(&DeliveryId { lane, seq }) {
+                Some(Place::Waiting { tried: None, .. }) if delayed => {}
+                Some(Place::Waiting { due, tried }) => {
+                    *due = now;
+                    tried.iter_mut().for_each(|tried| tried.due = now);
+                    flushed.moved += 1;
                 }
+                _ => {}
             }
         }
         flushed
@@ -325,19 +367,14 @@ impl Model {
         if from == to || to.0 as usize >= self.lanes.len() {
             return 0;
         }
-        let owed = self
+        let fresh = self
             .of_lane(from)
-            .filter(|(_, place)| !matches!(place, Place::Dead(_)));
-        let moving: Vec<(Seq, bool)> = owed
-            .map(|(id, place)| (id.seq, place.waits(now)))
-            .take(limit)
-            .collect();
-        for (seq, waits) in &moving {
-            let delayed = self
-                .events
-                .get(seq)
-                .filter(|_| *waits)
-                .and_then(|event| event.head.deliver_at);
+            .filter(|(_, place)| matches!(place, Place::Fresh));
+        let mut moving: Vec<_> = fresh.map(|(id, _)| (now, id.seq)).collect();
+        moving.extend(self.waiting(from));
+        moving.truncate(limit);
+        for (due, seq) in &moving {
+            let delayed = self.delayed(*seq, now).filter(|_| *due > now);
             let place = Place::new(delayed, now);
             self.deliveries
                 .entry(DeliveryId { lane: to, seq: *seq })

@@ -34,6 +34,9 @@ pub struct Engine {
     folder: PathBuf,
     #[cfg(test)]
     pub tape: std::sync::Mutex<Option<Vec<super::plan::Write>>>,
+    /// Keys read one after the other.
+    #[cfg(test)]
+    pub read_in_ranges: std::sync::atomic::AtomicU64,
 }
 
 impl std::fmt::Debug for Engine {
@@ -162,6 +165,8 @@ impl Engine {
             folder: folder.to_owned(),
             #[cfg(test)]
             tape: std::sync::Mutex::default(),
+            #[cfg(test)]
+            read_in_ranges: std::sync::atomic::AtomicU64::default(),
         })
     }
 
@@ -249,7 +254,12 @@ impl Engine {
         &self,
         range: impl RangeBounds<Vec<u8>>,
     ) -> impl DoubleEndedIterator<Item = Result<(IVec, IVec), StoreError>> {
-        self.db.range(range).map(|pair| pair.map_err(failed))
+        self.db.range(range).map(|pair| {
+            #[cfg(test)]
+            self.read_in_ranges
+                .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            pair.map_err(failed)
+        })
     }
 
     /// The folder it is in.

@@ -375,6 +375,27 @@ impl Index {
         Some(accepted)
     }
 
+    /// The oldest fresh deliveries of a lane, at most `limit`.
+    pub fn oldest_fresh(&mut self, id: LaneId, limit: usize) -> Vec<Seq> {
+        // This also finds where to begin.
+        self.oldest_pending(id);
+        let lane = self
+            .lane(id)
+            .filter(|lane| lane.counts.pending > lane.counts.deferred);
+        let Some(from) = lane.map(|lane| lane.pending_from) else {
+            return Vec::new();
+        };
+        let mut oldest = Vec::new();
+        for (_, slot) in self.slots_from(from) {
+            let Some(bits) = slot.bits(id) else { continue };
+            oldest.extend(bits.fresh().take(limit - oldest.len()).map(|at| slot.seq(at)));
+            if oldest.len() == limit {
+                break;
+            }
+        }
+        oldest
+    }
+
     /// The fresh half of the answer to `query`.
     pub fn fresh(&self, lane: LaneId, query: &DueQuery) -> DueAnswer {
         let mut answer = DueAnswer {

@@ -53,12 +53,13 @@ use self::index::Index;
 use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
 use self::writer::Writer;
+use super::bounds;
 use super::files::Lock;
-use super::record::{self, DeferralRecord, Identity, LaneRecord};
+use super::record::{self, Identity, LaneRecord};
 use super::{
     Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause, Quarantined, Refusal, Store,
-    StoreError, StoreStats,
+    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
+    Quarantined, Refusal, Store, StoreError, StoreStats,
 };
 use crate::config::StoreConfig;
 use crate::domain::event::{Event, Seq};
@@ -68,8 +69,6 @@ use crate::domain::time::Timestamp;
 const CACHE_BYTES: usize = 16 << 20;
 /// Damaged events remembered, so that each is set aside once.
 const DAMAGE_SEEN_MAX: usize = 10_000;
-/// Deliveries moved by one commit when a whole lane moves.
-const MOVES_AT_ONCE: usize = 4096;
 /// New events count as refused when there is no room for one of this size.
 const EVENT_BYTES_USUAL: u64 = 1 << 10;
 
@@ -236,33 +235,9 @@ impl SledStore {
         self
     }
 
-    /// Deferred deliveries of a lane that are due after `now`, at most so many.
-    fn waiting(
-        &self,
-        lane: LaneId,
-        now: Timestamp,
-    ) -> Result<Vec<(DeliveryId, Timestamp, DeferralRecord)>, StoreError> {
-        let after_now = keys::deferral(
-            DeliveryId {
-                lane,
-                seq: Seq(u64::MAX),
-            },
-            now,
-        );
-        let engine = self.engine.load();
-        let mut waiting = Vec::new();
-        for pair in engine.range(after_now..keys::deferrals_of(lane).end) {
-            let (key, value) = pair?;
-            if let Some((id, due)) = keys::parse_deferral(&key)
-                && lock(&self.index).is(bits::Mark::Deferred, id)
-            {
-                waiting.push((id, due, record::decode(&value).unwrap_or_default()));
-                if waiting.len() == MOVES_AT_ONCE {
-                    break;
-                }
-            }
-        }
-        Ok(waiting)
+    /// Until when an event is not to be delivered to anyone, if that is after `now`.
+    fn delayed(&self, seq: Seq, now: Timestamp) -> Option<Timestamp> {
+        self.load_one(seq).ok()?.head.deliver_at.filter(|at| *at > now)
     }
 }
 
@@ -344,20 +319,28 @@ impl Store for SledStore {
         let Some(name) = lock(&self.index).lane(lane).and_then(|lane| lane.name.clone()) else {
             return Ok(());
         };
+        let pause = pause.map(bounds::pause);
         self.transact(None, |draft| draft.set_lane(lane, LaneRecord { name, pause }))
     }
 
-    fn flush_lane(&self, lane: LaneId, now: Timestamp) -> Result<u64, StoreError> {
-        let deferred = lock(&self.index)
-            .lane(lane)
-            .map_or(0, |lane| lane.counts.deferred);
-        loop {
-            let waiting = self.waiting(lane, now)?;
-            if waiting.is_empty() {
-                return Ok(deferred);
-            }
-            self.transact(now, |draft| draft.advance(waiting))?;
-        }
+    fn pauses(&self) -> Vec<(LaneId, Pause)> {
+        let index = lock(&self.index);
+        let paused = index
+            .lanes()
+            .filter_map(|(id, lane)| Some((id, lane.pause.clone()?)));
+        paused.collect()
+    }
+
+    fn flush_lane(
+        &self,
+        lane: LaneId,
+        now: Timestamp,
+        from: Option<FlushCursor>,
+        limit: usize,
+    ) -> Result<Flushed, StoreError> {
+        self.transact(now, |draft| {
+            draft.flush(lane, from, limit, |seq| self.delayed(seq, now))
+        })
     }
 
     fn dead(
@@ -385,20 +368,9 @@ impl Store for SledStore {
         if from == to || lock(&self.index).lane(to).is_none() {
             return Ok(0);
         }
-        let delayed = |seq| self.load_one(seq).ok()?.head.deliver_at.filter(|at| *at > now);
-        let mut moved = 0;
-        while moved < limit {
-            let seqs = self.transact(now, |draft| {
-                let seqs = draft.oldest_pending(from, MOVES_AT_ONCE.min(limit - moved));
-                draft.reassign(from, to, &seqs, delayed)?;
-                Ok(seqs)
-            })?;
-            if seqs.is_empty() {
-                break;
-            }
-            moved += seqs.len();
-        }
-        Ok(moved as u64)
+        self.transact(now, |draft| {
+            draft.reassign(from, to, limit, |seq| self.delayed(seq, now))
+        })
     }
 
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {

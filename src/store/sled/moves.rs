@@ -1,6 +1,6 @@
 //! Deliveries moving on: settled, tried again later, dead, revived, discarded, moved to another lane.
 
-use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 
 use super::bits::{LaneBits, Mark};
 use super::draft::Draft;
@@ -9,8 +9,16 @@ use super::plan::Step;
 use super::{keys, lock};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
+use crate::store::bounds;
 use crate::store::record::{self, DeferralRecord};
-use crate::store::{DeliveryId, LaneId, Settle, SettleTo, StoreError};
+use crate::store::{DeliveryId, FlushCursor, Flushed, LaneId, Settle, SettleTo, StoreError};
+
+/// A deferred delivery as it is on disk.
+struct Deferred {
+    id: DeliveryId,
+    due: Timestamp,
+    record: DeferralRecord,
+}
 
 impl Draft<'_> {
     /// The bits of a delivery's lane in a slot that was located.
@@ -41,6 +49,7 @@ impl Draft<'_> {
 
     fn settle_one(&mut self, settle: Settle, place: (u32, usize)) -> Result<(), StoreError> {
         let Settle { id, was_due, to } = settle;
+        let to = bounds::settle_to(to);
         let Some(bits) = self.lane_bits(place, id.lane) else {
             return Ok(());
         };
@@ -83,31 +92,57 @@ impl Draft<'_> {
         let due = match (self.dues.remove(&id), was_due) {
             (Some(due), _) => Some(due),
             (None, Some(due)) if self.engine.get(&keys::deferral(id, due))?.is_some() => Some(due),
-            _ => self
-                .dues_of(id.lane, &HashSet::from([id.seq]))?
-                .remove(&id.seq)
-                .map(|(due, _)| due),
+            _ => self.due_since_a_flush(id)?,
         };
         self.stale.extend(due.map(|due| (id, due)));
         Ok(())
     }
 
-    /// The deferrals on disk of some deliveries of a lane. Reads all of the lane's.
-    fn dues_of(
-        &self,
-        lane: LaneId,
-        seqs: &HashSet<Seq>,
-    ) -> Result<HashMap<Seq, (Timestamp, DeferralRecord)>, StoreError> {
-        let mut dues = HashMap::with_capacity(seqs.len());
-        for pair in self.engine.range(keys::deferrals_of(lane)) {
-            let (key, value) = pair?;
-            if let Some((id, due)) = keys::parse_deferral(&key)
-                && seqs.contains(&id.seq)
-            {
-                dues.insert(id.seq, (due, record::decode(&value).unwrap_or_default()));
+    /// When a delivery is due that is not due when its settler believes: since one of the lane's last flushes,
+    /// or else only reading all of the lane's deferrals can tell.
+    fn due_since_a_flush(&self, id: DeliveryId) -> Result<Option<Timestamp>, StoreError> {
+        for due in self.writer.flushes.of(id.lane) {
+            if self.engine.get(&keys::deferral(id, due))?.is_some() {
+                return Ok(Some(due));
             }
         }
-        Ok(dues)
+        for pair in self.engine.range(keys::deferrals_of(id.lane)) {
+            let (key, _) = pair?;
+            if let Some((found, due)) = keys::parse_deferral(&key)
+                && found == id
+            {
+                return Ok(Some(due));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Deferred deliveries of a lane in order of due time, from the first behind `after` on.
+    fn deferrals(
+        &self,
+        lane: LaneId,
+        after: Option<(Timestamp, Seq)>,
+        limit: usize,
+    ) -> Result<Vec<Deferred>, StoreError> {
+        let Range { mut start, end } = keys::deferrals_of(lane);
+        if let Some((due, seq)) = after {
+            start = keys::deferral(DeliveryId { lane, seq }, due);
+            start.push(0);
+        }
+        let mut deferrals = Vec::new();
+        let mut pairs = self.engine.range(start..end);
+        while deferrals.len() < limit
+            && let Some(pair) = pairs.next()
+        {
+            let (key, value) = pair?;
+            if let Some((id, due)) = keys::parse_deferral(&key)
+                && lock(self.index).is(Mark::Deferred, id)
+            {
+                let record = record::decode(&value).unwrap_or_default();
+                deferrals.push(Deferred { id, due, record });
+            }
+        }
+        Ok(deferrals)
     }
 
     /// Makes dead letters pending again; returns those that were dead.
@@ -157,26 +192,60 @@ impl Draft<'_> {
         Ok(discarded)
     }
 
-    /// Makes deferred deliveries due at `now`, keeping their tries.
+    /// Makes deferred deliveries due now, keeping their tries; see [`crate::store::Store::flush_lane`].
+    /// `delayed` tells until when an event is not to be delivered to anyone.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn advance(
+    pub fn flush(
         &mut self,
-        waiting: Vec<(DeliveryId, Timestamp, DeferralRecord)>,
-    ) -> Result<(), StoreError> {
-        for (id, due, mut record) in waiting {
-            if let Some(tried) = &mut record.tried {
-                tried.due = self.now;
-            }
-            self.defer(id, self.now, &record)?;
-            self.stale.insert((id, due));
+        lane: LaneId,
+        from: Option<FlushCursor>,
+        limit: usize,
+        delayed: impl Fn(Seq) -> Option<Timestamp>,
+    ) -> Result<Flushed, StoreError> {
+        let from = from.unwrap_or_else(|| FlushCursor {
+            due: self.now,
+            seq: Seq(u64::MAX),
+            left: lock(self.index).lane(lane).map_or(0, |lane| lane.counts.deferred),
+        });
+        let looked_at_max = limit.min(usize::try_from(from.left).unwrap_or(usize::MAX));
+        let deferrals = self.deferrals(lane, Some((from.due, from.seq)), looked_at_max)?;
+        let mut flushed = Flushed::default();
+        let left = from.left - deferrals.len() as u64;
+        if deferrals.len() == limit
+            && left > 0
+            && let Some(Deferred { id, due, .. }) = deferrals.last()
+        {
+            let (due, seq) = (*due, id.seq);
+            flushed.next = Some(FlushCursor { due, seq, left });
         }
+        for deferred in deferrals {
+            // What was tried has been due before.
+            if deferred.record.tried.is_some() || delayed(deferred.id.seq).is_none() {
+                self.advance(deferred)?;
+                flushed.moved += 1;
+            }
+        }
+        if flushed.moved > 0 {
+            self.writer.flushes.note(lane, self.now);
+        }
+        Ok(flushed)
+    }
+
+    /// Makes a deferred delivery due now.
+    fn advance(&mut self, deferred: Deferred) -> Result<(), StoreError> {
+        let Deferred { id, due, mut record } = deferred;
+        if let Some(tried) = &mut record.tried {
+            tried.due = self.now;
+        }
+        self.defer(id, self.now, &record)?;
+        self.stale.insert((id, due));
         Ok(())
     }
 
-    /// Moves pending deliveries of `from` to `to`. `delayed` tells until when an event is not to be
-    /// delivered to anyone.
+    /// Moves up to `limit` pending deliveries of `from` to `to` and returns how many; see
+    /// [`crate::store::Store::reassign`]. `delayed` tells until when an event is not to be delivered to anyone.
     ///
     /// # Errors
     /// [`StoreError::Failed`].
@@ -184,32 +253,28 @@ impl Draft<'_> {
         &mut self,
         from: LaneId,
         to: LaneId,
-        seqs: &[Seq],
+        limit: usize,
         delayed: impl Fn(Seq) -> Option<Timestamp>,
-    ) -> Result<(), StoreError> {
-        let places = self.locate(seqs.iter().copied());
-        let dues = self.dues_of(from, &seqs.iter().copied().collect())?;
-        for (seq, place) in seqs.iter().zip(places) {
+    ) -> Result<u64, StoreError> {
+        let fresh = lock(self.index).oldest_fresh(from, limit);
+        let deferrals = self.deferrals(from, None, limit - fresh.len())?;
+        let deferred = deferrals.iter().map(|found| (found.id.seq, Some(found.due)));
+        let moving: Vec<_> = fresh.into_iter().map(|seq| (seq, None)).chain(deferred).collect();
+        let places = self.locate(moving.iter().map(|(seq, _)| *seq));
+        for ((seq, due), place) in moving.iter().zip(places) {
             let Some(place) = place else { continue };
             if let Some(bits) = self.lane_bits(place, from) {
                 bits.clear(place.1);
             }
-            let waited = dues.get(seq);
-            self.stale.extend(waited.map(|(due, _)| {
-                (
-                    DeliveryId {
-                        lane: from,
-                        seq: *seq,
-                    },
-                    *due,
-                )
-            }));
-            let until = waited
-                .filter(|(due, _)| *due > self.now)
-                .and_then(|_| delayed(*seq));
-            self.owe(place, DeliveryId { lane: to, seq: *seq }, until)?;
+            let id = DeliveryId {
+                lane: from,
+                seq: *seq,
+            };
+            self.stale.extend(due.map(|due| (id, due)));
+            let until = due.filter(|due| *due > self.now).and_then(|_| delayed(*seq));
+            self.owe(place, DeliveryId { lane: to, ..id }, until)?;
         }
-        Ok(())
+        Ok(moving.len() as u64)
     }
 
     /// Owes an event to a lane, unless it is already.
@@ -233,15 +298,5 @@ impl Draft<'_> {
             self.defer(id, until, &DeferralRecord::default())?;
         }
         Ok(())
-    }
-
-    /// The oldest deliveries pending for a lane, at most `limit`.
-    pub fn oldest_pending(&self, lane: LaneId, limit: usize) -> Vec<Seq> {
-        let index = lock(self.index);
-        let pending = index.slots_from(0).filter_map(|(_, slot)| {
-            let bits = slot.bits(lane)?;
-            Some(bits.pending().map(|at| slot.seq(at)).collect::<Vec<_>>())
-        });
-        pending.flatten().take(limit).collect()
     }
 }

@@ -123,7 +123,9 @@ impl SledStore {
         crash_point("rewrite-copied");
         files::set_current(folder, number).map_err(io_error)?;
         crash_point("rewrite-current");
+        let flushes = std::mem::take(&mut writer.flushes);
         *writer = recovered.writer;
+        writer.flushes = flushes;
         self.move_readers(new, recovered.index);
         let old_folder = old.folder().to_owned();
         drop(old);

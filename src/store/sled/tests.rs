@@ -250,7 +250,7 @@ fn deliveries_keep_their_state_across_restarts() {
     assert_eq!(store.deferral(id, due).unwrap(), Some(later(due, 1)));
 
     let now = start();
-    assert_eq!(store.flush_lane(a, now).unwrap(), 1);
+    assert_eq!(store.flush_lane(a, now, None, 9).unwrap().moved, 1);
     store = restart(store);
     let answer = store.due(a, &query(now)).unwrap();
     assert_eq!(
@@ -806,6 +806,55 @@ fn a2_a_panic_in_a_change_ends_the_store() {
     };
     assert!(store.commit(batch, start()).is_err());
     assert!(store.close().is_err());
+}
+
+/// What a page of a flush or a move costs is its size, and a settle that crosses a flush costs a few
+/// look-ups; neither reads through the lane.
+#[test]
+fn a_long_lane_is_not_read_through() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let (a, b) = (store.lane("a").unwrap(), store.lane("b").unwrap());
+    let ids: Vec<String> = (0..500).map(|n| n.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let seqs = accept(&store, vec![group(&ids, 10, &[a])]);
+    let due = start().plus(Duration::from_secs(60));
+    let settles = seqs.iter().map(|seq| Settle {
+        id: DeliveryId { lane: a, seq: *seq },
+        was_due: None,
+        to: SettleTo::Later(later(due, 1)),
+    });
+    let batch = Batch {
+        accepts: Vec::new(),
+        settles: settles.collect(),
+    };
+    store.commit(batch, start()).unwrap();
+    let engine = store.engine.load_full();
+    let read = || {
+        engine
+            .read_in_ranges
+            .swap(0, std::sync::atomic::Ordering::Relaxed)
+    };
+    read();
+    let page = store.flush_lane(a, start(), None, 10).unwrap();
+    assert_eq!((page.moved, read()), (10, 10));
+    store.flush_lane(a, start(), page.next, 10).unwrap();
+    read();
+    let id = DeliveryId {
+        lane: a,
+        seq: seqs[0],
+    };
+    settle(&store, id, Some(due), SettleTo::Settled);
+    assert_eq!(read(), 0, "its place is known");
+    assert_eq!(store.reassign(a, b, 10, start()).unwrap(), 10);
+    assert_eq!(read(), 10);
+    drop(engine);
+    drop(store);
+    let store = open(folder.path());
+    let answer = store.due(a, &query(Timestamp::MAX)).unwrap();
+    assert_eq!(answer.deferred.len(), 500 - 1 - 10);
+    assert_eq!(fresh(&store, b).len(), 10);
+    assert_eq!(store.verify().unwrap().problems, [""; 0]);
 }
 
 /// Two slots of which one event each is left, so that a merge takes both; says which events these are.

@@ -1,5 +1,7 @@
 //! What only the writing thread knows: free slots, numbers to give out, ids remembered, room left.
 
+use std::collections::{HashMap, VecDeque};
+
 use super::ids::{IdHasher, Ids};
 use super::keys;
 use super::pages::Pages;
@@ -7,14 +9,38 @@ use super::plan::{Plan, Step};
 use super::ring::Ring;
 use super::space::Space;
 use crate::domain::time::Timestamp;
-use crate::store::StoreError;
 use crate::store::record::{self, Floors};
+use crate::store::{LaneId, StoreError};
 
 /// Numbers are reserved on disk in blocks of this size, so that a restart skips some instead of giving one
 /// out twice.
 const NUMBERS_PER_BLOCK: u64 = 1 << 20;
 /// A freed slot costs its keys and a small value; so does every slot in use, beside its chunk.
 const SLOT_OVERHEAD_BYTES: u64 = 2048;
+
+/// Flushes remembered of each lane: more than there are while one request to an endpoint is under way.
+const FLUSHES_KEPT: usize = 64;
+
+/// When each lane was flushed lately. A delivery that was under way then is settled by the due time from
+/// before; its deferral is found under one of these.
+#[derive(Debug, Default)]
+pub struct Flushes(HashMap<LaneId, VecDeque<Timestamp>>);
+
+impl Flushes {
+    /// Deliveries of `lane` were made due at `now`.
+    pub fn note(&mut self, lane: LaneId, now: Timestamp) {
+        let times = self.0.entry(lane).or_default();
+        if times.front() != Some(&now) {
+            times.push_front(now);
+            times.truncate(FLUSHES_KEPT);
+        }
+    }
+
+    /// The last flushes of `lane`, latest first.
+    pub fn of(&self, lane: LaneId) -> impl Iterator<Item = Timestamp> + '_ {
+        self.0.get(&lane).into_iter().flatten().copied()
+    }
+}
 
 /// The state of the writing side.
 #[derive(Debug)]
@@ -35,6 +61,8 @@ pub struct Writer {
     next: Floors,
     /// Bytes of chunks in use, with what a slot costs beside.
     occupied: u64,
+    /// When lanes were flushed.
+    pub flushes: Flushes,
     /// Freed slots whose chunks the next change clears. A crash before that costs nothing but their space,
     /// until they are used again.
     pub to_scrub: Vec<u32>,
@@ -83,6 +111,7 @@ impl Writer {
             floors: parts.next,
             next: parts.next,
             occupied: 0,
+            flushes: Flushes::default(),
             to_scrub: Vec::new(),
             quarantine_next: parts.quarantine_next,
             blocked_slots: parts.blocked_slots,

@@ -3,6 +3,7 @@
 use super::End;
 use super::rig::{Rig, T0, at, event, evidence, id, later, owed, places, settle, to_dead};
 use crate::domain::delivery::DeadReason;
+use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 use crate::store::{
     DeadEvidence, DeliveryState, Due, LaneId, LaneTotals, LoadError, Pause, Settle, SettleTo,
@@ -55,6 +56,8 @@ pub(super) fn b6_a_pause_stays_until_it_is_lifted(rig: &mut Rig) {
         pause("again", None),
     ] {
         rig.write(|store| store.pause(one, wanted.clone()));
+        let listed: Vec<_> = wanted.clone().into_iter().map(|pause| (one, pause)).collect();
+        assert_eq!(rig.store().pauses(), listed);
         assert_eq!((totals(rig, one).paused, totals(rig, two).paused), (wanted, None));
         let ids = format!("event-{}", rig.fresh(one).len());
         rig.accept(&[&ids], &[one]);
@@ -62,7 +65,44 @@ pub(super) fn b6_a_pause_stays_until_it_is_lifted(rig: &mut Rig) {
     assert_eq!(rig.fresh(one).len(), 4);
 }
 
-/// Every deferred delivery, delayed and revived ones too, becomes due; tries and other lanes stay.
+/// Records share pages of bounded size, so no text in them may be of any length.
+pub(super) fn long_texts_are_cut(rig: &mut Rig) {
+    let lane = rig.lane("one");
+    let long = "é".repeat(100_000);
+    let pause = Pause {
+        by: long.as_str().into(),
+        reason: long.as_str().into(),
+        since: at(1),
+        until: None,
+    };
+    rig.write(|store| store.pause(lane, Some(pause)));
+    let (_, kept) = rig.store().pauses().remove(0);
+    assert_eq!((kept.by.len(), kept.reason.len()), (1024, 1024));
+    let seqs = rig.accept(&["later", "dead"], &[lane]);
+    let mut deferral = later(at(500), 1);
+    deferral.last_message = long.as_str().into();
+    let mut letter = evidence(&event("dead"), DeadReason::Rejected, at(30), 400);
+    letter.event_kind = long.as_str().into();
+    if let Some(last) = &mut letter.last {
+        last.message.clone_from(&long);
+        last.request_line.clone_from(&long);
+        last.response_excerpt.clone_from(&long);
+        last.request_headers = vec![("a".into(), long.clone())];
+        last.response_headers = vec![("a".into(), "b".into()); 100_000];
+    }
+    rig.settle(vec![
+        settle(lane, seqs[0], SettleTo::Later(deferral)),
+        settle(lane, seqs[1], SettleTo::Dead(letter)),
+    ]);
+    let deferral = rig.store().deferral(id(lane, seqs[0]), at(500)).unwrap().unwrap();
+    assert_eq!(deferral.last_message.len(), 1024);
+    let letter = rig.store().dead_letter(id(lane, seqs[1])).unwrap().unwrap();
+    let bytes = crate::store::record::encode(&letter.evidence).unwrap().len();
+    assert!(bytes < 16 << 10, "{bytes} bytes");
+}
+
+/// Every deferred delivery, revived ones too, becomes due, in pages of any size; tries and other lanes stay.
+/// A6: an event that is not to be delivered yet is not.
 pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
     let (one, two, idle) = (rig.lane("one"), rig.lane("two"), rig.lane("idle"));
     let seqs = rig.accept(&["a", "b", "fresh", "revived"], &[one, two]);
@@ -78,7 +118,9 @@ pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
         dead,
     ]);
     rig.write(|store| store.revive(&[(id(one, seqs[3]), at(8000))]));
-    assert_eq!(rig.write(|store| store.flush_lane(one, at(100))), 4);
+    let page = rig.write(|store| store.flush_lane(one, at(100), None, 2));
+    assert_eq!((page.moved, page.next.is_some()), (2, true));
+    assert_eq!(rig.flush_lane(one, at(100), 1), 1, "one is left");
     let answer = rig.due(one, at(100));
     let mut found: Vec<_> = answer
         .deferred
@@ -87,16 +129,13 @@ pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
         .collect();
     found.sort_unstable();
     let now = Some(at(100));
+    assert_eq!(found, [(seqs[0], now, 2), (seqs[1], now, 5), (seqs[3], now, 0)]);
     assert_eq!(
-        found,
-        [
-            (seqs[0], now, 2),
-            (seqs[1], now, 5),
-            (seqs[3], now, 0),
-            (delayed, now, 0)
-        ]
+        (answer.deferred_next, rig.fresh(one)),
+        (Some(at(9000)), vec![seqs[2]])
     );
-    assert_eq!((answer.deferred_next, rig.fresh(one)), (None, vec![seqs[2]]));
+    assert_eq!(rig.flush_lane(one, at(9000), 9), 0, "its time has come by itself");
+    assert_eq!(rig.due(one, at(9000)).deferred.last().unwrap().seq, delayed);
     assert_eq!(
         rig.store().deferral(id(one, seqs[1]), at(100)),
         Ok(Some(later(at(100), 5)))
@@ -109,7 +148,65 @@ pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
             tries: 1
         }]
     );
-    assert_eq!(rig.write(|store| store.flush_lane(idle, at(100))), 0);
+    assert_eq!(rig.flush_lane(idle, at(100), 9), 0);
+}
+
+/// A flush comes to an end, though every delivery that it makes due fails at once and is deferred again.
+pub(super) fn a_flush_ends_while_its_deliveries_fail(rig: &mut Rig) {
+    let lane = rig.lane("one");
+    let seqs = rig.accept(&["a", "b", "c"], &[lane]);
+    let fail = |due: u64, tries| {
+        let again = |seq: &Seq| settle(lane, *seq, SettleTo::Later(later(at(due), tries)));
+        seqs.iter().map(again).collect::<Vec<_>>()
+    };
+    rig.settle(fail(500, 1));
+    let (mut from, mut pages) = (None, 0);
+    loop {
+        let page = rig.write(|store| store.flush_lane(lane, at(100), from, 2));
+        pages += 1;
+        let again = rig.deferred(lane).into_iter().map(|due| Settle {
+            was_due: due.was_due,
+            ..settle(lane, due.seq, SettleTo::Later(later(at(1000 * pages), 2)))
+        });
+        rig.settle(again.collect());
+        from = page.next;
+        if from.is_none() {
+            break;
+        }
+    }
+    assert_eq!(pages, 2);
+}
+
+/// Fresh deliveries move in order of acceptance, then deferred ones in order of due time, as many as asked
+/// for; those whose event is not to be delivered yet wait in the new lane too.
+pub(super) fn reassign_takes_deferred_deliveries_last(rig: &mut Rig) {
+    let (from, to) = (rig.lane("from"), rig.lane("to"));
+    let seqs = rig.accept(&["late", "soon", "fresh"], &[from]);
+    let mut delayed = event("delayed");
+    delayed.head.deliver_at = Some(at(700));
+    let delayed = places(&rig.accept_group(vec![owed(delayed, &[from])], T0))[0];
+    rig.settle(vec![
+        settle(from, seqs[0], SettleTo::Later(later(at(900), 1))),
+        settle(from, seqs[1], SettleTo::Later(later(at(600), 1))),
+    ]);
+    let order = [seqs[2], seqs[1], delayed, seqs[0]];
+    for moved in 1..=order.len() {
+        assert_eq!(rig.write(|store| store.reassign(from, to, 1, at(100))), 1);
+        let mut there = rig.fresh(to);
+        there.extend(rig.deferred(to).iter().map(|due| due.seq));
+        there.sort_unstable();
+        let mut wanted = order[..moved].to_vec();
+        wanted.sort_unstable();
+        assert_eq!(there, wanted);
+    }
+    assert_eq!(
+        rig.deferred(to),
+        [Due {
+            seq: delayed,
+            was_due: Some(at(700)),
+            tries: 0
+        }]
+    );
 }
 
 /// Pending deliveries move in order of acceptance, as many as asked for; what the new lane is owed already

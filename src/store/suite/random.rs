@@ -58,7 +58,7 @@ enum Step {
         settles: Vec<(Pick, To)>,
     },
     Pause(usize, bool),
-    Flush(usize),
+    Flush(usize, usize),
     Revive(Vec<(Pick, u64)>),
     Discard(Vec<Pick>),
     Reassign {
@@ -116,7 +116,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         10 => commit.prop_map(|(groups, settles)| Step::Commit { groups, settles }),
         1 => (lane.clone(), any::<bool>()).prop_map(|(lane, on)| Step::Pause(lane, on)),
-        1 => lane.clone().prop_map(Step::Flush),
+        1 => (lane.clone(), 1usize..8).prop_map(|(lane, limit)| Step::Flush(lane, limit)),
         2 => vec((pick(), 0u64..3000), 1..8).prop_map(Step::Revive),
         1 => vec(pick(), 1..8).prop_map(Step::Discard),
         1 => (lane.clone(), lane, 1usize..8).prop_map(|(from, to, limit)| Step::Reassign { from, to, limit }),
@@ -183,7 +183,7 @@ impl Side {
                 };
                 format!("{:?}", self.store.pause(self.lanes[*lane], on.then_some(pause)))
             }
-            Step::Flush(lane) => format!("{:?}", self.store.flush_lane(self.lanes[*lane], now)),
+            Step::Flush(lane, limit) => self.flush(self.lanes[*lane], *limit, now),
             Step::Revive(picks) => {
                 let due = |after: &u64| Timestamp(now.0 + after);
                 let ids = picks
@@ -219,6 +219,19 @@ impl Side {
                 held,
             } => self.ask(*lane, *from, (*fresh_max, *deferred_max), held, now),
             Step::Reopen(_) | Step::Wait(_) => String::new(),
+        }
+    }
+
+    /// Flushes a lane page by page; says how many deliveries each page moved.
+    fn flush(&self, lane: LaneId, limit: usize, now: Timestamp) -> String {
+        let (mut pages, mut from) = (Vec::new(), None);
+        loop {
+            let page = self.store.flush_lane(lane, now, from, limit).unwrap();
+            pages.push(page.moved);
+            from = page.next;
+            if from.is_none() {
+                return format!("{pages:?}");
+            }
         }
     }
 

@@ -119,6 +119,20 @@ impl Rig {
         );
     }
 
+    /// Flushes a lane, `limit` deliveries at a time; returns how many it moved.
+    pub(super) fn flush_lane(&mut self, lane: LaneId, now: Timestamp, limit: usize) -> u64 {
+        let (mut moved, mut from) = (0, None);
+        loop {
+            let page = self.write(|store| store.flush_lane(lane, now, from, limit));
+            assert!(page.moved <= limit as u64);
+            moved += page.moved;
+            from = page.next;
+            if from.is_none() {
+                return moved;
+            }
+        }
+    }
+
     /// Everything fresh and everything deferred that is due at `now`.
     pub(super) fn due(&self, lane: LaneId, now: Timestamp) -> DueAnswer {
         self.store().due(lane, &DueQuery { now, ..ask_all() }).unwrap()

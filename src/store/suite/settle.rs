@@ -97,7 +97,7 @@ pub(super) fn a_settle_that_crosses_a_flush_still_counts(rig: &mut Rig) {
             .map(|seq| settle(lane, *seq, SettleTo::Later(later(at(500), 1))))
             .collect(),
     );
-    rig.write(|store| store.flush_lane(lane, at(100)));
+    rig.flush_lane(lane, at(100), 10);
     rig.settle(vec![
         was_due(lane, seqs[0], at(500), SettleTo::Settled),
         was_due(lane, seqs[1], at(500), to_dead("b")),
