@@ -155,12 +155,12 @@ async fn show(stage: &Stage) -> io::Result<()> {
             .ok_or_else(|| io::Error::other("a delivery did not arrive in time"))?;
         println!("  {}", line(&request));
     }
-    wait_for_dead_letter(stage)?;
+    let dead = dead_letter(stage)?;
 
     say("Where things stand, and what a person has to look at:", "");
     command(stage, &["status"])?;
     command(stage, &["dead", "list"])?;
-    stay(stage)?;
+    stay(stage, &dead)?;
     daemon.stop()?;
     println!("\nThe daemon has stopped. Next: README.md, and config.toml for your own endpoints.");
     Ok(())
@@ -232,20 +232,20 @@ fn line(request: &Received) -> String {
     )
 }
 
-/// The endpoint's answer is in, but the dead letter is there only after its commit.
-fn wait_for_dead_letter(stage: &Stage) -> io::Result<()> {
+/// The id of the dead letter. The endpoint's answer is in, but the dead letter is there only after its commit.
+fn dead_letter(stage: &Stage) -> io::Result<String> {
     let started = Instant::now();
-    while posthaste(stage, &["dead", "list", "--json"])?
-        .output()?
-        .stdout
-        .is_empty()
-    {
+    loop {
+        let listed = posthaste(stage, &["dead", "list", "--json"])?.output()?.stdout;
+        let letter = serde_json::from_slice::<serde_json::Value>(&listed).unwrap_or_default();
+        if let Some(id) = letter["id"].as_str() {
+            return Ok(id.to_owned());
+        }
         if started.elapsed() > STEP_BOUND {
             return Err(io::Error::other("the dead letter did not appear in time"));
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(())
 }
 
 fn posthaste(stage: &Stage, arguments: &[&str]) -> io::Result<Command> {
@@ -265,9 +265,9 @@ fn command(stage: &Stage, arguments: &[&str]) -> io::Result<()> {
 }
 
 /// On a terminal the daemon stays until Enter, so that the next commands can be typed.
-fn stay(stage: &Stage) -> io::Result<()> {
+fn stay(stage: &Stage, dead: &str) -> io::Result<()> {
     println!(
-        "\nWhat to type next:\n  export POSTHASTE_SOCKET={control}\n  posthaste dead show audit:SEQ        the request, the answer, \
+        "\nWhat to type next:\n  export POSTHASTE_SOCKET={control}\n  posthaste dead show {dead}              the request, the answer, \
          and the event\n  posthaste dead replay --endpoint audit   try again, with the whole retry budget\n  \
          posthaste send --socket {ingest} contact.created --data '{{\"name\":\"Grace\"}}'\n  posthaste events show c-1\n  \
          posthaste endpoints pause crm",

@@ -202,7 +202,7 @@ impl World {
     fn with_reload(reload: Result<ReloadReport, Vec<String>>) -> Self {
         let store = Arc::new(MemoryStore::new(Duration::from_secs(3600), 1000));
         let lanes = ["crm", "bill", "old"].map(|name| store.lane(name).unwrap());
-        let (notices, _) = tokio::sync::mpsc::unbounded_channel();
+        let (notices, _) = tokio::sync::mpsc::channel(4096);
         let erased: Arc<dyn Store> = store.clone();
         let (committer, queue) = Committer::start(
             erased,

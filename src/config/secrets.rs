@@ -81,7 +81,10 @@ impl Secrets<'_> {
     }
 
     fn credential(&self, name: &str, warnings: &mut Vec<Wrong>) -> Result<String, Wrong> {
-        let mend = format!("add LoadCredential={name}:/path/to/file to the systemd unit");
+        let mend = format!(
+            "add LoadCredential={name}:/path/to/file to the systemd unit; to check by hand, set \
+             CREDENTIALS_DIRECTORY to a folder that holds a file of this name"
+        );
         if name.is_empty() || name.contains('/') || name == ".." {
             return Err(Wrong::whole(
                 format!("{name:?} is not a credential's name"),

@@ -78,6 +78,9 @@ async fn row(app: &App, name: &str) -> ApiResult<Json<EndpointRow>> {
     rows.pop().map(Json).ok_or_else(|| no_endpoint(name))
 }
 
+/// Longest reason of a pause, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// `POST /v1/endpoints/{name}/pause`: no more requests; events for it are parked. Answers the endpoint's row.
 pub async fn pause(
     State(app): State<App>,
@@ -96,6 +99,15 @@ pub async fn pause(
         .transpose()
         .map_err(|error| ApiError::bad_request(format!("for: {error}")))?;
     let until = length.map(|length| now.plus(length));
+    if request
+        .reason
+        .as_ref()
+        .is_some_and(|reason| reason.len() > REASON_BYTES_MAX)
+    {
+        return Err(ApiError::bad_request(format!(
+            "reason: at most {REASON_BYTES_MAX} bytes; it stands in every status"
+        )));
+    }
     let pause = Pause {
         by: "operator".into(),
         reason: request

@@ -93,7 +93,7 @@ pub async fn bury(
     Ok(Json(Moved { deliveries }))
 }
 
-/// The lane of an endpoint that is not configured; 409 for one that is.
+/// The lane of an endpoint that is not configured and has no requests under way; 409 otherwise.
 async fn orphan(app: &App, name: &str) -> ApiResult<LaneId> {
     if app.is_configured(name) {
         return Err(ApiError::conflict(
@@ -104,7 +104,17 @@ async fn orphan(app: &App, name: &str) -> ApiResult<LaneId> {
             ),
         ));
     }
-    app.lane(name).await
+    let lane = app.lane(name).await?;
+    let lanes = app.operator.lanes().await;
+    if lanes.iter().any(|view| view.lane == lane && view.in_flight > 0) {
+        return Err(ApiError::conflict(
+            "in_flight",
+            format!(
+                "requests to {name:?} are still under way, begun before it was removed; try again when they have ended"
+            ),
+        ));
+    }
+    Ok(lane)
 }
 
 /// What one commit of a burial did.

@@ -10,7 +10,9 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
 use crate::domain::time::Now;
-use crate::scheduler::{Actions, Input, Job, LaneConfig, LaneView, Refill, Scheduler, SchedulerConfig};
+use crate::scheduler::{
+    Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
+};
 use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
 
@@ -86,7 +88,7 @@ pub struct Dispatcher {
     jobs: TaskTracker,
     to_self: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
-    notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
 }
 
@@ -97,9 +99,9 @@ impl Dispatcher {
         config: SchedulerConfig,
         queue: Queue,
         clock: Clock,
-        notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+        notices: mpsc::Receiver<Vec<Notice>>,
     ) -> (Self, DispatcherHandle) {
-        // Both channels are bounded by what is under way: a message per job, a notice per commit.
+        // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
         let handle = DispatcherHandle(to_self.clone());
         let dispatcher = Self {
@@ -147,6 +149,11 @@ impl Dispatcher {
             };
             messages.push(message);
         }
+        // Whoever tells of something durable was told so after its notice was sent; so the notices that come
+        // before these messages are here by now, and they are applied first.
+        while let Ok(notice) = self.notices.try_recv() {
+            notices.push(notice);
+        }
         true
     }
 
@@ -166,7 +173,8 @@ impl Dispatcher {
             }
         }
         loop {
-            let Actions { jobs, refills } = self.scheduler.poll(now);
+            let Actions { jobs, refills, moves } = self.scheduler.poll(now);
+            moves.iter().for_each(|view| self.log_move(view));
             if jobs.is_empty() && refills.is_empty() {
                 break;
             }
@@ -178,6 +186,25 @@ impl Dispatcher {
             .scheduler
             .wake_in(now)
             .map(|wait| Instant::now() + wait.clamp(Duration::from_millis(1), SLEEP_MAX));
+    }
+
+    /// One line for each change of a lane's state.
+    fn log_move(&self, view: &LaneView) {
+        let Some(to) = self.destinations.get(&view.lane) else {
+            return;
+        };
+        let endpoint = &*to.endpoint.name;
+        match view.state {
+            LaneState::Ready => tracing::info!(endpoint, "sends again"),
+            LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
+            LaneState::Suspended { until } => {
+                tracing::info!(endpoint, %until, "asked to be left alone; no attempts until then");
+            }
+            LaneState::Tripped { until } => {
+                tracing::warn!(endpoint, failures = view.failures, %until, "keeps failing; its backlog waits without attempts");
+            }
+            LaneState::Paused { .. } => tracing::info!(endpoint, "paused; what it is owed is parked"),
+        }
     }
 
     fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {
@@ -221,10 +248,11 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        self.jobs.spawn(async move {
-            let ended = job::run(job, to, queue, clock).await;
+        let tell = move |ended| {
+            // Gone at the very end only; then the delivery stays pending.
             let _ = back.send(Message::Ended(Box::new(ended)));
-        });
+        };
+        self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
 
     fn end(&mut self, ended: Ended) {

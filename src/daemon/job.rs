@@ -29,6 +29,34 @@ const UNSEEN: Seen = Seen {
     overloaded: false,
 };
 
+/// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its delivery then stays
+/// pending, its slot becomes free, and nobody else waits.
+struct Watched<F: Fn(Ended)> {
+    job: Job,
+    tell: F,
+    told: bool,
+}
+
+impl<F: Fn(Ended)> Drop for Watched<F> {
+    fn drop(&mut self) {
+        if !self.told {
+            (self.tell)(unknown(self.job));
+        }
+    }
+}
+
+/// Carries out `job` and tells its end, whatever happens.
+pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(Ended)) {
+    let mut watched = Watched {
+        job,
+        tell,
+        told: false,
+    };
+    let ended = run(job, to, queue, clock).await;
+    watched.told = true;
+    (watched.tell)(ended);
+}
+
 /// An endpoint in force, with what its deliveries need.
 #[derive(Debug)]
 pub struct Destination {
@@ -51,12 +79,12 @@ pub struct Ended {
     pub seen: Seen,
     /// The endpoint is gone for good, or asked to be disabled.
     pub gone: bool,
-    /// Where the delivery goes. `None`: it stays as it is, because its event could not be read.
+    /// Where the delivery goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
 }
 
-/// Carries out `job`: the whole life of one try, except for making its end durable.
-pub async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
+/// The whole life of one try, except for making its end durable.
+async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
     let (event, before) = match read(&job, &queue).await {
         Ok(found) => found,
         Err(error) => return unreadable(job, &error).await,
@@ -71,9 +99,15 @@ pub async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> 
         );
         return ended(job, UNSEEN, false, SettleTo::Settled);
     }
+    let first_attempt = before.map_or(now.wall, |before| before.first_attempt);
     let tried = to.courier.deliver(&event, job.due.tries + 1, now.wall).await;
     let now = clock.now();
-    let next = delivery::after(&to.endpoint, &facts(&job, &event, &tried), now.wall, random(&job));
+    let next = delivery::after(
+        &to.endpoint,
+        &facts(&job, &tried, first_attempt),
+        now.wall,
+        random(&job),
+    );
     to.numbers
         .attempt(last_attempt(&tried, now.wall), tried.attempt.duration_ms, now);
     log(&to, &event, &tried.attempt, next);
@@ -88,7 +122,7 @@ pub async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> 
         job,
         seen,
         gone,
-        settle_to(next, &event, tried.attempt, before.as_ref(), now.wall),
+        settle_to(next, &event, tried.attempt, first_attempt, now.wall),
     )
 }
 
@@ -152,13 +186,18 @@ async fn unreadable(job: Job, error: &LoadError) -> Ended {
         LoadError::Missing(_) | LoadError::Store(_) => {
             tracing::error!(%error, "an event could not be read; the store will be asked for it again");
             tokio::time::sleep(READ_PAUSE).await;
-            Ended {
-                job,
-                seen: UNSEEN,
-                gone: false,
-                settle: None,
-            }
+            unknown(job)
         }
+    }
+}
+
+/// The end of a job that says nothing of its delivery.
+fn unknown(job: Job) -> Ended {
+    Ended {
+        job,
+        seen: UNSEEN,
+        gone: false,
+        settle: None,
     }
 }
 
@@ -177,9 +216,9 @@ fn damaged(why: &str) -> DeadEvidence {
     }
 }
 
-fn facts(job: &Job, event: &Event, tried: &Tried) -> delivery::Tried {
+fn facts(job: &Job, tried: &Tried, first_attempt: Timestamp) -> delivery::Tried {
     delivery::Tried {
-        accepted: event.head.accepted,
+        first_attempt,
         tries_before: job.due.tries,
         outcome: tried.attempt.outcome,
         status: tried.attempt.status,
@@ -209,12 +248,9 @@ fn settle_to(
     next: Next,
     event: &Event,
     attempt: Attempt,
-    before: Option<&Deferral>,
+    first_attempt: Timestamp,
     now: Timestamp,
 ) -> SettleTo {
-    let first_attempt = before
-        .filter(|b| b.tries > 0)
-        .map_or(attempt.started, |b| b.first_attempt);
     match next {
         Next::Settled => SettleTo::Settled,
         Next::Later { due, tries } => SettleTo::Later(Deferral {
@@ -259,7 +295,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
         tracing::info!(endpoint, event = id, %body, answer = attempt.response_excerpt, "payload");
     }
     let (status, ms) = (attempt.status, attempt.duration_ms);
-    let message = &*attempt.message;
+    let error = &*attempt.message;
     match next {
         Next::Settled if attempt.outcome == Outcome::Delivered => {
             tracing::debug!(
@@ -271,9 +307,9 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 "delivered"
             );
         }
-        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, message, "given up: best effort"),
+        Next::Settled => tracing::warn!(endpoint, event = id, status, ms, error, "given up: best effort"),
         Next::Later { due, tries } => {
-            tracing::info!(endpoint, event = id, status, ms, message, tries, next = %due, "will be tried again");
+            tracing::info!(endpoint, event = id, status, ms, error, tries, next = %due, "will be tried again");
         }
         Next::Dead(reason) => {
             tracing::warn!(
@@ -281,7 +317,7 @@ fn log(to: &Destination, event: &Event, attempt: &Attempt, next: Next) {
                 event = id,
                 status,
                 ms,
-                message,
+                error,
                 reason = reason.name(),
                 "now a dead letter"
             );

@@ -34,9 +34,8 @@ use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
 use self::signals::Wish;
 
-/// Threads that read the store for those who can't wait for the disk. At a start every lane asks at once; more
-/// readers than this would only wait for the same disk, each with a stack of its own.
-const READERS_MAX: usize = 16;
+/// Commits that the dispatcher may be behind; past it the committer waits for it, and producers with it.
+const NOTICES_MAX: usize = 64;
 /// How long sessions get, when the daemon stops, to answer what they have read.
 const ANSWER_BOUND: Duration = Duration::from_secs(6);
 /// How long operators' requests get at the very end.
@@ -84,6 +83,9 @@ pub enum DaemonError {
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
+    // Huge pages would be filled by a few small allocations each: they made up two thirds of an idle daemon's
+    // memory (measured). A kernel without the switch only costs that memory.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let handed = Handed::from_env();
     let wishes = signals::listen()?;
     let clock = Clock::start();
@@ -95,13 +97,10 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
         },
     )
     .map_err(DaemonError::Store)?;
-    let (told, notices) = mpsc::unbounded_channel();
+    let (told, notices) = mpsc::channel(NOTICES_MAX);
     let dead_keep = loaded.config.store.dead_keep;
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .max_blocking_threads(READERS_MAX)
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
         path: options.config.clone(),
         loaded,
@@ -123,7 +122,7 @@ struct Start {
     loaded: Loaded,
     queue: Queue,
     clock: Clock,
-    notices: mpsc::UnboundedReceiver<Vec<Notice>>,
+    notices: mpsc::Receiver<Vec<Notice>>,
     handed: Handed,
 }
 
@@ -143,7 +142,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
         ..SchedulerConfig::default()
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
-    tokio::spawn(dispatcher.run());
+    let mut dispatching = tokio::spawn(dispatcher.run());
     let daemon = Daemon::start(path, Arc::clone(&config), queue, handle, clock)
         .await
         .map_err(DaemonError::Endpoints)?;
@@ -159,7 +158,11 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
         let watched = Arc::clone(&watched);
         async move { watched.makes_progress().await }
     }));
-    let result = until_told_to_stop(&daemon, &mut wishes).await;
+    let result = tokio::select! {
+        result = until_told_to_stop(&daemon, &mut wishes) => result,
+        // The committer outlives the dispatcher unless one of the two has failed.
+        _ = &mut dispatching => Err(DaemonError::Failed(StoreError::Failed("the dispatcher broke off, which is a bug".to_owned()))),
+    };
 
     notify::stopping("no more events are taken; requests under way end");
     tracing::info!("stopping: no more events are taken");

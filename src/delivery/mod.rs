@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
-use crate::domain::outcome::{Attempt, EndpointSignal};
+use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
 use crate::domain::time::Timestamp;
 
 pub mod evidence;
@@ -107,12 +107,19 @@ impl Courier {
             Ok(request) => request,
             Err(why) => return self.unsent(number, now, why),
         };
-        let headers = request.headers.clone();
         let sent = self.sender.send(request, self.bounds).await;
         let took = clock.elapsed();
         let verdict = self.judge.interpret(&sent, now.plus(took));
+        // Evidence needs the headers only of tries that failed: those few are made once more, rather than all copied.
+        let headers = match verdict.outcome {
+            Outcome::Delivered => None,
+            _ => self
+                .request(event, number, now)
+                .ok()
+                .map(|request| request.headers),
+        };
         self.witness
-            .report(number, now, took, Some(&headers), sent.ok().as_ref(), verdict)
+            .report(number, now, took, headers.as_ref(), sent.ok().as_ref(), verdict)
     }
 
     fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {

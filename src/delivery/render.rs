@@ -3,9 +3,11 @@
 //! What does not depend on the event (parsed URL, header values) is made once per endpoint, because
 //! requests are made tens of thousands of times a second.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
 use crate::domain::endpoint::RequestPolicy;
@@ -80,8 +82,11 @@ impl RequestTemplate {
     /// # Errors
     /// One sentence: the URL or a header cannot be used.
     pub fn new(policy: &RequestPolicy) -> Result<Self, String> {
-        let url = parse_url(policy)?;
+        let mut url = parse_url(policy)?;
         let mut headers = configured_headers(policy)?;
+        if let Some(value) = take_credentials(&mut url)? {
+            headers.entry(header::AUTHORIZATION).or_insert(value);
+        }
         for (name, value) in [
             (header::CONTENT_TYPE, "application/json"),
             (header::USER_AGENT, USER_AGENT),
@@ -161,6 +166,23 @@ fn parse_url(policy: &RequestPolicy) -> Result<Url, String> {
     }
 }
 
+/// The `authorization` header (RFC 7617) for a user name and password in the URL, which are taken out of it: they
+/// are no part of the request line. A configured header of that name wins.
+fn take_credentials(url: &mut Url) -> Result<Option<HeaderValue>, String> {
+    if url.username().is_empty() && url.password().is_none() {
+        return Ok(None);
+    }
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let user = decoded(url.username());
+    let password = decoded(url.password().unwrap_or_default());
+    let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
+    let mut value = HeaderValue::try_from(basic).map_err(|error| format!("url: its credentials: {error}"))?;
+    value.set_sensitive(true);
+    let taken = url.set_username("").and_then(|()| url.set_password(None));
+    taken.map_err(|()| "url: its credentials can't be used".to_owned())?;
+    Ok(Some(value))
+}
+
 fn configured_headers(policy: &RequestPolicy) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for (name, value) in &policy.headers {
@@ -224,6 +246,20 @@ mod tests {
             ]
         );
         assert_eq!(request.body.as_ptr(), event.json.as_ptr());
+    }
+
+    /// D1: credentials in the URL become basic authentication, and nothing shows them.
+    #[test]
+    fn d1_credentials_in_the_url_are_basic_authentication() {
+        let policy = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook").request;
+        let request = RequestTemplate::new(&policy)
+            .unwrap()
+            .render(&event("e", "{}"), 1, Timestamp(0))
+            .unwrap();
+        assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook");
+        let value = &request.headers[header::AUTHORIZATION];
+        assert_eq!(value, "Basic YWRhOnBhOnNz");
+        assert!(value.is_sensitive());
     }
 
     #[test]

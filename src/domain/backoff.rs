@@ -19,7 +19,7 @@ pub struct RetryPolicy {
     pub jitter: f64,
     /// Tries in all, the first one too; at least 1.
     pub max_attempts: u32,
-    /// From acceptance on; a delivery that could only be tried later than this is given up.
+    /// From the first try on; a delivery that could only be tried later than this is given up.
     pub max_age: Duration,
     /// What is worth another try.
     pub retry_on: Vec<RetryMatch>,

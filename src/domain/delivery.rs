@@ -30,7 +30,7 @@ pub enum DeadReason {
     NotRetried,
     /// `max_attempts` tries failed.
     MaxAttempts,
-    /// `max_age` would pass before the next try.
+    /// `max_age` since the first try would pass before the next one.
     MaxAge,
     /// The endpoint answered `webhook-delivery: abort-message`.
     Aborted,
@@ -93,8 +93,8 @@ pub enum Next {
 /// What is known of a delivery when a try has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Tried {
-    /// When the event was accepted.
-    pub accepted: Timestamp,
+    /// When the first try of this retry budget began; this one's beginning if it is the first.
+    pub first_attempt: Timestamp,
     /// Tries used before this one.
     pub tries_before: u32,
     /// How this one ended.
@@ -144,7 +144,7 @@ pub fn after(endpoint: &Endpoint, tried: &Tried, now: Timestamp, random: u64) ->
         return Next::Dead(DeadReason::MaxAttempts);
     }
     let due = now.plus(delay);
-    if due > tried.accepted.plus(policy.max_age) {
+    if due > tried.first_attempt.plus(policy.max_age) {
         return Next::Dead(DeadReason::MaxAge);
     }
     Next::Later { due, tries }
@@ -212,7 +212,7 @@ mod tests {
 
     fn tried(tries_before: u32, outcome: Outcome, status: Option<u16>) -> Tried {
         Tried {
-            accepted: NOW,
+            first_attempt: NOW,
             tries_before,
             outcome,
             status,
@@ -257,9 +257,10 @@ mod tests {
         }
     }
 
-    /// F1: a delivery that could only be tried after `max_age` is given up at once.
+    /// F1: a delivery that could only be tried after `max_age` is given up at once. What it waited before its
+    /// first try (a delay, an open breaker, its time among the dead letters) does not count.
     #[test]
-    fn f1_age_is_counted_from_acceptance() {
+    fn f1_age_is_counted_from_the_first_try() {
         let failed = tried(0, Outcome::Error(ErrorClass::Http5xx), Some(500));
         let late = NOW.plus(51 * SECOND);
         assert_eq!(

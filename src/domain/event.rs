@@ -15,7 +15,7 @@ pub struct EventHead {
     pub source: Box<str>,
     /// CloudEvents `type`, 1 to 255 bytes.
     pub kind: Box<str>,
-    /// When the daemon accepted it; the start of `max_age`.
+    /// When the daemon accepted it.
     pub accepted: Timestamp,
     /// Not to be delivered before this instant (`delay`, `deliverat`); `None`: at once.
     pub deliver_at: Option<Timestamp>,

@@ -173,7 +173,7 @@ mod tests {
             let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
             let lane = store.lane("all").unwrap();
             let clock: Clock = Arc::new(|| Timestamp(1_736_937_000_000));
-            let (tell, _) = mpsc::unbounded_channel();
+            let (tell, _) = mpsc::channel(4096);
             let (committer, queue) =
                 Committer::start(store, Arc::clone(&clock), Duration::from_secs(60), tell).unwrap();
             let limits = Limits {

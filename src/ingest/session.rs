@@ -120,7 +120,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
     use tokio::io::DuplexStream;
-    use tokio::sync::mpsc::{self, UnboundedReceiver};
+    use tokio::sync::mpsc::{self, Receiver};
 
     use super::*;
     use crate::domain::time::Timestamp;
@@ -141,7 +141,7 @@ mod tests {
         intake: Arc<Intake>,
         store: Arc<MemoryStore>,
         stop: CancellationToken,
-        notices: UnboundedReceiver<Vec<Notice>>,
+        notices: Receiver<Vec<Notice>>,
         _committer: Committer,
     }
 
@@ -152,7 +152,7 @@ mod tests {
 
         fn with(limits: Limits) -> Self {
             let store = Arc::new(MemoryStore::new(Duration::from_secs(3600), 1000));
-            let (tell, notices) = mpsc::unbounded_channel();
+            let (tell, notices) = mpsc::channel(4096);
             let clock: crate::store::committer::Clock = Arc::new(|| Timestamp(1_736_937_000_000));
             let shared: Arc<dyn Store> = store.clone();
             let (committer, queue) =

@@ -268,6 +268,11 @@ impl Lane {
         self.window.ask(self.appetite(), now)
     }
 
+    /// Its state.
+    pub(super) fn state(&self) -> LaneState {
+        self.state
+    }
+
     /// Its numbers, as seen at `now`.
     pub(super) fn view(&self, now: Now) -> LaneView {
         let until = wall_time(self.rest_until_mono_ms, now);

@@ -154,6 +154,8 @@ pub struct Actions {
     pub jobs: Vec<Job>,
     /// Questions to the store.
     pub refills: Vec<Refill>,
+    /// Lanes that came into another state since the last poll, for the log.
+    pub moves: Vec<LaneView>,
 }
 
 /// A lane's state (design: one enum with one table of legal moves), for status and logs.
@@ -224,6 +226,7 @@ pub struct Scheduler {
     lanes: HashMap<LaneId, Entry, FxBuildHasher>,
     agenda: Agenda,
     draining: bool,
+    moves: Vec<LaneView>,
     /// The time of the latest call, for [`Scheduler::lanes`].
     seen: Now,
 }
@@ -244,6 +247,7 @@ impl Scheduler {
             lanes: HashMap::default(),
             agenda: Agenda::default(),
             draining: false,
+            moves: Vec::new(),
             seen: Now::default(),
         }
     }
@@ -283,6 +287,7 @@ impl Scheduler {
         while let Some(lane) = self.agenda.pop_due(now) {
             self.change(lane, now, |lane| lane.advance(now));
         }
+        actions.moves = std::mem::take(&mut self.moves);
         self.dispatch(now, &mut actions.jobs);
         self.ask(now, &mut actions.refills);
         actions
@@ -366,7 +371,11 @@ impl Scheduler {
         let Some(entry) = self.lanes.get_mut(&id) else {
             return;
         };
+        let before = entry.lane.state();
         change(&mut entry.lane);
+        if std::mem::discriminant(&before) != std::mem::discriminant(&entry.lane.state()) {
+            self.moves.push(entry.lane.view(now));
+        }
         self.agenda.note(id, &entry.lane, &mut entry.marks, now);
         if entry.lane.is_over() {
             self.agenda.forget(id, &mut entry.marks);

@@ -572,6 +572,28 @@ fn f5_a_dead_endpoint_is_left_alone_and_probed_with_one() {
     assert_eq!(world.poll().len(), 5);
 }
 
+/// Each change of a lane's state is told once, by the next poll, and nothing else is.
+#[test]
+fn f5_changes_of_state_are_told_once() {
+    let mut world = World::one_lane(5);
+    world.accept_many(A, 20);
+    let jobs = world.poll();
+    for job in jobs {
+        world.end(job, DOWN, secs(36_000));
+    }
+    let told = world.scheduler.poll(world.now).moves;
+    let states: Vec<_> = told.iter().map(|view| (view.lane, view.state)).collect();
+    let until = world.now.wall.plus(secs(30));
+    assert_eq!(states, [(A, LaneState::Tripped { until })]);
+    assert!(world.scheduler.poll(world.now).moves.is_empty());
+    world.sleep();
+    let told = world.scheduler.poll(world.now).moves;
+    assert_eq!(
+        told.iter().map(|view| view.state).collect::<Vec<_>>(),
+        [LaneState::Probing]
+    );
+}
+
 /// F5: an adaptive lane comes back slowly, so that the backlog does not knock the endpoint over again.
 #[test]
 fn f5_an_endpoint_that_comes_back_is_not_stampeded() {

@@ -1,12 +1,12 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
 use crate::domain::event::Seq;
@@ -17,10 +17,11 @@ use crate::domain::time::Timestamp;
 const SETTLE_LINGER: Duration = Duration::from_millis(5);
 /// Settled deliveries in one commit; past it they wait no longer.
 const SETTLES_MAX: usize = 2048;
-/// Events in one commit. Past it the answer to the first would wait too long for the last.
-const EVENTS_MAX: usize = 8192;
+/// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
+/// they while it works; past this size a commit gains nothing from more.
+const EVENTS_MAX: usize = 2048;
 /// Bytes of events in one commit.
-const EVENT_BYTES_MAX: usize = 8 << 20;
+const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
@@ -28,6 +29,10 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 const MAINTAIN_ON: Duration = Duration::from_millis(50);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
+
+/// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
+/// a thread of its own.
+const READERS_MAX: usize = 16;
 
 /// Tells the time; handed in, so that this room knows no clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -66,17 +71,46 @@ enum Request {
         groups: Vec<AcceptGroup>,
         answer: oneshot::Sender<AcceptAnswer>,
     },
-    Settle(Settle),
+    /// There are settles waiting.
+    Settles,
     Write(Verb),
     Stop,
+}
+
+/// Ends of tries that wait for the next commit. They come by the ten thousand a second, and waking the
+/// committer for each would cost more than all else it does for them: so only the first one wakes it.
+#[derive(Debug, Default)]
+struct Settles(Mutex<Vec<Settle>>);
+
+impl Settles {
+    fn lock(&self) -> MutexGuard<'_, Vec<Settle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds one; returns whether the committer has to hear of it.
+    fn add(&self, settle: Settle) -> bool {
+        let mut waiting = self.lock();
+        waiting.push(settle);
+        waiting.len() == 1 || waiting.len() == SETTLES_MAX
+    }
+
+    fn len(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn take(&self) -> Vec<Settle> {
+        std::mem::take(&mut *self.lock())
+    }
 }
 
 /// The way to the store for async code. Cheap to clone.
 #[derive(Clone)]
 pub struct Queue {
     requests: Sender<Request>,
+    settles: Arc<Settles>,
     store: Arc<dyn Store>,
     failure: watch::Receiver<Option<StoreError>>,
+    readers: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -98,7 +132,7 @@ impl std::fmt::Debug for Request {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::Accept { .. } => "Accept",
-            Self::Settle(_) => "Settle",
+            Self::Settles => "Settles",
             Self::Write(_) => "Write",
             Self::Stop => "Stop",
         })
@@ -119,8 +153,10 @@ impl Queue {
 
     /// Hands in the end of a try. It becomes durable with the next commit, which a [`Notice`] tells.
     pub fn settle(&self, settle: Settle) {
-        // A committer that has stopped took its failure with it; the delivery is pending and is repeated.
-        let _ = self.send(Request::Settle(settle));
+        if self.settles.add(settle) {
+            // A committer that has stopped took its failure with it; the delivery is pending and is repeated.
+            let _ = self.send(Request::Settles);
+        }
     }
 
     /// Runs a writing verb of the store on the committer's thread, between two commits.
@@ -150,6 +186,7 @@ impl Queue {
         &self,
         verb: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
+        let _turn = self.readers.acquire().await;
         let store = Arc::clone(&self.store);
         tokio::task::spawn_blocking(move || verb(&*store))
             .await
@@ -190,16 +227,19 @@ impl Committer {
         store: Arc<dyn Store>,
         clock: Clock,
         dead_keep: Duration,
-        notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+        notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
         // delivery under way, one per operator.
         let (requests, inbox) = mpsc::channel();
         let (failed, failure) = watch::channel(None);
+        let settles = Arc::new(Settles::default());
         let queue = Queue {
             requests: requests.clone(),
+            settles: Arc::clone(&settles),
             store: Arc::clone(&store),
             failure,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
         };
         let worker = Worker {
             store,
@@ -208,6 +248,7 @@ impl Committer {
             notices,
             failed,
             inbox,
+            settles,
             maintained: Instant::now(),
             unfinished: false,
         };
@@ -232,11 +273,12 @@ type Owed = (Arc<[LaneId]>, Option<Timestamp>);
 /// What one commit is made of, while it is being gathered.
 #[derive(Default)]
 struct Gathered {
-    batch: Batch,
+    groups: Vec<AcceptGroup>,
     bytes: usize,
     events: usize,
     answers: Vec<(usize, oneshot::Sender<AcceptAnswer>)>,
     owed: Vec<Owed>,
+    /// When the oldest settle came that waits.
     since: Option<Instant>,
 }
 
@@ -249,21 +291,16 @@ impl Gathered {
                 .push((Arc::clone(&new.lanes), new.event.head.deliver_at));
         }
         self.answers.push((groups.len(), answer));
-        self.batch.accepts.extend(groups);
-    }
-
-    fn take_settle(&mut self, settle: Settle) {
-        self.since.get_or_insert_with(Instant::now);
-        self.batch.settles.push(settle);
+        self.groups.extend(groups);
     }
 
     fn is_full(&self) -> bool {
-        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX || self.batch.settles.len() >= SETTLES_MAX
+        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX
     }
 
-    fn is_ripe(&self) -> bool {
+    fn is_ripe(&self, settles: &Settles) -> bool {
         !self.answers.is_empty()
-            || self.batch.settles.len() >= SETTLES_MAX
+            || settles.len() >= SETTLES_MAX
             || self.since.is_some_and(|since| since.elapsed() >= SETTLE_LINGER)
     }
 
@@ -283,9 +320,10 @@ struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
     dead_keep: Duration,
-    notices: async_mpsc::UnboundedSender<Vec<Notice>>,
+    notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
+    settles: Arc<Settles>,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,
@@ -316,7 +354,7 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe() {
+            if stop || gathered.is_ripe(&self.settles) {
                 more_upkeep = true;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
@@ -339,7 +377,9 @@ impl Worker {
         while let Some(request) = next {
             match request {
                 Request::Accept { groups, answer } => gathered.take_groups(groups, answer),
-                Request::Settle(settle) => gathered.take_settle(settle),
+                Request::Settles => {
+                    gathered.since.get_or_insert_with(Instant::now);
+                }
                 Request::Write(verb) => {
                     verb(&*self.store)?;
                     return Ok(Flow::Go);
@@ -359,8 +399,15 @@ impl Worker {
     /// only then is anybody answered.
     fn commit(&mut self, gathered: Gathered) -> Result<(), StoreError> {
         let Gathered {
-            batch, answers, owed, ..
+            groups,
+            answers,
+            owed,
+            ..
         } = gathered;
+        let batch = Batch {
+            accepts: groups,
+            settles: self.settles.take(),
+        };
         if batch.accepts.is_empty() && batch.settles.is_empty() {
             return Ok(());
         }
@@ -412,7 +459,7 @@ impl Worker {
             }
         }
         if !notices.is_empty() {
-            let _ = self.notices.send(notices);
+            let _ = self.notices.blocking_send(notices);
         }
     }
 
@@ -448,20 +495,22 @@ fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptA
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::domain::event::{Event, EventHead};
-    use crate::store::NewEvent;
     use crate::store::memory::MemoryStore;
+    use crate::store::{DeliveryId, NewEvent};
 
     const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
-    fn delayed_until(deliver_at: Timestamp, lane: LaneId) -> AcceptGroup {
+    fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
         let head = EventHead {
-            id: deliver_at.0.to_string().into(),
+            id: id.into(),
             source: "/test".into(),
             kind: "test".into(),
             accepted: NOW,
-            deliver_at: Some(deliver_at),
+            deliver_at,
             expires: None,
             partition_key: None,
             tenant: None,
@@ -482,11 +531,11 @@ mod tests {
     async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
         let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
         let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::unbounded_channel();
+        let (tell, mut notices) = async_mpsc::channel(4096);
         let (committer, queue) =
             Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
         let later = NOW.plus(Duration::from_millis(1));
-        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| delayed_until(at, lane));
+        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| group(&at.0.to_string(), Some(at), lane));
         queue.accept(groups.to_vec()).await.unwrap();
         let told: Vec<_> = notices.recv().await.unwrap();
         let dues = told.iter().map(|notice| match notice {
@@ -496,6 +545,53 @@ mod tests {
         assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
         let deferred = queue.store().lanes()[0].deferred;
         assert_eq!(deferred, 1, "and so the store sees it");
+        committer.stop();
+    }
+
+    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: a flood
+    /// between two commits, and then one by one when nothing else happens.
+    #[tokio::test]
+    async fn a2_every_settle_becomes_durable_without_other_traffic() {
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) = Committer::start(
+            Arc::clone(&store),
+            Arc::new(|| NOW),
+            Duration::from_secs(60),
+            tell,
+        )
+        .unwrap();
+        let count = 2 * SETTLES_MAX + 7;
+        let groups = (0..count).map(|id| group(&id.to_string(), None, lane)).collect();
+        let answers = queue.accept(groups).await.unwrap();
+        let seqs: Vec<Seq> = answers
+            .into_iter()
+            .flat_map(Result::unwrap)
+            .map(|accepted| match accepted {
+                Accepted::New(seq) => seq,
+                Accepted::Duplicate => panic!("all ids differ"),
+            })
+            .collect();
+        let (flood, single) = seqs.split_at(count - 3);
+        for settled in [flood].into_iter().chain(single.chunks(1)) {
+            for seq in settled.iter().copied() {
+                queue.settle(Settle {
+                    id: DeliveryId { lane, seq },
+                    was_due: None,
+                    to: SettleTo::Settled,
+                });
+            }
+            let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
+            while !waiting.is_empty() {
+                for notice in notices.recv().await.unwrap() {
+                    if let Notice::Committed { seq, .. } = notice {
+                        assert!(waiting.remove(&seq), "told once");
+                    }
+                }
+            }
+        }
+        assert_eq!(store.lanes()[0].pending, 0);
         committer.stop();
     }
 }

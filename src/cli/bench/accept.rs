@@ -2,7 +2,6 @@
 //! fdatasync of the same bytes in the batches that the daemon's commits turned out to have.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use super::Bench;
@@ -12,8 +11,37 @@ use super::receiver::Counter;
 use super::report::{Goal, Row};
 use super::stage::{Folder, Stage, Target};
 
-/// Producers at once.
-const PRODUCERS: usize = 256;
+/// One way to produce.
+struct Load {
+    how: &'static str,
+    producers: usize,
+    /// Lines that each writes before it waits.
+    burst: usize,
+    /// Whether the events are delivered meanwhile, or parked.
+    delivers: bool,
+}
+
+const ONE_EACH: Load = Load {
+    how: "256 producers",
+    producers: 256,
+    burst: 1,
+    delivers: false,
+};
+const MANY_EACH: Load = Load {
+    how: "256 producers, 32 lines each",
+    burst: 32,
+    ..ONE_EACH
+};
+const DELIVERING: Load = Load {
+    how: "256 producers, delivering too",
+    delivers: true,
+    ..ONE_EACH
+};
+const ALONE: Load = Load {
+    how: "one producer",
+    producers: 1,
+    ..ONE_EACH
+};
 
 /// What one round gave, and the limit measured right after it.
 struct Round {
@@ -26,66 +54,52 @@ struct Round {
 /// # Errors
 /// When something does not work at all.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
-    let nowhere = SocketAddr::from((Ipv4Addr::LOCALHOST, 9));
     let receiver = Counter::start()?;
-    for (enabled, address) in [(false, nowhere), (true, receiver.address())] {
-        let target = Target {
-            name: "live",
-            address,
-            path: "/",
-            enabled,
-        };
-        let stage = Stage::new(&bench.args.dir, "accept", &[target])?;
-        if enabled {
-            many(bench, &stage, 1, "delivering meanwhile").await?;
-            continue;
-        }
-        many(bench, &stage, 1, "one event each").await?;
-        many(bench, &stage, 32, "32 events each").await?;
-        one(bench, &stage).await?;
+    let target = Target {
+        name: "live",
+        address: receiver.address(),
+        path: "/",
+        enabled: false,
+    };
+    let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
+    for load in [ONE_EACH, MANY_EACH] {
+        let rounds = rounds(bench, &parking, &load).await?;
+        bench
+            .report
+            .add(per_second(&rounds, &load).goal(Goal::RatioAtLeast(0.5)));
+        bench.report.add(waits(&rounds, &load, 0.5));
+        bench
+            .report
+            .add(waits(&rounds, &load, 0.99).goal(Goal::RatioAtMost(25.0)));
     }
+    let alone = rounds(bench, &parking, &ALONE).await?;
+    bench
+        .report
+        .add(waits(&alone, &ALONE, 0.5).goal(Goal::RatioAtMost(1.5)));
+    drop(parking);
+    let enabled = Target {
+        enabled: true,
+        ..target
+    };
+    let delivering = Stage::new(&bench.args.dir, "accept", &[enabled])?;
+    let rounds = rounds(bench, &delivering, &DELIVERING).await?;
+    // Delivering takes the processors from accepting, so here the ratio promises nothing.
+    bench.report.add(per_second(&rounds, &DELIVERING));
+    bench.report.add(waits(&rounds, &DELIVERING, 0.99));
     Ok(())
 }
 
-async fn many(bench: &mut Bench, stage: &Stage, burst: usize, how: &str) -> io::Result<()> {
-    let rounds = rounds(bench, stage, PRODUCERS, burst).await?;
-    let per_second: Vec<_> = rounds
+fn per_second(rounds: &[Round], load: &Load) -> Row {
+    let pairs: Vec<_> = rounds
         .iter()
         .map(|round| (round.answers.per_second(), round.flushes.per_second))
         .collect();
-    let row = Row::of_rounds(
-        format!("accepted, {PRODUCERS} producers, {how}"),
-        "/s",
-        "flush",
-        &per_second,
-    );
-    // Delivering takes the processors from accepting, so there the ratio promises nothing.
-    bench.report.add(if how.starts_with("delivering") {
-        row
-    } else {
-        row.goal(Goal::RatioAtLeast(0.5))
-    });
-    for quantile in [0.5, 0.99] {
-        let what = format!("their answers, {how}, p{}", quantile * 100.0);
-        let row = waits(&rounds, quantile, &what);
-        bench.report.add(if quantile > 0.5 && burst == 1 {
-            row.goal(Goal::RatioAtMost(25.0))
-        } else {
-            row
-        });
-    }
-    Ok(())
-}
-
-async fn one(bench: &mut Bench, stage: &Stage) -> io::Result<()> {
-    let rounds = rounds(bench, stage, 1, 1).await?;
-    let row = waits(&rounds, 0.5, "one producer, one event at a time, p50");
-    bench.report.add(row.goal(Goal::RatioAtMost(1.5)));
-    Ok(())
+    Row::of_rounds(format!("accepted, {}", load.how), "/s", "flush", &pairs)
 }
 
 /// Answers' waits at `quantile` against the median flush.
-fn waits(rounds: &[Round], quantile: f64, what: &str) -> Row {
+fn waits(rounds: &[Round], load: &Load, quantile: f64) -> Row {
+    let what = format!("answer, {}, p{}", load.how, quantile * 100.0);
     let ms = |us: u64| us as f64 / 1000.0;
     let pairs: Vec<_> = rounds
         .iter()
@@ -97,22 +111,22 @@ fn waits(rounds: &[Round], quantile: f64, what: &str) -> Row {
     Row::of_rounds(what, "ms", "one flush", &pairs)
 }
 
-async fn rounds(bench: &Bench, stage: &Stage, producers: usize, burst: usize) -> io::Result<Vec<Round>> {
+async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Round>> {
     let folder = Folder::new(&bench.args.dir, "flush")?;
     let mut rounds = Vec::new();
     for _ in 0..bench.args.rounds {
         let commits_before = stage.status().await?.store.commits;
         let crew = Crew {
             socket: stage.socket(),
-            producers,
-            burst,
+            producers: load.producers,
+            burst: load.burst,
             target: "live",
         };
         let answers = work(crew, Until::Span(bench.span())).await?;
         let commits = stage.status().await?.store.commits - commits_before;
         let batch = (answers.accepted / commits.max(1)).max(1);
-        // Whatever is still being delivered would take the disk and the processors from the limit.
-        if stage.status().await?.endpoints.iter().any(|row| row.limit > 0) {
+        if load.delivers {
+            // Whatever is still being delivered would take the disk and the processors from the limit.
             stage.drained().await?;
         }
         let flushes = flush(&folder, batch as usize, bench.span() / 2)?;

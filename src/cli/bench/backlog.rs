@@ -21,14 +21,49 @@ const TIDY_UP_BOUND: Duration = Duration::from_secs(30);
 /// When something does not work at all.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
-    let target = Target {
+    let parking = Target {
         name: "live",
         address: receiver.address(),
         path: "/",
         enabled: false,
     };
-    let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&target))?;
+    let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&parking))?;
     let fresh_bytes = stage.disk_bytes().max(1) as f64;
+    let owed = fill(bench, &stage).await?;
+    let sending = Target {
+        enabled: true,
+        ..parking
+    };
+    let ready = stage.crash(&[sending])?;
+    let started = Instant::now();
+    let what = format!("killed with {owed} owed: until it takes events again");
+    bench
+        .report
+        .add(Row::new(what, ready.as_secs_f64(), "s").goal(Goal::AtMost(5.0)));
+    while receiver.count()? == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let first = started.elapsed().as_secs_f64();
+    bench
+        .report
+        .add(Row::new("and from then to its first delivery", first, "s"));
+    memory(bench, &stage, "its memory then")?;
+
+    stage.drained().await?;
+    let per_second = owed as f64 / started.elapsed().as_secs_f64();
+    bench
+        .report
+        .add(Row::new("delivered from the backlog", per_second, "/s"));
+    memory(bench, &stage, "its memory when all is delivered")?;
+    let left = smallest_disk(&stage).await / MIB;
+    let what = "disk when all is delivered";
+    let row = Row::of_rounds(what, "MiB", "fresh", &[(left, fresh_bytes / MIB)]);
+    bench.report.add(row.goal(Goal::RatioAtMost(2.0)));
+    Ok(())
+}
+
+/// Lets events pile up; returns how many.
+async fn fill(bench: &mut Bench, stage: &Stage) -> io::Result<u64> {
     let crew = Crew {
         socket: stage.socket(),
         producers: 16,
@@ -37,55 +72,21 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     };
     let filled = work(crew, Until::Accepted(bench.args.backlog)).await?;
     let owed = filled.accepted;
-    let report = &mut bench.report;
-    report.add(Row::new(
-        format!("accepted while {owed} pile up"),
-        filled.per_second(),
-        "/s",
-    ));
-    let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
-    report.add(Row::new(format!("memory with {owed} owed"), rss, "MiB").goal(Goal::AtMost(256.0)));
-    let full_bytes = stage.disk_bytes() as f64;
-    report.add(Row::new(
-        format!("disk with {owed} owed"),
-        full_bytes / MIB,
-        "MiB",
-    ));
+    let what = format!("accepted while {owed} pile up");
+    bench.report.add(Row::new(what, filled.per_second(), "/s"));
+    memory(bench, stage, &format!("memory with {owed} owed"))?;
+    let disk = stage.disk_bytes() as f64 / MIB;
+    bench
+        .report
+        .add(Row::new(format!("disk with {owed} owed"), disk, "MiB"));
+    Ok(owed)
+}
 
-    let enabled = Target {
-        enabled: true,
-        ..target
-    };
-    let ready = stage.crash(&[enabled])?;
-    let what = format!("killed with {owed} owed: until it takes events again");
-    report.add(Row::new(what, ready.as_secs_f64(), "s").goal(Goal::AtMost(5.0)));
-    let started = Instant::now();
-    while receiver.count()? == 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    let first = started.elapsed();
-    report.add(Row::new(
-        "and from then to its first delivery",
-        first.as_secs_f64(),
-        "s",
-    ));
+fn memory(bench: &mut Bench, stage: &Stage, what: &str) -> io::Result<()> {
     let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
-    report.add(Row::new("its memory then", rss, "MiB").goal(Goal::AtMost(256.0)));
-
-    stage.drained().await?;
-    let drained = started.elapsed();
-    let per_second = owed as f64 / drained.as_secs_f64();
-    report.add(Row::new("delivered from the backlog", per_second, "/s"));
-    let rss = machine::rss_bytes(stage.pid())? as f64 / MIB;
-    report.add(Row::new("its memory when all is delivered", rss, "MiB").goal(Goal::AtMost(256.0)));
-    let tidied = smallest_disk(&stage).await;
-    let times_fresh = Row::of_rounds(
-        "disk when all is delivered",
-        "MiB",
-        "fresh",
-        &[(tidied / MIB, fresh_bytes / MIB)],
-    );
-    report.add(times_fresh.goal(Goal::RatioAtMost(2.0)));
+    bench
+        .report
+        .add(Row::new(what, rss, "MiB").goal(Goal::AtMost(256.0)));
     Ok(())
 }
 

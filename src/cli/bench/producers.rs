@@ -12,6 +12,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
+/// The longest wait that is told apart from longer ones: ten minutes, in microseconds.
+const WAIT_US_MAX: u64 = 600_000_000;
+
 /// Bytes of a line, its end included.
 pub const LINE_BYTES: usize = 1024;
 
@@ -105,9 +108,10 @@ impl Answers {
 /// A histogram of microseconds, exact to 1 %.
 ///
 /// # Errors
-/// Never, with these bounds.
+/// Never, with the bounds it has.
 pub fn microseconds() -> io::Result<Histogram<u64>> {
-    Histogram::new(2).map_err(io::Error::other)
+    // Bounds of its own, because one without does not grow when it saturates.
+    Histogram::new_with_bounds(1, WAIT_US_MAX, 2).map_err(io::Error::other)
 }
 
 /// A line for `target`, padded to [`LINE_BYTES`]. `id`: JSON fields to put in, with a comma at the end.
@@ -220,6 +224,14 @@ impl Producer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn waits_are_kept_up_to_minutes() {
+        let mut waits_us = microseconds().unwrap();
+        waits_us.saturating_record(90_000_000);
+        let median = waits_us.value_at_quantile(0.5);
+        assert!((89_000_000..=91_000_000).contains(&median), "{median}");
+    }
 
     #[test]
     fn lines_have_their_length_and_are_json() {

@@ -185,8 +185,7 @@ impl Report {
 }
 
 /// The value in the middle; of an even number the lower of the two. 0 of none.
-#[must_use]
-pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut sorted: Vec<f64> = values.collect();
     sorted.sort_unstable_by(f64::total_cmp);
     let middle = sorted.len().saturating_sub(1) / 2;

@@ -122,7 +122,7 @@ mod order {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, any(feature = "crash-points", debug_assertions)))]
 mod tests {
     use super::order::Order;
 

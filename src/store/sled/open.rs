@@ -51,6 +51,14 @@ pub enum OpenError {
         /// What the file system said.
         source: io::Error,
     },
+    /// The queue will not open, and was only looked at.
+    #[error("{path}: the queue does not open ({reason}); the daemon's next start will set it aside", path = path.display())]
+    Unreadable {
+        /// The queue's folder, still where it was.
+        path: PathBuf,
+        /// What the engine said.
+        reason: String,
+    },
     /// The queue will not open. It is kept under another name.
     #[error(
         "the queue would not open ({reason}); it is kept whole in {kept}. Put a backup in its place, \
@@ -206,6 +214,12 @@ fn open_queue(folder: &Path, options: OpenOptions) -> Result<(Engine, Identity),
         Err(EngineError::Io(source)) => return Err(io_error(source)),
         Err(EngineError::Corrupt(reason)) => reason,
     };
+    if options.check_only {
+        return Err(OpenError::Unreadable {
+            path: folder.join(files::queue_name(number)),
+            reason,
+        });
+    }
     let kept = files::set_aside(folder, number, wall_clock().unix_seconds()).map_err(io_error)?;
     tracing::error!(reason, kept = %kept.display(), "the queue would not open and is set aside");
     match options.start_empty {

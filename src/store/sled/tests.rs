@@ -699,6 +699,13 @@ fn what_will_not_open_is_set_aside() {
     drop(open(folder.path()));
     let queue = folder.path().join("queue-1");
     std::fs::write(queue.join("db"), vec![0xAB; 4 << 20]).unwrap();
+    let look = OpenOptions {
+        check_only: true,
+        ..OpenOptions::default()
+    };
+    let refused = SledStore::open(&config(folder.path()), look).unwrap_err();
+    assert!(matches!(refused, OpenError::Unreadable { .. }), "{refused}");
+    assert!(queue.exists(), "looking leaves it where it was");
     let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
     let OpenError::Corrupt { kept, .. } = &refused else {
         panic!("{refused}")
