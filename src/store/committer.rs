@@ -1,6 +1,9 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
+#[cfg(test)]
+mod fairness;
+
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -502,9 +505,9 @@ mod tests {
     use crate::store::memory::MemoryStore;
     use crate::store::{DeliveryId, NewEvent};
 
-    const NOW: Timestamp = Timestamp(1_736_937_000_000);
+    pub(super) const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
-    fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
+    pub(super) fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
         let head = EventHead {
             id: id.into(),
             source: "/test".into(),

@@ -143,10 +143,11 @@ impl SledStore {
     /// Drafts the merge of the next run; returns whether there is more to search.
     pub(super) fn merge_a_run(&self, draft: &mut Draft<'_>) -> Result<bool, StoreError> {
         let mut search = lock(&self.search);
+        let spared = lock(&self.damage).spared.clone();
         let mut run = Run::default();
         for _ in 0..SEARCH_SLOTS_MAX / LOOK_SLOTS {
-            let spared = &lock(&self.damage).spared.clone();
-            match search.look(&lock(&self.index), spared, draft.now, &mut run) {
+            let looked = search.look(&lock(&self.index), &spared, draft.now, &mut run);
+            match looked {
                 Looked::On => {}
                 Looked::Found => break,
                 Looked::End => {

@@ -283,7 +283,7 @@ impl Index {
     }
 
     /// Slots in use in the order of their events, from the one that holds `seq` or follows it.
-    pub fn slots_from(&self, seq: u64) -> impl DoubleEndedIterator<Item = (u32, &Slot)> {
+    pub fn slots_from(&self, seq: u64) -> impl Iterator<Item = (u32, &Slot)> {
         let start = self
             .by_seq
             .range(..=seq)
@@ -299,6 +299,12 @@ impl Index {
         self.by_seq
             .range(seq..)
             .filter_map(|(_, number)| Some((*number, self.slot(*number)?)))
+    }
+
+    /// Slots in use that begin before `seq`, the latest first.
+    pub fn slots_below(&self, seq: u64) -> impl Iterator<Item = &Slot> {
+        let numbers = self.by_seq.range(..seq).rev();
+        numbers.filter_map(|(_, number)| self.slot(*number))
     }
 
     /// The slot that holds `seq`, and which of its events that is.

@@ -21,6 +21,9 @@ use crate::store::{
 /// How many deferrals are read between two looks at the index.
 const DEFERRALS_AT_ONCE: usize = 256;
 
+/// How many slots are gone through under one lock of the index.
+const SLOTS_AT_ONCE: usize = 64;
+
 /// A slot may be freed, used again or copied while it is being read; then its place is looked up anew.
 const READ_TRIES: usize = 8;
 
@@ -237,13 +240,38 @@ impl SledStore {
     }
 
     pub(super) fn find_events(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {
-        let seqs: Vec<Vec<Seq>> = lock(&self.index)
-            .slots_from(0)
-            .rev()
-            .map(|(_, slot)| slot.live().into_iter().rev().map(|at| slot.seq(at)).collect())
-            .collect();
         let mut found = Vec::new();
-        for seq in seqs.into_iter().flatten() {
+        let mut below = u64::MAX;
+        while found.len() < limit {
+            let seqs = self.live_below(&mut below);
+            if seqs.is_empty() {
+                break;
+            }
+            self.find_among(&seqs, event_id, limit, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// Live events of the next few slots that begin before `below`, newest first; `below` moves on. A slot in
+    /// use has at least one.
+    fn live_below(&self, below: &mut u64) -> Vec<Seq> {
+        let index = lock(&self.index);
+        let mut seqs = Vec::new();
+        for slot in index.slots_below(*below).take(SLOTS_AT_ONCE) {
+            seqs.extend(slot.live().into_iter().rev().map(|at| slot.seq(at)));
+            *below = slot.first_seq;
+        }
+        seqs
+    }
+
+    fn find_among(
+        &self,
+        seqs: &[Seq],
+        event_id: &str,
+        limit: usize,
+        found: &mut Vec<FoundEvent>,
+    ) -> Result<(), StoreError> {
+        for seq in seqs.iter().copied() {
             if found.len() == limit {
                 break;
             }
@@ -260,7 +288,7 @@ impl SledStore {
                 Ok(_) | Err(LoadError::Missing(_) | LoadError::Damaged(..)) => {}
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// What an event still owes, and to whom.

@@ -912,6 +912,20 @@ fn a_merge_takes_nothing_from_a_reader() {
     assert_eq!(store.stats().quarantined, 0);
 }
 
+/// What memory holds of a chunk may be wrong while the disk is right: it is read anew before an event is called
+/// damaged.
+#[test]
+fn g4_an_event_is_read_from_the_disk_before_it_is_called_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let seq = accept(&store, vec![group(&["a"], 10, &[lane])])[0];
+    let place = lock(&store.index).place(seq).unwrap();
+    lock(&store.cache).insert(place.generation, Bytes::from_static(b"something else"));
+    assert_eq!(&*store.load(&[seq])[0].as_ref().unwrap().head.id, "a");
+    assert_eq!(store.stats().quarantined, 0);
+}
+
 /// A slot that is taken again before it could be cleared keeps what it holds now.
 #[test]
 fn a_slot_that_is_in_use_again_is_not_cleared() {
