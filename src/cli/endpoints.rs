@@ -45,7 +45,7 @@ enum EndpointsVerb {
         /// Its name
         name: String,
     },
-    /// Try it now: retries are due at once, a suspension or an open breaker ends
+    /// Try it now: retries are due at once, a suspension or an open breaker ends; delayed events go on waiting
     Flush {
         /// Its name
         name: String,
