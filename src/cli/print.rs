@@ -28,7 +28,7 @@ pub fn line(text: &str) -> Done {
 /// Writes a value as one line of JSON.
 ///
 /// # Errors
-/// Those of [`line`].
+/// Those of [`line()`].
 pub fn json_line(value: &impl Serialize) -> Done {
     let text = serde_json::to_string(value).map_err(|error| Failure::Wrong(error.to_string()))?;
     line(&text)
