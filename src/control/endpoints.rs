@@ -15,7 +15,7 @@ use super::{page, status};
 use crate::config::effective;
 use crate::domain::event::Seq;
 use crate::scheduler::Input;
-use crate::store::Pause;
+use crate::store::{LaneId, Pause};
 
 /// Deferred deliveries looked at in one commit of a flush.
 const FLUSH_PAGE: usize = 500;
@@ -122,18 +122,20 @@ pub async fn pause(
         pause.reason,
         length.map_or("ever".to_owned(), duration_text)
     );
-    let queue_name = name.clone();
-    let lane = app
-        .operator
-        .queue()
-        .write(move |store| {
-            let lane = store.lane(&queue_name)?;
-            store.pause(lane, Some(pause)).map(|()| lane)
-        })
-        .await?;
+    let lane = set_pause(&app, &name, Some(pause)).await?;
     app.operator.tell(Input::Paused { lane, until });
     audit(peer, "pause", &name, &detail);
     row(&app, &name).await
+}
+
+/// Makes a pause, or its end, durable; the lane it is for. The scheduler is told only after that.
+async fn set_pause(app: &App, name: &str, pause: Option<Pause>) -> ApiResult<LaneId> {
+    let name = name.to_owned();
+    let paused = app.operator.queue().write(move |store| {
+        let lane = store.lane(&name)?;
+        store.pause(lane, pause).map(|()| lane)
+    });
+    Ok(paused.await?)
 }
 
 /// `POST /v1/endpoints/{name}/resume`: ends a pause. Answers the endpoint's row.
@@ -157,15 +159,7 @@ pub async fn resume(
             ),
         ));
     }
-    let queue_name = name.clone();
-    let lane = app
-        .operator
-        .queue()
-        .write(move |store| {
-            let lane = store.lane(&queue_name)?;
-            store.pause(lane, None).map(|()| lane)
-        })
-        .await?;
+    let lane = set_pause(&app, &name, None).await?;
     app.operator.tell(Input::Resumed { lane });
     audit(peer, "resume", &name, "");
     row(&app, &name).await
