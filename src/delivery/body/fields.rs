@@ -39,11 +39,11 @@ pub(super) fn form(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Strin
 pub(super) fn texts(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Vec<(Box<str>, Option<String>)>, String> {
     match fields {
         Fields::Data => {
-            let members: Ordered = serde_json::from_str(&super::data(event)?).map_err(|_| {
+            let members: Map<String, Json> = serde_json::from_str(&super::data(event)?).map_err(|_| {
                 "data is not an object, so it has no fields: name them under body.fields".to_owned()
             })?;
             let of = |(name, value): (String, Json)| (name.into_boxed_str(), Some(text(value)));
-            Ok(members.0.into_iter().map(of).collect())
+            Ok(members.into_iter().map(of).collect())
         }
         Fields::Mapped(list) => list
             .iter()
@@ -119,28 +119,5 @@ impl Branch {
             }
         }
         text.push('}');
-    }
-}
-
-/// The members of an object in the order written, which `serde_json::Map` doesn't keep.
-struct Ordered(Vec<(String, Json)>);
-
-impl<'de> serde::Deserialize<'de> for Ordered {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-        impl<'de> serde::de::Visitor<'de> for Members {
-            type Value = Ordered;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an object")
-            }
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Ordered, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Ordered(members))
-            }
-        }
-        deserializer.deserialize_map(Members)
     }
 }
