@@ -20,10 +20,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::backoff::{RetryPolicy, Schedule};
-use crate::domain::endpoint::{
-    BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, SignPolicy,
-};
+use crate::domain::endpoint::{Endpoint, SignPolicy, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
@@ -36,45 +33,7 @@ const SHORT: Duration = Duration::from_millis(150);
 
 /// An endpoint at `url` with the defaults of the configuration.
 pub(super) fn endpoint(url: &str) -> Endpoint {
-    Endpoint {
-        name: "test".into(),
-        description: "".into(),
-        enabled: true,
-        tenant: "".into(),
-        events: Vec::new(),
-        request: RequestPolicy {
-            method: http::Method::POST,
-            url: Secret::new(url),
-            url_masked: "http://masked/".into(),
-            headers: Vec::new(),
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            response_bytes_max: 64 * 1024,
-            tls_verify: true,
-            tls_ca_pem: "".into(),
-        },
-        sign: Vec::new(),
-        response: ResponsePolicy::default(),
-        retry: RetryPolicy {
-            schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
-            jitter: 0.0,
-            max_attempts: 10,
-            max_age: Duration::from_secs(3600),
-            retry_on: Vec::new(),
-            dont_retry_on: Vec::new(),
-            max_retry_after: Duration::from_secs(3600),
-        },
-        breaker: BreakerPolicy {
-            failures: 5,
-            rate: 0.5,
-            window: Duration::from_secs(60),
-            min_requests: 20,
-            open: Duration::from_secs(30),
-            max_open: Duration::from_secs(600),
-        },
-        concurrency: Concurrency { min: 1, max: 32 },
-        best_effort: false,
-    }
+    fixture::endpoint("test", url)
 }
 
 /// An event with this id whose JSON is `json`.
@@ -595,8 +554,8 @@ async fn d6_tls() {
         (&by_address, "", false, Outcome::Delivered, ""),
     ] {
         let mut endpoint = endpoint(url);
-        endpoint.request.tls_ca_pem = ca.into();
-        endpoint.request.tls_verify = verify;
+        endpoint.request.tls.ca_pem = ca.into();
+        endpoint.request.tls.verify = verify;
         let attempt = deliver(&endpoint).await.attempt;
         assert_eq!(attempt.outcome, expected, "{url} {verify} {attempt:?}");
         assert!(attempt.message.contains(cause), "{}", attempt.message);
@@ -626,7 +585,7 @@ fn d6_a_bad_authority_is_named_when_the_courier_is_prepared() {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         let mut endpoint = endpoint("https://127.0.0.1/");
-        endpoint.request.tls_ca_pem = pem.into();
+        endpoint.request.tls.ca_pem = pem.into();
         let error = Couriers::new().prepare(&endpoint).unwrap_err();
         assert!(error.contains("tls.ca"), "{pem}: {error}");
     }
