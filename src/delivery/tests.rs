@@ -147,7 +147,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 async fn deliver(endpoint: &Endpoint) -> Tried {
     let courier = Couriers::new().prepare(endpoint).unwrap();
     courier
-        .deliver(&event("evt-1", r#"{"type":"test.event"}"#), 1, NOW)
+        .deliver(&[event("evt-1", r#"{"type":"test.event"}"#)], "evt-1", 1, NOW)
         .await
 }
 
@@ -181,7 +181,9 @@ async fn e1_delivered_and_verified_by_the_receiver() {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp(0).plus(unix);
     let courier = Couriers::new().prepare(&endpoint).unwrap();
-    let tried = courier.deliver(&event("evt.1", r#"{"n":1}"#), 2, now).await;
+    let tried = courier
+        .deliver(&[event("evt.1", r#"{"n":1}"#)], "evt.1", 2, now)
+        .await;
 
     assert_eq!(
         (tried.attempt.outcome, tried.attempt.status),
@@ -423,7 +425,7 @@ async fn e6_compressed_bombs_are_cut() {
     let request = Couriers::new()
         .prepare(&endpoint)
         .unwrap()
-        .request(&event("e", "{}"), 1, NOW)
+        .request(&[event("e", "{}")], "e", 1, NOW)
         .unwrap();
     let sender = Clients::default().sender(&endpoint.request, "http").unwrap();
     let bounds = Bounds {
@@ -492,7 +494,7 @@ async fn connections_are_kept_and_shared_between_endpoints() {
         .prepare(&endpoint(&format!("http://{}/other", peer.address)))
         .unwrap();
     for courier in [&one, &other, &one, &other] {
-        let tried = courier.deliver(&event("e", "{}"), 1, NOW).await;
+        let tried = courier.deliver(&[event("e", "{}")], "e", 1, NOW).await;
         assert_eq!(tried.attempt.outcome, Outcome::Delivered);
     }
     assert_eq!((peer.connections(), peer.requests().len()), (1, 4));
