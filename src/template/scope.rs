@@ -85,6 +85,25 @@ impl Scope {
         self
     }
 
+    /// The same at another time, in milliseconds since 1970.
+    #[must_use]
+    pub fn at(self, now_unix_ms: u64) -> Self {
+        self.with("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))
+    }
+
+    /// The same with the values that the configuration gives every template.
+    #[must_use]
+    pub fn with_globals(self, globals: &Globals) -> Self {
+        self.with("vars", globals.vars.clone())
+            .with_secrets(globals.secrets.clone())
+    }
+
+    /// The event as templates see it.
+    #[must_use]
+    pub fn event(&self) -> Value {
+        self.0.event.value().clone()
+    }
+
     /// The same with the secrets that `secrets.…` reads.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
@@ -120,6 +139,15 @@ impl Scope {
     pub(super) fn event_bytes(&self) -> usize {
         self.0.event.json.len()
     }
+}
+
+/// What the configuration gives every template.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Globals {
+    /// `vars.…`
+    pub vars: Value,
+    /// `secrets.…`
+    pub secrets: Secrets,
 }
 
 impl Secrets {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{Address, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::route::TypePattern;
-use crate::domain::secret::Secret;
+use crate::template::{Target, Template};
 
 /// An endpoint called `name` at `url` that wants every event; its policies are near the configuration's defaults,
 /// without jitter, and nothing is retried.
@@ -18,10 +18,17 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         tenant: "".into(),
         events: TypePattern::parse("**").into_iter().collect(),
         request: RequestPolicy {
-            method: http::Method::POST,
-            url: Secret::new(url),
-            url_masked: "http://masked/".into(),
+            method: fixed("POST", Target::Text),
+            addresses: vec![address(url)],
+            balance: Balance::default(),
+            fallbacks: Vec::new(),
+            fallback_on: Vec::new(),
+            allows_plaintext: true,
+            query: Vec::new(),
             headers: Vec::new(),
+            routes: Vec::new(),
+            body: BodyPolicy::default(),
+            bind: "".into(),
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             response_bytes_max: 64 * 1024,
@@ -45,6 +52,27 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         concurrency: Concurrency { min: 1, max: 32 },
         best_effort: false,
     }
+}
+
+/// An address at `url`, shown as `http://masked/`.
+///
+/// # Panics
+/// When `url` is no template.
+#[must_use]
+pub fn address(url: &str) -> Address {
+    Address {
+        url: fixed(url, Target::Url),
+        shown: "http://masked/".into(),
+    }
+}
+
+/// `text` as a template for `target`.
+///
+/// # Panics
+/// When it is none.
+#[must_use]
+pub fn fixed(text: &str, target: Target) -> Template {
+    Template::compile(text, target).unwrap()
 }
 
 /// The configuration's breaker.

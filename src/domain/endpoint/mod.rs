@@ -1,6 +1,7 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod body;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
@@ -9,8 +10,9 @@ mod response;
 mod sign;
 mod tls;
 
+pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
-pub use request::RequestPolicy;
+pub use request::{Address, Balance, RequestPolicy, Route};
 pub use response::ResponsePolicy;
 pub use sign::{SignPolicy, SigningKey};
 pub use tls::TlsPolicy;
