@@ -6,45 +6,40 @@ use http::header::{HeaderMap, SET_COOKIE};
 
 use super::Tried;
 use super::interpret::Verdict;
+use super::scene::Load;
 use super::send::Answer;
-use crate::domain::endpoint::RequestPolicy;
 use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Outcome};
-use crate::domain::time::Timestamp;
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
 
-/// Writes down one endpoint's tries.
-#[derive(Clone, Debug)]
+/// What is known of a try beside its answer.
+#[derive(Clone, Debug, Default)]
 pub struct Witness {
-    request_line: Box<str>,
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    pub request_line: String,
+    /// The request's headers; `None` if it could not be made, and for tries that worked.
+    pub headers: Option<HeaderMap>,
+}
+
+/// The evidence of a try at `load` that never left, because of `why`.
+#[must_use]
+pub fn unsent(load: &Load<'_>, took: Duration, request_line: String, why: String) -> Tried {
+    let witness = Witness {
+        request_line,
+        headers: None,
+    };
+    witness.report(load, took, None, Verdict::unsendable(why))
 }
 
 impl Witness {
-    /// Prepares the part that is the same for every try.
+    /// The try's evidence with `verdict`; `answer`: what came back, if anything. Of a delivered event only the
+    /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
-    pub fn new(policy: &RequestPolicy) -> Self {
-        Self {
-            request_line: format!("{} {}", policy.method, policy.url_masked).into(),
-        }
-    }
-
-    /// The try's evidence with `verdict`. `headers`: those of the request, `None` if it could not be made;
-    /// `answer`: what came back, if anything. Of a delivered event only the numbers are kept, so that
-    /// success, which is nearly all there is, costs nothing here.
-    #[must_use]
-    pub fn report(
-        &self,
-        number: u32,
-        started: Timestamp,
-        took: Duration,
-        headers: Option<&HeaderMap>,
-        answer: Option<&Answer>,
-        verdict: Verdict,
-    ) -> Tried {
+    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, verdict: Verdict) -> Tried {
         let mut attempt = Attempt {
-            number,
-            started,
+            number: load.number,
+            started: load.now,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: verdict.outcome,
             status: answer.map(|answer| answer.status.as_u16()),
@@ -55,8 +50,8 @@ impl Witness {
             response_excerpt: String::new(),
         };
         if verdict.outcome != Outcome::Delivered {
-            attempt.request_line = self.request_line.to_string();
-            attempt.request_headers = headers.map(listed).unwrap_or_default();
+            attempt.request_line = self.request_line;
+            attempt.request_headers = self.headers.as_ref().map(listed).unwrap_or_default();
             attempt.response_headers = answer.map(|answer| listed(&answer.headers)).unwrap_or_default();
             attempt.response_excerpt = answer.map(|answer| excerpt(&answer.body)).unwrap_or_default();
         }

@@ -78,6 +78,12 @@ impl Scene {
             .with("delivery", delivery(load, event))
     }
 
+    /// What the part of a request sees that is about `event`, when the whole request sees `scope`.
+    #[must_use]
+    pub fn within(&self, scope: &Scope, event: &Event) -> Scope {
+        scope.clone().with_event(event.json.clone())
+    }
+
     /// What is seen where there is no event yet.
     #[must_use]
     pub fn without_event(&self, now: Timestamp) -> Scope {

@@ -13,3 +13,4 @@ pub mod route;
 pub mod secret;
 pub mod several;
 pub mod time;
+pub mod url;

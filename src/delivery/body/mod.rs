@@ -12,6 +12,7 @@ use http::HeaderValue;
 use serde_json::value::RawValue;
 
 use crate::domain::endpoint::{BodyFormat, BodyPolicy, DocumentKind};
+use crate::domain::event::Event;
 use crate::template::{Scope, Template};
 
 /// Longest body, in bytes, before it is compressed. Batches are kept far below by their own bounds.
@@ -73,6 +74,14 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
         return Err(format!("the body would have {} bytes, more than {BODY_BYTES_MAX}", body.len()));
     }
     compress::compress(policy.compress, body)
+}
+
+/// The body of an endpoint whose requests carry the event's own bytes.
+///
+/// # Errors
+/// As [`write`].
+pub fn plain(policy: &BodyPolicy, event: &Event) -> Result<Bytes, String> {
+    compress::compress(policy.compress, event.json.clone())
 }
 
 /// `content-type` of what [`write`] makes, if it makes anything.

@@ -20,6 +20,8 @@ const UNWELL_MS: u64 = 30_000;
 pub(super) struct Place {
     pub url: Url,
     pub credentials: Option<HeaderValue>,
+    /// `host:port`
+    pub address: Box<str>,
 }
 
 /// One address, parsed beforehand where no event changes it.
@@ -59,13 +61,20 @@ impl Place {
         let mut url = Url::parse(text).map_err(|why| why.to_string())?;
         match (url.scheme(), url.has_host()) {
             ("https", true) => {}
-            ("http", true) if allows_plaintext || crate::domain::loopback::is_loopback(&url) => {}
+            ("http", true) if allows_plaintext || crate::domain::url::is_loopback(&url) => {}
             ("http", true) => return Err("http:// to another machine, and allow_http is not set".to_owned()),
             _ => return Err("it must begin with http:// or https:// and name a host".to_owned()),
         }
         let credentials = take_credentials(&mut url)?;
-        Ok(Self { url, credentials })
+        let address = host_and_port(&url).into();
+        Ok(Self { url, credentials, address })
     }
+}
+
+/// `host:port` of `url`.
+pub(super) fn host_and_port(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    format!("{host}:{}", url.port_or_known_default().unwrap_or_default())
 }
 
 /// The `authorization` header (RFC 7617) for a user name and password in the URL, which are taken out of it.

@@ -1,18 +1,28 @@
-//! From an event to the request that carries it. Pure, and knows neither signatures nor connections.
+//! From events to the request that carries them. Pure, and knows neither signatures nor connections.
 //!
 //! What does not depend on the event (parsed URL, header values) is made once per endpoint, because
-//! requests are made tens of thousands of times a second.
+//! requests are made tens of thousands of times a second; an endpoint without a template never looks into an event.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+mod address;
+mod headers;
+
+use std::borrow::Cow;
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Url;
 
-use crate::domain::endpoint::RequestPolicy;
+use super::body::{self, Item, Shape};
+use super::scene::{Load, Scene};
+use crate::domain::endpoint::{Address, BatchShape, BodyFormat, BodyPolicy, Endpoint, RequestPolicy, Route};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
+use crate::domain::url::mask_parts;
+use crate::template::{Expression, Globals, Scope, Template};
+use address::{Chooser, Place, Way};
+use headers::Configured;
 
 /// The event's id, the same on every try (Standard Webhooks 1.0.0, "Webhook headers").
 pub const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
@@ -25,31 +35,17 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("x-posthaste-attempt");
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
+/// The methods an endpoint may ask for.
+const METHODS: [http::Method; 5] = [
+    http::Method::GET,
+    http::Method::POST,
+    http::Method::PUT,
+    http::Method::PATCH,
+    http::Method::DELETE,
+];
+
 /// What requests call their sender.
 const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
-
-/// Headers that an endpoint may not configure: the first four differ with each try and are what signatures
-/// cover, the others belong to the framing of HTTP itself.
-const RESERVED: [HeaderName; 7] = [
-    WEBHOOK_ID,
-    WEBHOOK_TIMESTAMP,
-    WEBHOOK_SIGNATURE,
-    ATTEMPT,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-];
-
-/// Configured headers whose values are shown; any other may carry a token under whatever name.
-const HARMLESS: [HeaderName; 7] = [
-    header::ACCEPT,
-    header::ACCEPT_ENCODING,
-    header::ACCEPT_LANGUAGE,
-    header::CACHE_CONTROL,
-    header::CONTENT_TYPE,
-    header::HOST,
-    header::USER_AGENT,
-];
 
 /// What an id may not hold as `webhook-id`: what CloudEvents' HTTP binding encodes in header values
 /// (§3.1.3.2), and the full stop, which separates the parts of the signed text in Standard Webhooks.
@@ -68,92 +64,348 @@ pub struct OutgoingRequest {
     pub body: Bytes,
 }
 
-/// The part of an endpoint's requests that is the same for every event.
-#[derive(Clone, Debug)]
-pub struct RequestTemplate {
-    method: http::Method,
-    url: Url,
+/// Makes the requests of one endpoint.
+#[derive(Debug)]
+pub struct Composer {
+    scene: Scene,
+    method: Method,
+    ways: Vec<Way>,
+    fallbacks: Vec<Way>,
+    shown: Vec<Box<str>>,
+    chooser: Chooser,
+    allows_plaintext: bool,
+    query: Vec<(Box<str>, Template)>,
     headers: HeaderMap,
+    made_headers: Configured,
+    routes: Vec<Branch>,
+    body: BodyPolicy,
+    batch: Option<BatchShape>,
+    timeout: Duration,
+    /// Whether requests are the same for every event, but for the event's own bytes.
+    is_plain: bool,
 }
 
-impl RequestTemplate {
-    /// Checks and prepares the fixed part of the requests.
+/// A route, prepared.
+#[derive(Debug)]
+struct Branch {
+    when: Expression,
+    way: Option<Way>,
+    shown: Box<str>,
+    timeout: Option<Duration>,
+    method: Option<Method>,
+    headers: Configured,
+}
+
+/// The method, checked beforehand where no event changes it.
+#[derive(Clone, Debug)]
+enum Method {
+    Fixed(http::Method),
+    Made(Template),
+}
+
+/// What is decided for a try before its first request: the route, the address to begin with, and what templates see.
+#[derive(Debug)]
+pub struct Course {
+    scope: Option<Scope>,
+    route: Option<usize>,
+    chosen: usize,
+}
+
+impl Composer {
+    /// Checks and prepares what doesn't depend on the event.
     ///
     /// # Errors
-    /// One sentence: the URL or a header cannot be used.
-    pub fn new(policy: &RequestPolicy) -> Result<Self, String> {
-        let mut url = parse_url(policy)?;
-        let mut headers = configured_headers(policy)?;
-        if let Some(value) = take_credentials(&mut url)? {
-            headers.entry(header::AUTHORIZATION).or_insert(value);
+    /// One sentence naming the key that no request can be made from.
+    pub fn new(endpoint: &Endpoint, globals: &Globals) -> Result<Self, String> {
+        let policy = &endpoint.request;
+        let batch = endpoint.batch.as_ref().map(|batch| batch.shape.clone());
+        let way = |address: &Address| Way::new(address, policy.allows_plaintext);
+        let ways: Vec<Way> = policy.addresses.iter().map(way).collect::<Result<_, _>>()?;
+        if ways.is_empty() {
+            return Err("url: there is none".to_owned());
         }
-        for (name, value) in [
-            (header::CONTENT_TYPE, "application/json"),
-            (header::USER_AGENT, USER_AGENT),
-        ] {
-            headers.entry(name).or_insert(HeaderValue::from_static(value));
+        let configured = Configured::new(&policy.headers)?;
+        let mut composer = Self {
+            scene: Scene::new(&endpoint.name, &policy.bind, &policy.body.wrap, globals),
+            method: Method::new(&policy.method)?,
+            chooser: Chooser::new(policy.balance, ways.len()),
+            ways,
+            fallbacks: policy.fallbacks.iter().map(way).collect::<Result<_, _>>()?,
+            shown: policy.addresses.iter().chain(&policy.fallbacks).map(|address| address.shown.clone()).collect(),
+            allows_plaintext: policy.allows_plaintext,
+            query: policy.query.clone(),
+            headers: HeaderMap::new(),
+            made_headers: configured.clone(),
+            routes: policy.routes.iter().map(|route| Branch::new(route, policy)).collect::<Result<_, _>>()?,
+            body: policy.body.clone(),
+            batch,
+            timeout: policy.timeout,
+            is_plain: false,
+        };
+        composer.headers = composer.lasting_headers(configured.fixed);
+        composer.is_plain = composer.is_same_for_all();
+        Ok(composer)
+    }
+
+    /// The headers that no event changes, with places for what each try overwrites, so that composing does not have to
+    /// grow the map.
+    fn lasting_headers(&self, mut headers: HeaderMap) -> HeaderMap {
+        let defaults = [
+            (header::CONTENT_TYPE, body::content_type(&self.body, self.shape())),
+            (header::CONTENT_ENCODING, body::content_encoding(self.body.compress)),
+            (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
+        ];
+        for (name, value) in defaults {
+            if let Some(value) = value {
+                headers.entry(name).or_insert(value);
+            }
         }
-        // Places for what each try overwrites, so that rendering does not have to grow the map.
         for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP, ATTEMPT] {
             headers.insert(name, HeaderValue::from_static(""));
         }
-        Ok(Self {
-            method: policy.method.clone(),
-            url,
-            headers,
-        })
+        headers
     }
 
-    /// `http` or `https`.
+    fn is_same_for_all(&self) -> bool {
+        let is_event = matches!(self.body.format, BodyFormat::Event | BodyFormat::CloudEvents);
+        let fixed = |way: &Way| matches!(way, Way::Fixed(_));
+        is_event
+            && self.batch.is_none()
+            && self.body.wrap.is_empty()
+            && self.routes.is_empty()
+            && self.query.is_empty()
+            && matches!(self.method, Method::Fixed(_))
+            && self.made_headers.is_fixed()
+            && self.ways.iter().chain(&self.fallbacks).all(fixed)
+    }
+
+    /// How events stand in the body.
+    fn shape(&self) -> Shape<'_> {
+        match &self.batch {
+            None if self.body.wrap.is_empty() => Shape::Single,
+            None => Shape::Wrapped(&self.body.wrap),
+            Some(BatchShape::Array) => Shape::Array,
+            Some(BatchShape::Ndjson) => Shape::Lines,
+            Some(BatchShape::Wrapped(name)) => Shape::Wrapped(name),
+            Some(BatchShape::Template) => Shape::Template,
+        }
+    }
+
+    /// `http` or `https` if that is known of the first address, `https` else.
     #[must_use]
     pub fn scheme(&self) -> &str {
-        self.url.scheme()
+        match self.ways.first() {
+            Some(Way::Fixed(place)) => place.url.scheme(),
+            _ => "https",
+        }
     }
 
-    /// `host:port` of the URL: what messages call the endpoint's address.
+    /// The first address as people see it.
     #[must_use]
-    pub fn address(&self) -> Box<str> {
-        let host = self.url.host_str().unwrap_or_default();
-        format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default()).into()
+    pub fn address(&self) -> &str {
+        self.shown.first().map_or("", |shown| shown)
     }
 
-    /// The request called `id` for try `number` at `events`, beginning at `now`. The body of a single event is its
-    /// own bytes, not a copy.
+    /// `host:port` of `url`, which one of the requests goes to: what messages call the endpoint.
+    #[must_use]
+    pub fn address_of(&self, url: &Url) -> Cow<'_, str> {
+        match (&*self.ways, self.is_plain && self.fallbacks.is_empty()) {
+            ([Way::Fixed(place)], true) => Cow::Borrowed(&place.address),
+            _ => Cow::Owned(address::host_and_port(url)),
+        }
+    }
+
+    /// What templates and expressions see, for whoever else evaluates some.
+    #[must_use]
+    pub fn scene(&self) -> &Scene {
+        &self.scene
+    }
+
+    /// Decides where the try of `load` goes.
+    ///
+    /// # Errors
+    /// One sentence: a condition failed on this event.
+    pub fn course(&self, load: &Load<'_>) -> Result<Course, String> {
+        let chosen = self.chooser.choose(load.id, load.number, load.now);
+        if self.is_plain {
+            return Ok(Course { scope: None, route: None, chosen });
+        }
+        let scope = self.scene.of(load)?;
+        let mut route = None;
+        for (index, branch) in self.routes.iter().enumerate() {
+            let failed = |problem| format!("route[{}].when: {problem}", index + 1);
+            if branch.when.test(&scope).map_err(failed)? {
+                route = Some(index);
+                break;
+            }
+        }
+        Ok(Course { scope: Some(scope), route, chosen })
+    }
+
+    /// The same course where templates see more.
+    #[must_use]
+    pub fn widened(course: Course, widen: impl FnOnce(Scope) -> Scope) -> Course {
+        Course { scope: course.scope.map(widen), ..course }
+    }
+
+    /// How many addresses the try may go to, one after the other.
+    #[must_use]
+    pub fn stops(&self) -> usize {
+        1 + self.fallbacks.len()
+    }
+
+    /// Bound on the whole attempt.
+    #[must_use]
+    pub fn timeout(&self, course: &Course) -> Duration {
+        self.branch(course).and_then(|branch| branch.timeout).unwrap_or(self.timeout)
+    }
+
+    fn branch(&self, course: &Course) -> Option<&Branch> {
+        course.route.and_then(|index| self.routes.get(index))
+    }
+
+    /// The request of `load` to the address number `stop` of its course, 0 for the first. The body of a plain request
+    /// is the event's own bytes, not a copy.
     ///
     /// A `traceparent` that no header can carry is left out: a receiver has to ignore one it cannot parse
     /// (W3C Trace Context §3.2.2), so it is not worth a delivery.
     ///
     /// # Errors
-    /// One sentence: the id cannot be put into a header, or there is no event.
-    pub fn render(
-        &self,
-        events: &[Event],
-        id: &str,
-        number: u32,
-        now: Timestamp,
-    ) -> Result<OutgoingRequest, String> {
-        let [event, ..] = events else {
-            return Err("a request needs an event".to_owned());
-        };
+    /// One sentence: a template failed on this event, or what it makes cannot stand where it goes.
+    pub fn compose(&self, load: &Load<'_>, course: &Course, stop: usize) -> Result<OutgoingRequest, String> {
+        let event = load.first()?;
+        let branch = self.branch(course);
+        let scope = course.scope.as_ref();
+        let Place { mut url, credentials, .. } = self.way(course, stop)?.place(scope, self.allows_plaintext)?;
         let mut headers = self.headers.clone();
-        headers.insert(WEBHOOK_ID, id_value(id)?);
-        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.unix_seconds()));
-        headers.insert(ATTEMPT, HeaderValue::from(number));
-        if let Some(value) = event
-            .head
-            .traceparent
-            .as_deref()
-            .and_then(|text| HeaderValue::from_str(text).ok())
-        {
+        if let Some(scope) = scope {
+            self.add_query(&mut url, scope)?;
+            self.made_headers.make(scope, &mut headers)?;
+            if let Some(branch) = branch {
+                headers.extend(branch.headers.fixed.clone());
+                branch.headers.make(scope, &mut headers)?;
+            }
+        }
+        if let Some(value) = credentials {
+            headers.entry(header::AUTHORIZATION).or_insert(value);
+        }
+        headers.insert(WEBHOOK_ID, id_value(load.id)?);
+        headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(load.now.unix_seconds()));
+        headers.insert(ATTEMPT, HeaderValue::from(load.number));
+        let trace = event.head.traceparent.as_deref();
+        if let Some(value) = trace.and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.entry(TRACEPARENT).or_insert(value);
         }
+        let method = branch.and_then(|branch| branch.method.as_ref()).unwrap_or(&self.method);
         Ok(OutgoingRequest {
-            method: self.method.clone(),
-            url: self.url.clone(),
+            method: method.of(scope)?,
+            url,
             headers,
-            body: event.json.clone(),
+            body: self.body_of(load, scope)?,
         })
     }
+
+    fn body_of(&self, load: &Load<'_>, scope: Option<&Scope>) -> Result<Bytes, String> {
+        let Some(scope) = scope else {
+            return body::plain(&self.body, load.first()?);
+        };
+        let item = |event: &Event| Item {
+            json: event.json.clone(),
+            scope: self.scene.within(scope, event),
+        };
+        let items: Vec<Item> = load.events.iter().map(item).collect();
+        body::write(&self.body, self.shape(), &items, scope)
+    }
+
+    fn add_query(&self, url: &mut Url, scope: &Scope) -> Result<(), String> {
+        if self.query.is_empty() {
+            return Ok(());
+        }
+        let mut pairs = url.query_pairs_mut();
+        for (name, template) in &self.query {
+            let failed = |problem| format!("query.{name}: {problem}");
+            pairs.append_pair(name, &template.render(scope).map_err(failed)?);
+        }
+        Ok(())
+    }
+
+    fn way(&self, course: &Course, stop: usize) -> Result<&Way, String> {
+        let routed = || self.branch(course).and_then(|branch| branch.way.as_ref());
+        let way = match stop.checked_sub(1) {
+            None => routed().or_else(|| self.ways.get(course.chosen)),
+            Some(fallback) => self.fallbacks.get(fallback),
+        };
+        way.ok_or_else(|| "url: there is no other address".to_owned())
+    }
+
+    /// The request line as people see it: the method, and the URL without its secrets.
+    #[must_use]
+    pub fn shown(&self, course: &Course, stop: usize) -> String {
+        let branch = self.branch(course);
+        let method = branch.and_then(|branch| branch.method.as_ref()).unwrap_or(&self.method);
+        let method = method.of(course.scope.as_ref()).unwrap_or_default();
+        let made = match (self.way(course, stop), &course.scope) {
+            (Ok(Way::Made(template)), Some(scope)) => template.render(&scope.masked()).ok(),
+            _ => None,
+        };
+        if let Some(url) = made.as_deref().and_then(crate::domain::url::parse) {
+            return format!("{method} {}", mask_parts(url));
+        }
+        let routed = branch.filter(|branch| stop == 0 && branch.way.is_some());
+        let index = if stop == 0 { course.chosen } else { self.ways.len() + stop - 1 };
+        let written = routed.map(|branch| &branch.shown).or_else(|| self.shown.get(index));
+        format!("{method} {}", written.map_or("", |shown| shown))
+    }
+
+    /// Learns how the request to the first address of `course` ended, for the next choice.
+    pub fn learn(&self, course: &Course, worked: bool, now: Timestamp) {
+        if course.route.is_none() {
+            self.chooser.learn(course.chosen, worked, now);
+        }
+    }
+}
+
+impl Branch {
+    fn new(route: &Route, policy: &RequestPolicy) -> Result<Self, String> {
+        let way = |address: &Address| Way::new(address, policy.allows_plaintext);
+        Ok(Self {
+            when: route.when.clone(),
+            way: route.address.as_ref().map(way).transpose()?,
+            shown: route.address.as_ref().map(|address| address.shown.clone()).unwrap_or_default(),
+            timeout: route.timeout,
+            method: route.method.as_ref().map(Method::new).transpose()?,
+            headers: Configured::new(&route.headers)?,
+        })
+    }
+}
+
+impl Method {
+    fn new(template: &Template) -> Result<Self, String> {
+        match template.fixed() {
+            Some(text) => method(text).map(Self::Fixed),
+            None => Ok(Self::Made(template.clone())),
+        }
+    }
+
+    fn of(&self, scope: Option<&Scope>) -> Result<http::Method, String> {
+        match (self, scope) {
+            (Self::Fixed(method), _) => Ok(method.clone()),
+            (Self::Made(template), Some(scope)) => {
+                let text = template.render(scope).map_err(|problem| format!("method: {problem}"))?;
+                method(text.trim())
+            }
+            (Self::Made(_), None) => Err("method: it is made from an event, and there is none".to_owned()),
+        }
+    }
+}
+
+/// The method called `text`.
+fn method(text: &str) -> Result<http::Method, String> {
+    METHODS
+        .iter()
+        .find(|method| method.as_str() == text)
+        .cloned()
+        .ok_or_else(|| format!("method: {text:?} is none of GET POST PUT PATCH DELETE"))
 }
 
 /// `id` as the value of `webhook-id`. CloudEvents ids may hold any character; those that a header or the
@@ -164,202 +416,5 @@ fn id_value(id: &str) -> Result<HeaderValue, String> {
     HeaderValue::try_from(encoded).map_err(|_| format!("the event id {id:?} cannot be sent as webhook-id"))
 }
 
-fn parse_url(policy: &RequestPolicy) -> Result<Url, String> {
-    let url = Url::parse(policy.url.expose()).map_err(|why| format!("url {}: {why}", policy.url_masked))?;
-    match (url.scheme(), url.has_host()) {
-        ("http" | "https", true) => Ok(url),
-        _ => Err(format!(
-            "url {}: it must begin with http:// or https:// and name a host",
-            policy.url_masked
-        )),
-    }
-}
-
-/// The `authorization` header (RFC 7617) for a user name and password in the URL, which are taken out of it: they
-/// are no part of the request line. A configured header of that name wins.
-fn take_credentials(url: &mut Url) -> Result<Option<HeaderValue>, String> {
-    if url.username().is_empty() && url.password().is_none() {
-        return Ok(None);
-    }
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = decoded(url.username());
-    let password = decoded(url.password().unwrap_or_default());
-    let basic = format!("Basic {}", STANDARD.encode(format!("{user}:{password}")));
-    let mut value = HeaderValue::try_from(basic).map_err(|error| format!("url: its credentials: {error}"))?;
-    value.set_sensitive(true);
-    let taken = url.set_username("").and_then(|()| url.set_password(None));
-    taken.map_err(|()| "url: its credentials can't be used".to_owned())?;
-    Ok(Some(value))
-}
-
-fn configured_headers(policy: &RequestPolicy) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    for (name, value) in &policy.headers {
-        if RESERVED.contains(name) {
-            return Err(format!(
-                "headers: {name} is set by posthaste on each request; leave it out"
-            ));
-        }
-        let mut value = HeaderValue::from_bytes(value.expose().as_bytes()).map_err(|_| {
-            format!("headers: the value of {name} holds a line break or another control character")
-        })?;
-        value.set_sensitive(!HARMLESS.contains(name));
-        headers.append(name, value);
-    }
-    Ok(headers)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::delivery::tests::{endpoint, event};
-    use crate::domain::secret::Secret;
-
-    fn with_headers(headers: &[(&str, &str)]) -> Result<RequestTemplate, String> {
-        let mut policy = endpoint("http://127.0.0.1:9/hook?token=t").request;
-        policy.headers = headers
-            .iter()
-            .map(|(name, value)| (name.parse().unwrap(), Secret::new(value)))
-            .collect();
-        RequestTemplate::new(&policy)
-    }
-
-    fn shown(request: &OutgoingRequest) -> Vec<(&str, &str)> {
-        let mut list: Vec<_> = request
-            .headers
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.to_str().unwrap()))
-            .collect();
-        list.sort_unstable();
-        list
-    }
-
-    /// protocol.md §4, first try: exactly these headers, and the event's own bytes.
-    #[test]
-    fn c1_the_default_request() {
-        let event = event("01JHZ", r#"{"type":"a.b"}"#);
-        let request = with_headers(&[])
-            .unwrap()
-            .render(
-                std::slice::from_ref(&event),
-                &event.head.id,
-                3,
-                Timestamp(1_700_000_000_999),
-            )
-            .unwrap();
-        assert_eq!(request.method, "POST");
-        assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook?token=t");
-        assert_eq!(
-            shown(&request),
-            [
-                ("content-type", "application/json"),
-                ("user-agent", USER_AGENT),
-                ("webhook-id", "01JHZ"),
-                ("webhook-timestamp", "1700000000"),
-                ("x-posthaste-attempt", "3"),
-            ]
-        );
-        assert_eq!(request.body.as_ptr(), event.json.as_ptr());
-    }
-
-    /// D1: credentials in the URL become basic authentication, and nothing shows them.
-    #[test]
-    fn d1_credentials_in_the_url_are_basic_authentication() {
-        let policy = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook").request;
-        let request = RequestTemplate::new(&policy)
-            .unwrap()
-            .render(&[event("e", "{}")], "e", 1, Timestamp(0))
-            .unwrap();
-        assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook");
-        let value = &request.headers[header::AUTHORIZATION];
-        assert_eq!(value, "Basic YWRhOnBhOnNz");
-        assert!(value.is_sensitive());
-    }
-
-    #[test]
-    fn c1_configured_headers_come_before_defaults_and_are_sensitive() {
-        let template = with_headers(&[
-            ("content-type", "text/x"),
-            ("X-Key", "k1"),
-            ("X-Key", "k2"),
-            ("traceparent", "own"),
-        ]);
-        let mut event = event("e", "{}");
-        event.head.traceparent = Some("00-ab-cd-01".into());
-        let request = template
-            .unwrap()
-            .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
-            .unwrap();
-        assert_eq!(request.headers[header::CONTENT_TYPE], "text/x");
-        assert!(!request.headers[header::CONTENT_TYPE].is_sensitive());
-        assert_eq!(
-            request.headers.get_all("x-key").iter().collect::<Vec<_>>(),
-            ["k1", "k2"]
-        );
-        assert!(request.headers["x-key"].is_sensitive());
-        assert_eq!(request.headers[TRACEPARENT], "own");
-    }
-
-    #[test]
-    fn traceparent_is_passed_on_unless_it_is_no_header_value() {
-        for (text, expected) in [("00-ab-cd-01", Some("00-ab-cd-01")), ("bad\nvalue", None)] {
-            let mut event = event("e", "{}");
-            event.head.traceparent = Some(text.into());
-            let request = with_headers(&[])
-                .unwrap()
-                .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
-                .unwrap();
-            assert_eq!(
-                request
-                    .headers
-                    .get(TRACEPARENT)
-                    .map(|value| value.to_str().unwrap()),
-                expected
-            );
-        }
-    }
-
-    /// D4: the id fits into a header and into the signed text, and different ids stay different.
-    #[test]
-    fn d4_ids_are_encoded_where_they_must_be() {
-        for (id, expected) in [
-            ("01JHZ7T0M8", "01JHZ7T0M8"),
-            ("a/b:c-d_e~f", "a/b:c-d_e~f"),
-            ("order.17", "order%2E17"),
-            ("order%2E17", "order%252E17"),
-            ("two words", "two%20words"),
-            ("line\r\nX-Evil: 1", "line%0D%0AX-Evil:%201"),
-            ("Grüße", "Gr%C3%BC%C3%9Fe"),
-        ] {
-            assert_eq!(id_value(id).unwrap(), expected, "{id:?}");
-        }
-    }
-
-    #[test]
-    fn what_no_request_can_be_made_from_is_named() {
-        let mut policy = endpoint("http://127.0.0.1/").request;
-        for (url, message) in [
-            ("no url", "relative URL"),
-            ("ftp://host/", "must begin with http"),
-            ("http://", "host"),
-        ] {
-            policy.url = Secret::new(url);
-            let error = RequestTemplate::new(&policy).unwrap_err();
-            assert!(
-                error.starts_with("url ") && error.contains(message),
-                "{url}: {error}"
-            );
-        }
-        for (name, value, message) in [
-            ("webhook-id", "x", "set by posthaste"),
-            ("content-length", "3", "set by posthaste"),
-            ("x-key", "hunter2\nx", "control character"),
-        ] {
-            let error = with_headers(&[(name, value)]).unwrap_err();
-            assert!(
-                error.contains(message) && error.contains(name) && !error.contains("hunter2"),
-                "{error}"
-            );
-        }
-    }
-}
+mod tests;

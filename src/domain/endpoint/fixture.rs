@@ -50,6 +50,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         },
         breaker: breaker(),
         concurrency: Concurrency { min: 1, max: 32 },
+        batch: None,
         best_effort: false,
     }
 }

@@ -1,6 +1,7 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod batch;
 mod body;
 #[cfg(test)]
 pub mod fixture;
@@ -10,6 +11,7 @@ mod response;
 mod sign;
 mod tls;
 
+pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use request::{Address, Balance, RequestPolicy, Route};
@@ -45,6 +47,8 @@ pub struct Endpoint {
     pub breaker: BreakerPolicy,
     /// How many requests at once.
     pub concurrency: Concurrency,
+    /// Whether events travel together; `None`: each alone.
+    pub batch: Option<BatchPolicy>,
     /// One try, no dead letter.
     pub best_effort: bool,
 }
