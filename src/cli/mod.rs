@@ -4,15 +4,18 @@
 pub mod bench;
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod dead;
 pub mod demo;
 pub mod endpoints;
 pub mod events;
 pub mod failure;
+pub mod man;
 pub mod print;
 pub mod receive;
 pub mod reload;
 pub mod run;
+pub mod schema;
 pub mod send;
 pub mod status;
 pub mod store;
@@ -23,7 +26,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::failure::{Done, Failure};
 use crate::store::Store;
@@ -68,6 +71,12 @@ enum Verb {
     Store(store::StoreArgs),
     /// Measure posthaste against the limits of this machine
     Bench(bench::BenchArgs),
+    /// A script that completes these commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Manual pages
+    Man(man::ManArgs),
+    /// The JSON Schema of the configuration, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
@@ -86,6 +95,9 @@ pub fn run() -> ExitCode {
         Verb::Receive(args) => wait(receive_requests(args)),
         Verb::Store(args) => store::run(&args, open_store),
         Verb::Bench(args) => bench::run(args),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
+        Verb::Schema(args) => schema::run(&args),
     };
     failure::exit_code(done)
 }
@@ -119,8 +131,6 @@ fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
 
 #[cfg(test)]
 mod tree_tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -157,6 +167,10 @@ mod tree_tests {
             "store --config /tmp/c status",
             "store check --json",
             "bench --only deliver,store --seconds 0.5 --json",
+            "completions bash",
+            "man",
+            "man dead replay",
+            "schema",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod problem;
 mod raw;
+mod schema;
 mod secrets;
 mod sections;
 mod source;
@@ -25,6 +26,7 @@ use crate::domain::endpoint::Endpoint;
 pub use effective::effective;
 pub use load::{Loaded, load};
 pub use problem::{Excerpt, Problem, Problems};
+pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
 
 /// The file that is read when no other is named.
