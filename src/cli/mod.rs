@@ -22,13 +22,13 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use self::failure::{Done, Failure};
+use crate::config::StoreConfig;
 use crate::store::Store;
 use crate::store::sled::{OpenOptions, SledStore};
 
@@ -118,14 +118,13 @@ async fn receive_requests(args: receive::ReceiveArgs) -> Done {
         .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
-/// The store that a configuration file names; refused while a daemon has it open.
-fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
-    let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
+/// The store in a folder, to be looked at; refused while a daemon has it open.
+fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, String> {
     let options = OpenOptions {
         check_only: true,
         ..OpenOptions::default()
     };
-    let store = SledStore::open(&loaded.config.store, options).map_err(|error| error.to_string())?;
+    let store = SledStore::open(config, options).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
@@ -166,6 +165,11 @@ mod tree_tests {
             "receive --listen 127.0.0.1:0 --secret whsec_x",
             "store --config /tmp/c status",
             "store check --json",
+            "store --path /tmp/copy status",
+            "store export --owed --endpoint crm",
+            "store export --events --dead",
+            "store repair",
+            "store repair --yes --json --from /tmp/queue-1.corrupt-5",
             "bench --only deliver,store --seconds 0.5 --json",
             "completions bash",
             "man",

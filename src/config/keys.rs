@@ -136,7 +136,7 @@ static INGEST: Section = Section {
         ("max_event", Plain),
         ("max_batch", Plain),
         ("max_connections", Plain),
-        ("spool", NotYet),
+        ("spool", Plain),
         ("allow", NotYet),
     ],
 };

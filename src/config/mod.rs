@@ -98,6 +98,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
+    pub spool: Option<PathBuf>,
 }
 
 /// `[control]`
@@ -184,6 +186,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            spool: Some("/var/spool/posthaste".into()),
         }
     }
 }
