@@ -152,6 +152,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             dedup_window: Duration::from_secs(86_400),
             dedup_ids_max: 1000,
             dead_keep: Duration::from_secs(86_400),
+            ..StoreConfig::default()
         },
         ingest: IngestConfig {
             socket: PathBuf::from("/run/ingest.sock"),

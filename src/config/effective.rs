@@ -46,6 +46,8 @@ fn store(config: &Config) -> Value {
         },
         "dedup_window": show_duration(config.store.dedup_window),
         "dedup_max": config.store.dedup_ids_max,
+        "attempts_keep": show_duration(config.store.attempts_keep),
+        "attempts_max_size": show_size(config.store.attempts_bytes_max),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }

@@ -261,6 +261,7 @@ impl Dispatcher {
             seen,
             gone,
             settle,
+            attempt,
         } = ended;
         let (lane, seq) = (job.lane, job.due.seq);
         self.scheduler
@@ -269,7 +270,7 @@ impl Dispatcher {
             self.pause_gone(lane);
         }
         match settle {
-            Some(settle) => self.queue.settle(settle),
+            Some(settle) => self.queue.settle(settle, attempt),
             None => {
                 // It is still pending in the store, which is asked for it again.
                 let now = self.clock.now();

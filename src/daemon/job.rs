@@ -12,7 +12,9 @@ use crate::domain::time::Timestamp;
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
-use crate::store::{DeadEvidence, Deferral, DeliveryId, LoadError, Settle, SettleTo};
+use crate::store::{
+    AttemptEntry, DeadEvidence, Deferral, DeliveryId, LoadError, NewAttempt, Settle, SettleTo,
+};
 
 use super::clock::Clock;
 
@@ -81,6 +83,8 @@ pub struct Ended {
     pub gone: bool,
     /// Where the delivery goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
+    /// The try, for the log. `None`: no request was to be made.
+    pub attempt: Option<NewAttempt>,
 }
 
 /// The whole life of one try, except for making its end durable.
@@ -117,13 +121,29 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         retry_after: tried.signal.retry_after,
         overloaded: tried.signal.overloaded,
     };
+    let to = settle_to(next, &event, &tried.attempt, first_attempt, now.wall);
     let gone = tried.signal.gone;
-    ended(
-        job,
-        seen,
-        gone,
-        settle_to(next, &event, tried.attempt, first_attempt, now.wall),
-    )
+    Ended {
+        attempt: Some(logged(&job, event, tried)),
+        ..ended(job, seen, gone, to)
+    }
+}
+
+/// The try as the log takes it.
+fn logged(job: &Job, event: Event, tried: Tried) -> NewAttempt {
+    let head = event.head;
+    NewAttempt {
+        lane: job.lane,
+        entry: AttemptEntry {
+            seq: job.due.seq,
+            event_id: head.id,
+            event_source: head.source,
+            event_kind: head.kind,
+            accepted: head.accepted,
+            attempt: tried.attempt,
+            exchange: tried.exchange,
+        },
+    }
 }
 
 fn ended(job: Job, seen: Seen, gone: bool, to: SettleTo) -> Ended {
@@ -140,6 +160,7 @@ fn ended(job: Job, seen: Seen, gone: bool, to: SettleTo) -> Ended {
             was_due: job.due.was_due,
             to,
         }),
+        attempt: None,
     }
 }
 
@@ -198,6 +219,7 @@ fn unknown(job: Job) -> Ended {
         seen: UNSEEN,
         gone: false,
         settle: None,
+        attempt: None,
     }
 }
 
@@ -247,7 +269,7 @@ fn last_attempt(tried: &Tried, at: Timestamp) -> LastAttempt {
 fn settle_to(
     next: Next,
     event: &Event,
-    attempt: Attempt,
+    attempt: &Attempt,
     first_attempt: Timestamp,
     now: Timestamp,
 ) -> SettleTo {
@@ -259,10 +281,7 @@ fn settle_to(
             first_attempt,
             last_attempt: attempt.started,
             last_status: attempt.status,
-            last_class: match attempt.outcome {
-                Outcome::Error(class) => Some(class),
-                Outcome::Delivered | Outcome::Rejected | Outcome::Skipped => None,
-            },
+            last_class: attempt.outcome.class(),
             last_message: cut(&attempt.message).into(),
         }),
         Next::Dead(reason) => SettleTo::Dead(Box::new(DeadEvidence {
@@ -274,7 +293,7 @@ fn settle_to(
             event_source: event.head.source.clone(),
             event_kind: event.head.kind.clone(),
             accepted: event.head.accepted,
-            last: Some(attempt),
+            last: Some(attempt.clone()),
         })),
     }
 }

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::rfc3339;
 use crate::domain::delivery::DeadReason;
-use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
+use crate::domain::outcome::{Attempt, ErrorClass};
 use crate::domain::time::Timestamp;
 
 /// A delivery that was given up, with everything needed to judge it.
@@ -76,17 +76,12 @@ pub struct AttemptView {
 
 impl From<&Attempt> for AttemptView {
     fn from(attempt: &Attempt) -> Self {
-        let (outcome, class) = match attempt.outcome {
-            Outcome::Delivered => ("delivered", None),
-            Outcome::Rejected => ("rejected", None),
-            Outcome::Skipped => ("skipped", None),
-            Outcome::Error(class) => ("error", Some(class)),
-        };
+        let class = attempt.outcome.class();
         Self {
             number: attempt.number,
             started: attempt.started,
             duration_ms: attempt.duration_ms,
-            outcome: outcome.to_owned(),
+            outcome: attempt.outcome.name().to_owned(),
             class,
             hint: class.map(|class| class.hint().to_owned()),
             status: attempt.status,

@@ -83,6 +83,12 @@ pub struct StoreNumbers {
     /// How far back they reach; `null`: nothing is remembered.
     #[serde(with = "rfc3339::option")]
     pub dedup_since: Option<Timestamp>,
+    /// Bytes of the attempt log on disk.
+    #[serde(default)]
+    pub attempts_bytes: u64,
+    /// Attempts that could not be logged since the start.
+    #[serde(default)]
+    pub attempts_dropped: u64,
     /// Why new events are refused at this moment: `queue_full` or `disk_full`; `null`: they are taken.
     pub refusing: Option<String>,
 }

@@ -7,8 +7,8 @@ use super::rig::ask_all;
 use crate::domain::event::{EventHead, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, Due, DueQuery, LaneId, LaneTotals, LoadError,
-    Pause, Store,
+    AttemptFilter, DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, Due, DueQuery, LaneId,
+    LaneTotals, LoadError, LoggedAttempt, Pause, Store,
 };
 
 /// Longer than any commit of a check lasts.
@@ -20,6 +20,8 @@ const COMMIT_MS_MAX: u64 = 10_000;
 pub(super) struct Snapshot {
     pub(super) lanes: BTreeMap<Box<str>, LaneShot>,
     pub(super) events: BTreeMap<u64, EventShot>,
+    /// The log of attempts, newest first; events by their names.
+    pub(super) attempts: Vec<LoggedAttempt>,
 }
 
 /// One lane of a [`Snapshot`].
@@ -87,7 +89,15 @@ impl Snapshot {
             .map(name)
             .zip(loaded.into_iter().map(event_shot))
             .collect();
-        Self { lanes, events }
+        let mut attempts = all_attempts(store, &AttemptFilter::default(), 5);
+        for logged in &mut attempts {
+            logged.entry.seq = Seq(name(logged.entry.seq));
+        }
+        Self {
+            lanes,
+            events,
+            attempts,
+        }
     }
 }
 
@@ -111,6 +121,24 @@ fn deferred_shot(store: &dyn Store, lane: LaneId, due: &Due, name: &dyn Fn(Seq) 
         );
     }
     (name(due.seq), was_due, due.tries, known)
+}
+
+/// Walks the log of attempts, a page at a time, to the end.
+pub(super) fn all_attempts(store: &dyn Store, filter: &AttemptFilter, limit: usize) -> Vec<LoggedAttempt> {
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.attempts(filter, before, limit);
+        assert!(page.attempts.len() <= limit);
+        found.extend(page.attempts);
+        before = page.next;
+        if before.is_none() {
+            assert!(
+                found.is_sorted_by(|a, b| a.number > b.number),
+                "newest first, each once"
+            );
+            return found;
+        }
+    }
 }
 
 /// Walks the lane's fresh deliveries, a page at a time, to the end.
