@@ -64,6 +64,7 @@ impl Witness {
             attempt,
             signal: verdict.signal,
             exchange: Exchange::default(),
+            items: None,
         }
     }
 }

@@ -27,6 +27,8 @@ pub struct AttemptEntry {
     pub event_kind: Box<str>,
     /// When the event was accepted.
     pub accepted: Timestamp,
+    /// The id of the request, where it carried several events.
+    pub batch: Option<Box<str>>,
     /// How it went. Of a try that delivered, only the numbers are kept, and no request or answer.
     pub attempt: Attempt,
     /// How long its parts took.

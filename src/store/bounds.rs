@@ -98,7 +98,10 @@ pub fn logged(mut entry: AttemptEntry) -> AttemptEntry {
         &mut entry.event_id,
         &mut entry.event_source,
         &mut entry.event_kind,
-    ] {
+    ]
+    .into_iter()
+    .chain(&mut entry.batch)
+    {
         cut(text, TEXT_BYTES_MAX);
     }
     let attempt = &mut entry.attempt;

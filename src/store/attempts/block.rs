@@ -64,6 +64,8 @@ pub struct AttemptRow {
     pub kind: u16,
     /// The endpoint's name.
     pub endpoint: u16,
+    /// The id of a request with several events.
+    pub batch: Option<u16>,
     /// 1 for the first try.
     pub number: u32,
     /// When it began, counted from the block's earliest, in milliseconds.
@@ -136,7 +138,7 @@ struct Texts {
 }
 
 impl Texts {
-    /// The place of `text`. A block has at most four for each of its tries, so there is always one.
+    /// The place of `text`. A block has at most five for each of its tries, so there is always one.
     fn place(&mut self, text: Box<str>) -> u16 {
         if let Some(place) = self.places.get(&text) {
             return *place;
@@ -200,6 +202,7 @@ fn row(
         source: texts.place(entry.event_source),
         kind: texts.place(entry.event_kind),
         endpoint: texts.place(endpoint),
+        batch: entry.batch.map(|id| texts.place(id)),
         number: attempt.number,
         started_delta_ms: attempt.started.0.saturating_sub(head.earliest_ms),
         waited_ms: attempt.started.0.wrapping_sub(entry.accepted.0).cast_signed(),
@@ -315,6 +318,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
             event_id: row.event_id,
             event_source: text(row.source),
             event_kind: text(row.kind),
+            batch: row.batch.map(text),
             accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
             attempt: Attempt {
                 number: row.number,
@@ -364,6 +368,7 @@ pub(super) mod tests {
             event_source: "/local/www-data".into(),
             event_kind: "contact.created".into(),
             accepted: Timestamp(T0 + n),
+            batch: None,
             attempt: Attempt {
                 number: 1,
                 started: Timestamp(T0 + n + 2),
@@ -408,6 +413,7 @@ pub(super) mod tests {
             reused: false,
             ..entry.exchange
         };
+        entry.batch = Some("01JHM8WZ5T".into());
         // Accepted after the try began, as a clock that was set back shows it.
         entry.accepted = Timestamp(T0 + n + 50);
         ("billing".into(), entry)

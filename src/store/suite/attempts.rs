@@ -33,6 +33,7 @@ fn failed(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntry {
         entry.attempt = last;
         entry.attempt.started = started;
     }
+    entry.batch = Some("batch".into());
     entry.exchange = Exchange {
         dns_us: Some(1_200),
         connect_us: Some(u64::MAX),

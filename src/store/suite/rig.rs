@@ -286,6 +286,7 @@ pub(super) fn tried(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntr
         event_source: head.source,
         event_kind: head.kind,
         accepted: head.accepted,
+        batch: None,
         attempt: Attempt {
             number: 1,
             started,
