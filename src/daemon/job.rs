@@ -169,6 +169,7 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         .deliver(&parcel.events, id, number, clock.now().wall)
         .await;
     let now = clock.now();
+    to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,
         took: Duration::from_millis(tried.attempt.duration_ms),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attempt::ExchangeView;
 use super::rfc3339;
 use crate::domain::delivery::DeadReason;
 use crate::domain::outcome::{Attempt, ErrorClass};
@@ -72,6 +73,9 @@ pub struct AttemptView {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body.
     pub response_excerpt: String,
+    /// How long its parts took; `null` where only the dead letter tells of it.
+    #[serde(default)]
+    pub exchange: Option<ExchangeView>,
 }
 
 impl From<&Attempt> for AttemptView {
@@ -90,6 +94,7 @@ impl From<&Attempt> for AttemptView {
             request_headers: attempt.request_headers.clone(),
             response_headers: attempt.response_headers.clone(),
             response_excerpt: attempt.response_excerpt.clone(),
+            exchange: None,
         }
     }
 }
