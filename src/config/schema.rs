@@ -144,7 +144,10 @@ fn documented() -> BTreeMap<(String, String), Documented> {
             section = name.to_owned();
         } else if let Some((key, _)) = line.split_once(" = ") {
             // Neighbours that share one comment each get it.
-            let default = example.is_none().then(|| value_at(&values, &section, key)).flatten();
+            let default = example
+                .is_none()
+                .then(|| value_at(&values, &section, key))
+                .flatten();
             let place = (as_endpoint(&section), key.to_owned());
             let entry: &mut Documented = found.entry(place).or_default();
             if entry.text.is_empty() {
@@ -158,7 +161,11 @@ fn documented() -> BTreeMap<(String, String), Documented> {
 
 /// A comment above a header is about the key that holds the section.
 fn document_section(found: &mut BTreeMap<(String, String), Documented>, name: &str, text: String) {
-    let name = if name == "defaults" { name.to_owned() } else { as_endpoint(name) };
+    let name = if name == "defaults" {
+        name.to_owned()
+    } else {
+        as_endpoint(name)
+    };
     let (section, key) = name.rsplit_once('.').unwrap_or(("", &name));
     let entry = found.entry((section.to_owned(), key.to_owned())).or_default();
     if entry.text.is_empty() {
@@ -207,6 +214,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(silent, Vec::<String>::new(), "no comment in config.toml is above them");
+        assert_eq!(
+            silent,
+            Vec::<String>::new(),
+            "no comment in config.toml is above them"
+        );
     }
 }

@@ -204,7 +204,9 @@ pub fn latest_aside(folder: &Path, n: u64) -> io::Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let since = name.to_str().and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
+        let since = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
         if let Some(since) = since
             && latest.as_ref().is_none_or(|(other, _)| *other < since)
         {
