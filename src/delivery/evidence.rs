@@ -8,7 +8,7 @@ use super::Tried;
 use super::interpret::Verdict;
 use super::scene::Load;
 use super::send::Answer;
-use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Outcome};
+use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
@@ -58,6 +58,7 @@ impl Witness {
         Tried {
             attempt,
             signal: verdict.signal,
+            exchange: Exchange::default(),
             items: None,
         }
     }
