@@ -137,6 +137,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         },
         limits: LimitsConfig {
             in_flight_max: 512,
+            batch_bytes_max: 64 << 20,
             shutdown: Duration::from_secs(30),
         },
         network: NetworkConfig { https_only: true },
@@ -185,6 +186,7 @@ impl World {
             limit: 4,
             window: 0,
             failures: 5,
+            gathers_until: None,
         };
         let daemon = Arc::new(FakeDaemon {
             queue,
@@ -630,6 +632,7 @@ async fn g2_replay_by_ids_and_dry_run() {
         now: Timestamp::MAX,
         deferred_max: 10,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert!(due.fresh.iter().chain(&due.deferred).all(|due| due.tries == 0));
@@ -659,6 +662,7 @@ async fn g2_replay_is_paced_over_pages() {
         now: NOW.plus(Duration::from_secs(10)),
         deferred_max: 5000,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert_eq!(due.fresh.len() + due.deferred.len(), 501);
