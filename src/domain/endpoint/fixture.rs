@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Address, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{Address, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::route::TypePattern;
 use crate::template::{Target, Template};
@@ -51,6 +51,8 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         breaker: breaker(),
         concurrency: Concurrency { min: 1, max: 32 },
         batch: None,
+        rate: None,
+        order: OrderPolicy::None,
         best_effort: false,
     }
 }

@@ -6,6 +6,8 @@ mod body;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
+mod order;
+mod rate;
 mod request;
 mod response;
 mod sign;
@@ -15,6 +17,8 @@ pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use request::{Address, Balance, RequestPolicy, Route};
+pub use order::{OrderKey, OrderPolicy};
+pub use rate::RatePolicy;
 pub use response::ResponsePolicy;
 pub use sign::{SignPolicy, SigningKey};
 pub use tls::TlsPolicy;
@@ -47,8 +51,12 @@ pub struct Endpoint {
     pub breaker: BreakerPolicy,
     /// How many requests at once.
     pub concurrency: Concurrency,
-    /// Whether events travel together; `None`: each alone.
+    /// How fast requests may follow each other; `None`: as fast as they go.
+    pub rate: Option<RatePolicy>,
+    /// How events are put together in one request; `None`: each goes alone.
     pub batch: Option<BatchPolicy>,
+    /// What is kept in order of acceptance.
+    pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
 }
