@@ -7,9 +7,13 @@ use super::secrets::Resolved;
 
 /// Reads an absolute http or https URL. `None` for anything else.
 pub(super) fn parse(text: &str) -> Option<Url> {
+    parse_with(text, &["http", "https"])
+}
+
+/// Reads an absolute URL with one of `schemes` and a host. `None` for anything else.
+pub(super) fn parse_with(text: &str, schemes: &[&str]) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty()))
-        .then_some(url)
+    (schemes.contains(&url.scheme()) && url.host_str().is_some_and(|host| !host.is_empty())).then_some(url)
 }
 
 /// Whether the URL's host can only be this machine: localhost (RFC 6761 §6.3) or a loopback address.
@@ -32,6 +36,19 @@ pub(super) fn masked(url: &Url, written: &Resolved) -> String {
         Some(shown) if shown.host() == url.host() && shown.port() == url.port() => mask_parts(shown),
         _ => format!("{}/***", url.origin().ascii_serialization()),
     }
+}
+
+/// What may be shown of a proxy's URL: its scheme, host and port, and that there are credentials.
+pub(super) fn masked_proxy(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else {
+        return "***".to_owned();
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Fails only for URLs without a host, which are no proxy's.
+        let _ = url.set_username("***");
+        let _ = url.set_password(None);
+    }
+    url.into()
 }
 
 /// `***` for the password (or for a user name that stands alone, which is how tokens are written) and for

@@ -1,14 +1,16 @@
 //! One try at one delivery, from event to outcome.
 //!
-//! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`sign`] signs it, [`send`] is the
-//! only file that opens an HTTP connection, [`interpret`] reads what came back ([`failure`] names what a
-//! broken exchange died of), and [`evidence`] keeps what a person will want to see. All but `send` are pure.
+//! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`auth`] gives it its credentials, [`sign`]
+//! signs it, [`send`] is the only file that opens an HTTP connection ([`dns`] says which addresses to, [`redirect`]
+//! where it goes on), [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and
+//! [`evidence`] keeps what a person will want to see. All but `send`, `dns` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::domain::endpoint::Endpoint;
@@ -16,9 +18,12 @@ use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
 use crate::domain::time::Timestamp;
 
+pub mod auth;
+pub mod dns;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
+pub mod redirect;
 pub mod render;
 pub mod send;
 pub mod sign;
@@ -26,10 +31,13 @@ pub mod sign;
 #[cfg(test)]
 mod tests;
 
+use auth::token::TokenSources;
+use auth::{Authenticator, Pass, Unauthorised};
 use evidence::Witness;
+use failure::Failure;
 use interpret::{Judge, Verdict};
 use render::{OutgoingRequest, RequestTemplate};
-use send::{Bounds, Clients, Sender};
+use send::{Answer, Bounds, Clients, Sender};
 use sign::Signer;
 
 /// What one try produced.
@@ -46,6 +54,7 @@ pub struct Tried {
 #[derive(Debug, Default)]
 pub struct Couriers {
     clients: Clients,
+    tokens: TokenSources,
 }
 
 impl Couriers {
@@ -58,10 +67,12 @@ impl Couriers {
     /// Works out everything about requests to `endpoint` that does not depend on the event.
     ///
     /// # Errors
-    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `sign`) that no request can be made from.
+    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `proxy`, `auth`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
         let template = RequestTemplate::new(&endpoint.request)?;
+        let source = |policy: &_| self.tokens.source(policy, &endpoint.request, &self.clients);
         Ok(Courier {
+            auth: Authenticator::new(&endpoint.auth, source)?,
             signer: Signer::new(&endpoint.sign)?,
             sender: self.clients.sender(&endpoint.request, template.scheme())?,
             bounds: Bounds {
@@ -82,6 +93,7 @@ impl Couriers {
 /// Makes tries at delivering to one endpoint; prepared once, shared by all of them.
 pub struct Courier {
     template: RequestTemplate,
+    auth: Authenticator,
     signer: Signer,
     sender: Sender,
     bounds: Bounds,
@@ -103,18 +115,23 @@ impl Courier {
     /// endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
     pub async fn deliver(&self, event: &Event, number: u32, now: Timestamp) -> Tried {
         let clock = Instant::now();
-        let request = match self.request(event, number, now) {
-            Ok(request) => request,
-            Err(why) => return self.unsent(number, now, why),
+        let (pass, sent) = match self.exchange(event, number, now, clock).await {
+            Ok(exchanged) => exchanged,
+            Err(unsent) => {
+                let mut tried = self
+                    .witness
+                    .report(number, now, clock.elapsed(), None, None, unsent.verdict);
+                tried.attempt.status = unsent.status;
+                return tried;
+            }
         };
-        let sent = self.sender.send(request, self.bounds).await;
         let took = clock.elapsed();
         let verdict = self.judge.interpret(&sent, now.plus(took));
         // Evidence needs the headers only of tries that failed: those few are made once more, rather than all copied.
         let headers = match verdict.outcome {
             Outcome::Delivered => None,
             _ => self
-                .request(event, number, now)
+                .request_with(&pass, event, number, now)
                 .ok()
                 .map(|request| request.headers),
         };
@@ -122,18 +139,74 @@ impl Courier {
             .report(number, now, took, headers.as_ref(), sent.ok().as_ref(), verdict)
     }
 
-    fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {
-        self.witness
-            .report(number, now, Duration::ZERO, None, None, Verdict::unsendable(why))
+    /// Sends the request, and again where the endpoint refuses its credentials (401) and there are others to try
+    /// (D2, D3); all within the endpoint's `timeout` from `started` on.
+    async fn exchange(
+        &self,
+        event: &Event,
+        number: u32,
+        now: Timestamp,
+        started: Instant,
+    ) -> Result<(Arc<Pass>, Result<Answer, Failure>), Unsent> {
+        let deadline = started + self.bounds.timeout;
+        let mut pass = self.auth.pass(deadline).await?;
+        let mut refusals = 0;
+        loop {
+            let request = self.request_with(&pass, event, number, now)?;
+            let sent = self.sender.send(request, self.bounds, started).await;
+            if !sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+                return Ok((pass, sent));
+            }
+            refusals += 1;
+            match self.auth.after_refusal(&pass, refusals, deadline).await? {
+                Some(other) => pass = other,
+                None => return Ok((pass, sent)),
+            }
+        }
     }
 
-    /// The request of one try, as it goes over the wire.
+    /// The request of one try, as it goes over the wire, but for a token that would have to be fetched first.
     ///
     /// # Errors
     /// One sentence saying why this event cannot be put into a request.
     pub fn request(&self, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
+        self.request_with(&self.auth.preview(), event, number, now)
+    }
+
+    fn request_with(
+        &self,
+        pass: &Pass,
+        event: &Event,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<OutgoingRequest, String> {
         let mut request = self.template.render(event, number, now)?;
-        self.signer.sign(&mut request)?;
+        pass.put_on(&mut request);
+        self.signer.sign(&mut request, now)?;
         Ok(request)
+    }
+}
+
+/// Why no request was sent.
+struct Unsent {
+    verdict: Verdict,
+    status: Option<u16>,
+}
+
+impl From<String> for Unsent {
+    fn from(why: String) -> Self {
+        Self {
+            verdict: Verdict::unsendable(why),
+            status: None,
+        }
+    }
+}
+
+impl From<Unauthorised> for Unsent {
+    fn from(why: Unauthorised) -> Self {
+        Self {
+            verdict: Verdict::unauthorised(why.class, why.message),
+            status: why.status,
+        }
     }
 }

@@ -26,7 +26,7 @@ pub const ATTEMPT: HeaderName = HeaderName::from_static("x-posthaste-attempt");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// What requests call their sender.
-const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
 
 /// Headers that an endpoint may not configure: the first four differ with each try and are what signatures
 /// cover, the others belong to the framing of HTTP itself.

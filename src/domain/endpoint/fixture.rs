@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{AuthPolicy, BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
+use crate::domain::network::NetworkPolicy;
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
 
@@ -25,11 +26,12 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             response_bytes_max: 64 * 1024,
-            tls: TlsPolicy {
-                verify: true,
-                ca_pem: "".into(),
-            },
+            tls: TlsPolicy::default(),
+            redirects_max: 0,
+            proxy: None,
+            network: NetworkPolicy::default(),
         },
+        auth: AuthPolicy::None,
         sign: Vec::new(),
         response: ResponsePolicy::default(),
         retry: RetryPolicy {

@@ -1,6 +1,7 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod auth;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
@@ -9,11 +10,15 @@ mod response;
 mod sign;
 mod tls;
 
+pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use request::RequestPolicy;
 pub use response::ResponsePolicy;
-pub use sign::{SignPolicy, SigningKey};
-pub use tls::TlsPolicy;
+pub use sign::{
+    CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
+    TimestampFormat,
+};
+pub use tls::{ClientIdentity, TlsPolicy};
 
 use super::backoff::RetryPolicy;
 use super::route::TypePattern;
@@ -33,6 +38,8 @@ pub struct Endpoint {
     pub events: Vec<TypePattern>,
     /// What a request to it looks like.
     pub request: RequestPolicy,
+    /// Who its requests say they come from.
+    pub auth: AuthPolicy,
     /// How signatures are made; several may stand side by side.
     pub sign: Vec<SignPolicy>,
     /// How an answer is read.
