@@ -1,4 +1,4 @@
-//! One try at one delivery, from event to outcome.
+//! One try at delivering one event or a batch of them, from events to outcome.
 //!
 //! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`auth`] gives it its credentials, [`sign`]
 //! signs it, [`send`] is the only file that opens an HTTP connection ([`dns`] says which addresses to, [`redirect`]
@@ -47,6 +47,18 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
+    /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
+    /// all of them.
+    pub items: Option<Vec<Item>>,
+}
+
+/// What the answer to a batch says of one of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// How it ended for this event.
+    pub outcome: Outcome,
+    /// One sentence why; empty when delivered.
+    pub message: String,
 }
 
 /// Prepares couriers; keep one for the life of the daemon, so that couriers made after a reload go on
@@ -111,11 +123,11 @@ impl fmt::Debug for Courier {
 }
 
 impl Courier {
-    /// Makes try `number` (1 for the first) at delivering `event`, beginning at `now`. Takes at most the
-    /// endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
-    pub async fn deliver(&self, event: &Event, number: u32, now: Timestamp) -> Tried {
+    /// Makes try `number` (1 for the first) at delivering `events`, at least one, in one request called `id`,
+    /// beginning at `now`. Takes at most the endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
+    pub async fn deliver(&self, events: &[Event], id: &str, number: u32, now: Timestamp) -> Tried {
         let clock = Instant::now();
-        let (pass, sent) = match self.exchange(event, number, now, clock).await {
+        let (pass, sent) = match self.exchange(events, id, number, now, clock).await {
             Ok(exchanged) => exchanged,
             Err(unsent) => {
                 let mut tried = self
@@ -131,7 +143,7 @@ impl Courier {
         let headers = match verdict.outcome {
             Outcome::Delivered => None,
             _ => self
-                .request_with(&pass, event, number, now)
+                .request_with(&pass, events, id, number, now)
                 .ok()
                 .map(|request| request.headers),
         };
@@ -143,7 +155,8 @@ impl Courier {
     /// (D2, D3); all within the endpoint's `timeout` from `started` on.
     async fn exchange(
         &self,
-        event: &Event,
+        events: &[Event],
+        id: &str,
         number: u32,
         now: Timestamp,
         started: Instant,
@@ -152,7 +165,7 @@ impl Courier {
         let mut pass = self.auth.pass(deadline).await?;
         let mut refusals = 0;
         loop {
-            let request = self.request_with(&pass, event, number, now)?;
+            let request = self.request_with(&pass, events, id, number, now)?;
             let sent = self.sender.send(request, self.bounds, started).await;
             if !sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
                 return Ok((pass, sent));
@@ -169,18 +182,25 @@ impl Courier {
     ///
     /// # Errors
     /// One sentence saying why this event cannot be put into a request.
-    pub fn request(&self, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
-        self.request_with(&self.auth.preview(), event, number, now)
+    pub fn request(
+        &self,
+        events: &[Event],
+        id: &str,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<OutgoingRequest, String> {
+        self.request_with(&self.auth.preview(), events, id, number, now)
     }
 
     fn request_with(
         &self,
         pass: &Pass,
-        event: &Event,
+        events: &[Event],
+        id: &str,
         number: u32,
         now: Timestamp,
     ) -> Result<OutgoingRequest, String> {
-        let mut request = self.template.render(event, number, now)?;
+        let mut request = self.template.render(events, id, number, now)?;
         pass.put_on(&mut request);
         self.signer.sign(&mut request, now)?;
         Ok(request)

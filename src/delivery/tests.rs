@@ -157,7 +157,7 @@ fn standard(key: SigningKey) -> SignPolicy {
 async fn deliver(endpoint: &Endpoint) -> Tried {
     let courier = Couriers::new().prepare(endpoint).unwrap();
     courier
-        .deliver(&event("evt-1", r#"{"type":"test.event"}"#), 1, NOW)
+        .deliver(&[event("evt-1", r#"{"type":"test.event"}"#)], "evt-1", 1, NOW)
         .await
 }
 
@@ -189,7 +189,9 @@ async fn e1_delivered_and_verified_by_the_receiver() {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp(0).plus(unix);
     let courier = Couriers::new().prepare(&endpoint).unwrap();
-    let tried = courier.deliver(&event("evt.1", r#"{"n":1}"#), 2, now).await;
+    let tried = courier
+        .deliver(&[event("evt.1", r#"{"n":1}"#)], "evt.1", 2, now)
+        .await;
 
     assert_eq!(
         (tried.attempt.outcome, tried.attempt.status),
@@ -431,7 +433,7 @@ async fn e6_compressed_bombs_are_cut() {
     let request = Couriers::new()
         .prepare(&endpoint)
         .unwrap()
-        .request(&event("e", "{}"), 1, NOW)
+        .request(&[event("e", "{}")], "e", 1, NOW)
         .unwrap();
     let sender = Clients::default().sender(&endpoint.request, "http").unwrap();
     let bounds = Bounds {
@@ -500,7 +502,7 @@ async fn connections_are_kept_and_shared_between_endpoints() {
         .prepare(&endpoint(&format!("http://{}/other", peer.address)))
         .unwrap();
     for courier in [&one, &other, &one, &other] {
-        let tried = courier.deliver(&event("e", "{}"), 1, NOW).await;
+        let tried = courier.deliver(&[event("e", "{}")], "e", 1, NOW).await;
         assert_eq!(tried.attempt.outcome, Outcome::Delivered);
     }
     assert_eq!((peer.connections(), peer.requests().len()), (1, 4));

@@ -12,4 +12,5 @@ pub mod network;
 pub mod outcome;
 pub mod route;
 pub mod secret;
+pub mod several;
 pub mod time;

@@ -161,7 +161,7 @@ mod tests {
 
     fn authenticated(policy: &AuthPolicy) -> Result<OutgoingRequest, String> {
         let template = RequestTemplate::new(&endpoint("http://127.0.0.1/hook?a=b").request)?;
-        let mut request = template.render(&event("e", "{}"), 1, Timestamp(0))?;
+        let mut request = template.render(&[event("e", "{}")], "e", 1, Timestamp(0))?;
         let authenticator = Authenticator::new(policy, |_| Err("nothing is fetched here".to_owned()))?;
         authenticator.preview().put_on(&mut request);
         Ok(request)
