@@ -1,15 +1,18 @@
 //! The configuration in force as the operator would write it, secrets masked: what the control API shows.
 //! Never sees the files; what it shows is what the daemon acts on.
 
+mod credentials;
+
 use serde_json::{Map, Value, json};
 
 use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
-use super::{Config, FreeMin, LogFormat};
+use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SignPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
 };
+use crate::domain::network::AddressRange;
 
 /// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
 /// in. Signing secrets, header values, passwords and query values are `***`.
@@ -40,7 +43,7 @@ pub fn effective(config: &Config) -> Value {
             "batch_memory": show_size(config.limits.batch_bytes_max),
             "shutdown": show_duration(config.limits.shutdown),
         },
-        "network": { "https_only": config.network.https_only },
+        "network": network(&config.network),
         "endpoint": config.endpoints.iter().map(|e| endpoint(e)).collect::<Vec<_>>(),
     })
 }
@@ -87,8 +90,11 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "order": order(endpoint.order),
         "best_effort": endpoint.best_effort,
         "batch": batch(endpoint.batch.as_ref()),
-        "tls": { "verify": request.tls.verify, "ca": if request.tls.ca_pem.is_empty() { "" } else { "***" } },
-        "sign": endpoint.sign.iter().map(sign).collect::<Vec<_>>(),
+        "tls": tls(&request.tls),
+        "follow_redirects": request.redirects_max,
+        "proxy": request.proxy.as_ref().map_or(String::new(), |url| super::url::masked_proxy(url.expose())),
+        "auth": credentials::auth(&endpoint.auth),
+        "sign": endpoint.sign.iter().map(credentials::sign).collect::<Vec<_>>(),
         "response": { "success_status": endpoint.response.success_status },
         "retry": retry(&endpoint.retry),
         "breaker": {
@@ -130,10 +136,24 @@ fn batch(policy: Option<&BatchPolicy>) -> Value {
     shown
 }
 
-fn sign(policy: &SignPolicy) -> Value {
-    match policy {
-        SignPolicy::Standard { keys } => json!({ "scheme": "standard", "secrets": vec!["***"; keys.len()] }),
-    }
+fn network(config: &NetworkConfig) -> Value {
+    let names = |ranges: &[AddressRange]| ranges.iter().map(|range| range.as_str().to_owned()).collect::<Vec<_>>();
+    json!({
+        "https_only": config.https_only,
+        "deny": names(&config.policy.addresses.deny),
+        "allow": names(&config.policy.addresses.allow),
+        "dns_cache": show_duration(config.policy.dns_cache),
+    })
+}
+
+fn tls(policy: &TlsPolicy) -> Value {
+    let masked = |is_there: bool| if is_there { "***" } else { "" };
+    json!({
+        "verify": policy.verify,
+        "ca": masked(!policy.ca_pem.is_empty()),
+        "client_cert": masked(policy.identity.is_some()),
+        "client_key": masked(policy.identity.is_some()),
+    })
 }
 
 fn retry(policy: &RetryPolicy) -> Value {

@@ -167,9 +167,9 @@ static NETWORK: Section = Section {
     name: "network",
     keys: &[
         ("https_only", Plain),
-        ("deny", NotYet),
-        ("allow", NotYet),
-        ("dns_cache", NotYet),
+        ("deny", Plain),
+        ("allow", Plain),
+        ("dns_cache", Plain),
     ],
 };
 
@@ -206,14 +206,14 @@ static ENDPOINT: Section = Section {
         ("fallback_urls", NotYet),
         ("fallback_on", NotYet),
         ("query", NotYet),
-        ("follow_redirects", NotYet),
+        ("follow_redirects", Plain),
         ("rate", Plain),
         ("order", Plain),
         ("order_key", NotYet),
-        ("proxy", NotYet),
+        ("proxy", Private),
         ("route", NotYet),
         ("body", NotYet),
-        ("auth", NotYet),
+        ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
@@ -231,8 +231,8 @@ static TLS: Section = Section {
     keys: &[
         ("verify", Plain),
         ("ca", Plain),
-        ("client_cert", NotYet),
-        ("client_key", NotYet),
+        ("client_cert", Plain),
+        ("client_key", Private),
     ],
 };
 
@@ -241,14 +241,51 @@ static SIGN: Section = Section {
     keys: &[
         ("scheme", Plain),
         ("secrets", Private),
-        ("algorithm", NotYet),
-        ("encoding", NotYet),
-        ("content", NotYet),
-        ("header", NotYet),
-        ("value", NotYet),
-        ("timestamp_header", NotYet),
-        ("timestamp", NotYet),
+        ("algorithm", Plain),
+        ("encoding", Plain),
+        ("content", Plain),
+        ("header", Plain),
+        ("value", Plain),
+        ("timestamp_header", Plain),
+        ("timestamp", Plain),
     ],
+};
+
+/// The table form of a secret that signs.
+pub(super) static SIGN_SECRET: Section = Section {
+    name: "endpoint.sign.secrets",
+    keys: &[("secret", Private), ("until", Plain)],
+};
+
+pub(super) static AUTH: Section = Section {
+    name: "endpoint.auth",
+    keys: &[
+        ("type", Plain),
+        ("name", Plain),
+        ("in", Plain),
+        ("value", Private),
+        ("token", Private),
+        ("username", Private),
+        ("password", Private),
+        ("token_url", Private),
+        ("client_id", Private),
+        ("client_secret", Private),
+        ("scope", Plain),
+        ("grant", Plain),
+        ("refresh_token", Private),
+        ("auth_style", Plain),
+        ("params", PrivateMap),
+        ("header", Plain),
+        ("values", Private),
+        ("version_header", Plain),
+        ("rotate", Plain),
+    ],
+};
+
+/// The table form of a token among others.
+pub(super) static ROTATING_VALUE: Section = Section {
+    name: "endpoint.auth.values",
+    keys: &[("value", Private), ("version", Plain)],
 };
 
 static RESPONSE: Section = Section {

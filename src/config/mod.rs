@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::endpoint::Endpoint;
+use crate::domain::network::NetworkPolicy;
 
 pub use effective::effective;
 pub use load::{Loaded, load};
@@ -158,6 +159,8 @@ pub struct LimitsConfig {
 pub struct NetworkConfig {
     /// Refuse http:// to hosts other than this machine, unless an endpoint says `allow_http = true`.
     pub https_only: bool,
+    /// Where requests may go, and how long names are remembered.
+    pub policy: NetworkPolicy,
 }
 
 impl LogFormat {
@@ -231,6 +234,9 @@ impl Default for LimitsConfig {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { https_only: true }
+        Self {
+            https_only: true,
+            policy: NetworkPolicy::default(),
+        }
     }
 }

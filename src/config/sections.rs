@@ -7,6 +7,7 @@ use super::{
     ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
     StoreConfig,
 };
+use crate::domain::network::{AddressPolicy, AddressRange, NetworkPolicy};
 
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
@@ -140,9 +141,33 @@ pub(super) fn limits(table: &Table<'_>) -> LimitsConfig {
 
 /// `[network]`
 pub(super) fn network(table: &Table<'_>) -> NetworkConfig {
+    let default = NetworkConfig::default();
+    let ranges = |key, default| table.value(key).map_or(default, |list| ranges(&list));
     NetworkConfig {
         https_only: table
             .read("https_only", super::raw::Value::flag)
-            .unwrap_or(NetworkConfig::default().https_only),
+            .unwrap_or(default.https_only),
+        policy: NetworkPolicy {
+            addresses: AddressPolicy {
+                deny: ranges("deny", default.policy.addresses.deny),
+                allow: ranges("allow", default.policy.addresses.allow),
+            },
+            dns_cache: table
+                .read("dns_cache", values::duration)
+                .unwrap_or(default.policy.dns_cache),
+        },
     }
+}
+
+fn ranges(list: &super::raw::Value<'_>) -> Vec<AddressRange> {
+    let items = list.items("write it like [\"link-local\", \"10.0.0.0/8\"]");
+    let items = items.unwrap_or_default();
+    items.iter().filter_map(|item| item.read(range)).collect()
+}
+
+fn range(value: &super::raw::Value<'_>) -> Read<AddressRange> {
+    AddressRange::parse(&values::text(value)?).ok_or_else(|| {
+        let help = format!("write one of {}, or a block like 10.0.0.0/8", AddressRange::groups().join(" "));
+        Wrong::new("is no range of addresses", help)
+    })
 }

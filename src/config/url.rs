@@ -14,6 +14,19 @@ pub(super) fn masked(url: &Url, written: &Resolved) -> String {
     }
 }
 
+/// What may be shown of a proxy's URL: its scheme, host and port, and that there are credentials.
+pub(super) fn masked_proxy(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else {
+        return "***".to_owned();
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Fails only for URLs without a host, which are no proxy's.
+        let _ = url.set_username("***");
+        let _ = url.set_password(None);
+    }
+    url.into()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{HeaderMap, SET_COOKIE};
 
-use super::Tried;
+use super::{Tried, Unsent};
 use super::interpret::Verdict;
 use super::scene::Load;
 use super::send::Answer;
@@ -22,17 +22,14 @@ pub struct Witness {
     pub headers: Option<HeaderMap>,
 }
 
-/// The evidence of a try at `load` that never left, because of `why`.
-#[must_use]
-pub fn unsent(load: &Load<'_>, took: Duration, request_line: String, why: String) -> Tried {
-    let witness = Witness {
-        request_line,
-        headers: None,
-    };
-    witness.report(load, took, None, Verdict::unsendable(why))
-}
-
 impl Witness {
+    /// The evidence of a try that never left.
+    pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
+        let mut tried = self.report(load, took, None, unsent.verdict);
+        tried.attempt.status = unsent.status;
+        tried
+    }
+
     /// The try's evidence with `verdict`; `answer`: what came back, if anything. Of a delivered event only the
     /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]

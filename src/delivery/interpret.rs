@@ -26,14 +26,20 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The request could not be built; `why` is one sentence.
+    /// There are no credentials for the request; `why` is one sentence.
     #[must_use]
-    pub fn unsendable(why: String) -> Self {
+    pub fn unauthorised(class: ErrorClass, why: String) -> Self {
         Self {
-            outcome: Outcome::Error(ErrorClass::Render),
+            outcome: Outcome::Error(class),
             signal: EndpointSignal::default(),
             message: why,
         }
+    }
+
+    /// The request could not be built; `why` is one sentence.
+    #[must_use]
+    pub fn unsendable(why: String) -> Self {
+        Self::unauthorised(ErrorClass::Render, why)
     }
 }
 
@@ -152,6 +158,7 @@ fn failure_message(address: &str, Failure { class, cause }: &Failure) -> String 
         ErrorClass::Timeout => format!("{address} was too slow: {cause}"),
         ErrorClass::Reset => format!("the connection to {address} broke: {cause}"),
         ErrorClass::InvalidResponse => format!("the answer of {address} is not valid HTTP: {cause}"),
+        ErrorClass::Blocked => format!("{address} may not be connected to: {cause}"),
         _ => format!("could not connect to {address}: {cause}"),
     }
 }

@@ -1,24 +1,33 @@
 //! One try at delivering one event or a batch of them, from events to outcome.
 //!
-//! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`sign`] signs it, [`send`] is the
-//! only file that opens an HTTP connection, [`interpret`] reads what came back ([`failure`] names what a
-//! broken exchange died of), and [`evidence`] keeps what a person will want to see. All but `send` are pure.
+//! [`Courier::deliver`] is the whole story: [`render`] makes the request ([`scene`] is what its templates see, [`body`]
+//! what it carries), [`auth`] gives it its credentials, [`sign`] signs it, [`send`] is the only file that opens an HTTP
+//! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
+//! [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and [`evidence`] keeps what a
+//! person will want to see. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
 use std::fmt;
+use std::sync::Arc;
+
+use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::domain::endpoint::{Endpoint, RetryMatch};
 use crate::domain::event::Event;
-use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
+use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
-use crate::template::Globals;
 
+pub mod auth;
+pub mod batch;
 pub mod body;
+pub mod dns;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
+mod phases;
+pub mod redirect;
 pub mod render;
 pub mod scene;
 pub mod send;
@@ -27,12 +36,13 @@ pub mod sign;
 #[cfg(test)]
 mod tests;
 
+use auth::token::TokenSources;
+use auth::{Authenticator, Pass, Unauthorised};
 use evidence::Witness;
 use interpret::{Judge, Verdict};
 use render::{Composer, Course, OutgoingRequest};
 use scene::Load;
-use failure::Failure;
-use send::{Answer, Bounds, Clients, Sender};
+use send::{Bounds, Clients, Sender, Sent};
 use sign::Signer;
 
 /// What one try produced.
@@ -57,10 +67,11 @@ pub struct Item {
 }
 
 /// Prepares couriers; keep one for the life of the daemon, so that couriers made after a reload go on
-/// using the connections that are open.
+/// using the connections and the tokens that there are.
 #[derive(Debug, Default)]
 pub struct Couriers {
     clients: Clients,
+    tokens: TokenSources,
 }
 
 impl Couriers {
@@ -73,10 +84,12 @@ impl Couriers {
     /// Works out everything about requests to `endpoint` that does not depend on the event.
     ///
     /// # Errors
-    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `sign`) that no request can be made from.
-    pub fn prepare(&self, endpoint: &Endpoint, globals: &Globals) -> Result<Courier, String> {
-        let composer = Composer::new(endpoint, globals)?;
+    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `proxy`, `auth`, `sign`) that no request can be made from.
+    pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
+        let composer = Composer::new(endpoint)?;
+        let source = |policy: &_| self.tokens.source(policy, &endpoint.request, &self.clients);
         Ok(Courier {
+            auth: Authenticator::new(&endpoint.auth, source)?,
             signer: Signer::new(&endpoint.sign)?,
             sender: self.clients.sender(&endpoint.request, composer.scheme())?,
             response_bytes_max: endpoint.request.response_bytes_max,
@@ -93,6 +106,7 @@ impl Couriers {
 /// Makes tries at delivering to one endpoint; prepared once, shared by all of them.
 pub struct Courier {
     composer: Composer,
+    auth: Authenticator,
     signer: Signer,
     sender: Sender,
     response_bytes_max: usize,
@@ -109,12 +123,20 @@ impl fmt::Debug for Courier {
     }
 }
 
-/// One request of a try and what came of it.
-struct Exchange {
+/// The last request of a try, and what came of it.
+struct Ended {
     /// Which of the course's addresses it went to.
     stop: usize,
-    sent: Result<Answer, Failure>,
+    /// The credentials it had.
+    pass: Arc<Pass>,
+    sent: Sent,
     verdict: Verdict,
+}
+
+/// Why no request was sent.
+struct Unsent {
+    verdict: Verdict,
+    status: Option<u16>,
 }
 
 impl Courier {
@@ -122,65 +144,148 @@ impl Courier {
     /// beginning at `now`. Takes at most the endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
     pub async fn deliver(&self, events: &[Event], id: &str, number: u32, now: Timestamp) -> Tried {
         let clock = Instant::now();
-        let load = Load { events, id, number, now };
+        let load = Load {
+            events,
+            id,
+            number,
+            now,
+        };
         let course = match self.composer.course(&load) {
             Ok(course) => course,
-            Err(why) => return evidence::unsent(&load, clock.elapsed(), String::new(), why),
+            Err(why) => return Witness::default().unsent(&load, clock.elapsed(), Unsent::from(why)),
         };
-        let exchange = match self.exchange(&load, &course, clock).await {
-            Ok(exchange) => exchange,
-            Err(why) => return evidence::unsent(&load, clock.elapsed(), self.composer.shown(&course, 0), why),
+        let ended = match self.go(&load, &course, clock).await {
+            Ok(ended) => ended,
+            Err(unsent) => {
+                let witness = Witness {
+                    request_line: self.composer.shown(&course, 0),
+                    ..Witness::default()
+                };
+                return witness.unsent(&load, clock.elapsed(), unsent);
+            }
         };
-        let mut witness = Witness::default();
-        if exchange.verdict.outcome != Outcome::Delivered {
-            // Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
-            witness.request_line = self.composer.shown(&course, exchange.stop);
-            witness.headers = self.request(&load, &course, exchange.stop).ok().map(|request| request.headers);
+        let witness = self.witness(&load, &course, &ended);
+        let answer = ended.sent.result.ok();
+        Tried {
+            exchange: ended.sent.exchange,
+            ..witness.report(&load, clock.elapsed(), answer.as_ref(), ended.verdict)
         }
-        witness.report(&load, clock.elapsed(), exchange.sent.ok().as_ref(), exchange.verdict)
+    }
+
+    /// Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
+    fn witness(&self, load: &Load<'_>, course: &Course, ended: &Ended) -> Witness {
+        if ended.verdict.outcome == Outcome::Delivered {
+            return Witness::default();
+        }
+        let request = self.request_with(&ended.pass, load, course, ended.stop);
+        Witness {
+            request_line: self.composer.shown(course, ended.stop),
+            headers: request.ok().map(|request| request.headers),
+        }
     }
 
     /// Sends the request to the first address of the course, and to the next ones as long as what comes back is worth
-    /// a fallback; all within the bound on the attempt from `started` on.
-    async fn exchange(&self, load: &Load<'_>, course: &Course, started: Instant) -> Result<Exchange, String> {
-        let timeout = self.composer.timeout(course);
+    /// a fallback (B5); all within the bound on the attempt from `started` on.
+    async fn go(&self, load: &Load<'_>, course: &Course, started: Instant) -> Result<Ended, Unsent> {
+        let bounds = Bounds {
+            timeout: self.composer.timeout(course),
+            response_bytes_max: self.response_bytes_max,
+        };
         let mut stop = 0;
         loop {
-            let request = self.request(load, course, stop)?;
-            let address = self.composer.address_of(&request.url);
-            let bounds = Bounds {
-                timeout: timeout.saturating_sub(started.elapsed()),
-                response_bytes_max: self.response_bytes_max,
-            };
-            let sent = self.sender.send(request, bounds).await;
-            let verdict = self.judge.interpret(&sent, &address, load.now.plus(started.elapsed()));
-            let failed = matches!(verdict.outcome, Outcome::Error(_));
+            let ended = self.exchange(load, course, stop, bounds, started).await?;
             if stop == 0 {
-                self.composer.learn(course, !failed, load.now);
+                let worked = !matches!(ended.verdict.outcome, Outcome::Error(_));
+                self.composer.learn(course, worked, load.now);
             }
-            let is_last = stop + 1 >= self.composer.stops() || started.elapsed() >= timeout;
-            if is_last || !self.is_worth_a_fallback(&sent, &verdict) {
-                return Ok(Exchange { stop, sent, verdict });
+            let is_last = stop + 1 >= self.composer.stops() || started.elapsed() >= bounds.timeout;
+            if is_last || !self.is_worth_a_fallback(&ended) {
+                return Ok(ended);
             }
             stop += 1;
         }
     }
 
-    fn is_worth_a_fallback(&self, sent: &Result<Answer, Failure>, verdict: &Verdict) -> bool {
-        let Outcome::Error(class) = verdict.outcome else {
+    /// Sends the request to one address, and again where the endpoint refuses its credentials (401) and there are
+    /// others to try (D2, D3).
+    async fn exchange(
+        &self,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
+        bounds: Bounds,
+        started: Instant,
+    ) -> Result<Ended, Unsent> {
+        let deadline = started + bounds.timeout;
+        let mut pass = self.auth.pass(deadline).await?;
+        let mut refusals = 0;
+        loop {
+            let request = self.request_with(&pass, load, course, stop)?;
+            let address = self.composer.address_of(&request.url);
+            let sent = self.sender.send(request, bounds, started).await;
+            if sent.status() == Some(StatusCode::UNAUTHORIZED) {
+                refusals += 1;
+                if let Some(other) = self.auth.after_refusal(&pass, refusals, deadline).await? {
+                    pass = other;
+                    continue;
+                }
+            }
+            let now = load.now.plus(started.elapsed());
+            return Ok(Ended {
+                stop,
+                pass,
+                verdict: self.judge.interpret(&sent.result, &address, now),
+                sent,
+            });
+        }
+    }
+
+    fn is_worth_a_fallback(&self, ended: &Ended) -> bool {
+        let Outcome::Error(class) = ended.verdict.outcome else {
             return false;
         };
-        let status = sent.as_ref().ok().map(|answer| answer.status.as_u16());
+        let status = ended.sent.status().map(|status| status.as_u16());
         self.fallback_on.iter().any(|on| on.matches(class, status))
     }
 
-    /// The request of `load` to the address number `stop` of its course, as it goes over the wire.
+    /// The request of `load` to the first address of its course, as it goes over the wire, but for a token that would
+    /// have to be fetched first.
     ///
     /// # Errors
     /// One sentence saying why these events cannot be put into a request.
-    pub fn request(&self, load: &Load<'_>, course: &Course, stop: usize) -> Result<OutgoingRequest, String> {
+    pub fn request(&self, load: &Load<'_>) -> Result<OutgoingRequest, String> {
+        let course = self.composer.course(load)?;
+        self.request_with(&self.auth.preview(), load, &course, 0)
+    }
+
+    fn request_with(
+        &self,
+        pass: &Pass,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
+    ) -> Result<OutgoingRequest, String> {
         let mut request = self.composer.compose(load, course, stop)?;
-        self.signer.sign(&mut request)?;
+        pass.put_on(&mut request);
+        self.signer.sign(&mut request, load.now)?;
         Ok(request)
+    }
+}
+
+impl From<String> for Unsent {
+    fn from(why: String) -> Self {
+        Self {
+            verdict: Verdict::unsendable(why),
+            status: None,
+        }
+    }
+}
+
+impl From<Unauthorised> for Unsent {
+    fn from(why: Unauthorised) -> Self {
+        Self {
+            verdict: Verdict::unauthorised(why.class, why.message),
+            status: why.status,
+        }
     }
 }

@@ -20,7 +20,9 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::endpoint::{Endpoint, SignPolicy, fixture};
+use crate::domain::endpoint::{
+    Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture,
+};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
@@ -144,6 +146,14 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(text).unwrap())
 }
 
+/// Signs by Standard Webhooks with this key.
+fn standard(key: SigningKey) -> SignPolicy {
+    SignPolicy {
+        scheme: SignScheme::Preset(Preset::Standard),
+        secrets: vec![SigningSecret { key, until: None }],
+    }
+}
+
 async fn deliver(endpoint: &Endpoint) -> Tried {
     let courier = Couriers::new().prepare(endpoint).unwrap();
     courier
@@ -175,9 +185,7 @@ async fn e1_delivered_and_verified_by_the_receiver() {
     let peer = Peer::answering(OK, Then::KeepAlive).await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let mut endpoint = endpoint(&peer.url());
-    endpoint.sign = vec![SignPolicy::Standard {
-        keys: vec![sign::parse_secret(secret).unwrap()],
-    }];
+    endpoint.sign = vec![standard(sign::parse_secret(secret).unwrap())];
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp(0).plus(unix);
     let courier = Couriers::new().prepare(&endpoint).unwrap();
@@ -277,7 +285,7 @@ async fn c6_evidence_shows_no_secrets() {
         base64::prelude::BASE64_STANDARD.encode([7; 32])
     ))
     .unwrap();
-    endpoint.sign = vec![SignPolicy::Standard { keys: vec![key] }];
+    endpoint.sign = vec![standard(key)];
     let tried = deliver(&endpoint).await;
     assert!(peer.requests()[0].contains("authorization: Bearer hunter2"));
     assert!(!format!("{tried:?}").contains("hunter2"));
@@ -432,7 +440,7 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender.send(request, bounds).await.result.unwrap();
+    let answer = sender.send(request, bounds, tokio::time::Instant::now()).await.result.unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

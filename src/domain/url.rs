@@ -6,9 +6,14 @@ use url::{Host, Url};
 /// Reads an absolute http or https URL. `None` for anything else.
 #[must_use]
 pub fn parse(text: &str) -> Option<Url> {
+    parse_with(text, &["http", "https"])
+}
+
+/// Reads an absolute URL with one of `schemes` and a host. `None` for anything else.
+#[must_use]
+pub fn parse_with(text: &str, schemes: &[&str]) -> Option<Url> {
     let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty()))
-        .then_some(url)
+    (schemes.contains(&url.scheme()) && url.host_str().is_some_and(|host| !host.is_empty())).then_some(url)
 }
 
 /// Whether the URL's host can only be this machine: localhost (RFC 6761 §6.3) or a loopback address.

@@ -5,6 +5,8 @@
 mod batch;
 mod limits;
 pub(super) mod order;
+mod auth;
+mod network;
 mod request;
 mod response;
 mod retry;
@@ -14,9 +16,11 @@ mod tls;
 use super::NetworkConfig;
 use super::raw::{Table, Value};
 use super::source::Place;
+use super::url;
 use super::values::{self, Read, Wrong};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::route::TypePattern;
+use crate::domain::secret::Secret;
 
 const NAME_BYTES_MAX: usize = 63;
 
@@ -78,6 +82,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         tenant: text("tenant"),
         events: events(table),
         request: request::request(table, network),
+        auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
         response: response::response(&table.table("response")),
         retry: retry::retry(&table.table("retry")),
@@ -88,6 +93,33 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }
+}
+
+/// Whether this endpoint may be reached without encryption although `https_only` is on.
+fn allows_http(table: &Table<'_>) -> bool {
+    table.read("allow_http", Value::flag).unwrap_or(false)
+}
+
+/// A URL that requests go to, and its masked form; refused without encryption unless that is wanted (D7), for which
+/// `danger` says why.
+fn request_url(
+    value: &Value<'_>,
+    network: &NetworkConfig,
+    allow_http: bool,
+    danger: &str,
+) -> Read<(Secret, String)> {
+    let written = value.resolved()?;
+    let url = url::parse(&written.text).ok_or_else(|| {
+        Wrong::whole(
+            "the value is not an absolute http or https URL",
+            "write it like https://example.com/hook",
+        )
+    })?;
+    if url.scheme() == "http" && network.https_only && !allow_http && !url::is_loopback(&url) {
+        let help = "write https://, or allow_http = true for this endpoint";
+        return Err(Wrong::whole(danger, help));
+    }
+    Ok((Secret::new(&written.text), url::masked(&url, &written)))
 }
 
 fn endpoint_name(value: &Value<'_>) -> Read<String> {

@@ -42,6 +42,9 @@ pub(super) fn request(table: &Table<'_>, network: &NetworkConfig) -> RequestPoli
             .and_then(|bytes| usize::try_from(bytes).ok())
             .unwrap_or(RESPONSE_BYTES_DEFAULT),
         tls: tls(&table.table("tls")),
+        redirects_max: super::network::redirects(table),
+        proxy: super::network::proxy(table),
+        network: network.policy.clone(),
     }
 }
 

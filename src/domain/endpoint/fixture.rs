@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use super::{Address, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
+use crate::domain::network::NetworkPolicy;
 use crate::domain::route::TypePattern;
 use crate::template::{Target, Template};
 
@@ -32,11 +33,12 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             response_bytes_max: 64 * 1024,
-            tls: TlsPolicy {
-                verify: true,
-                ca_pem: "".into(),
-            },
+            tls: TlsPolicy::default(),
+            redirects_max: 0,
+            proxy: None,
+            network: NetworkPolicy::default(),
         },
+        auth: AuthPolicy::None,
         sign: Vec::new(),
         response: ResponsePolicy::default(),
         retry: RetryPolicy {

@@ -3,6 +3,7 @@
 
 mod batch;
 mod body;
+mod auth;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
@@ -15,13 +16,17 @@ mod tls;
 
 pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
+pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use request::{Address, Balance, RequestPolicy, Route};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
 pub use response::ResponsePolicy;
-pub use sign::{SignPolicy, SigningKey};
-pub use tls::TlsPolicy;
+pub use sign::{
+    CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
+    TimestampFormat,
+};
+pub use tls::{ClientIdentity, TlsPolicy};
 
 use super::backoff::RetryPolicy;
 use super::route::TypePattern;
@@ -41,6 +46,8 @@ pub struct Endpoint {
     pub events: Vec<TypePattern>,
     /// What a request to it looks like.
     pub request: RequestPolicy,
+    /// Who its requests say they come from.
+    pub auth: AuthPolicy,
     /// How signatures are made; several may stand side by side.
     pub sign: Vec<SignPolicy>,
     /// How an answer is read.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use super::body::BodyPolicy;
 use super::limits::RetryMatch;
 use super::tls::TlsPolicy;
+use crate::domain::network::NetworkPolicy;
+use crate::domain::secret::Secret;
 use crate::template::{Expression, Template};
 
 /// The request line, the headers, the body and the bounds of one attempt.
@@ -38,8 +40,14 @@ pub struct RequestPolicy {
     pub connect_timeout: Duration,
     /// Bytes of the answer that are read; a longer answer is cut there, which is not an error.
     pub response_bytes_max: usize,
-    /// How the server proves who it is.
+    /// How both sides prove who they are.
     pub tls: TlsPolicy,
+    /// Redirects that are followed; past them a redirect is the answer.
+    pub redirects_max: u32,
+    /// The proxy's URL, credentials and all: `http`, `https`, `socks5` or `socks5h`; `None`: straight there.
+    pub proxy: Option<Secret>,
+    /// Where requests may go.
+    pub network: NetworkPolicy,
 }
 
 impl RequestPolicy {
