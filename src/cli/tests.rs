@@ -140,6 +140,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             shutdown: Duration::from_secs(30),
         },
         network: NetworkConfig { https_only: true },
+        settings: Arc::default(),
         endpoints,
         hash: "c0ffee".to_owned(),
     }

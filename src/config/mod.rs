@@ -5,6 +5,7 @@
 mod effective;
 mod endpoint;
 mod keys;
+mod language;
 mod load;
 mod problem;
 mod raw;
@@ -20,7 +21,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
 
 pub use effective::effective;
 pub use load::{Loaded, load};
@@ -48,6 +49,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[network]`
     pub network: NetworkConfig,
+    /// `[vars]` and `[secrets]`
+    pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret

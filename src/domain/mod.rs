@@ -1,6 +1,6 @@
 //! The nouns of posthaste and the rules between them. Pure: no clock, no tokio, no store, no socket.
 //!
-//! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`route`]
+//! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`filter`] and [`route`]
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
 //! (when to try again) and [`delivery`] (the durable state machine that puts the last two together).
 
@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
+pub mod filter;
 pub mod outcome;
 pub mod route;
 pub mod secret;

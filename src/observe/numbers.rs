@@ -40,6 +40,8 @@ pub struct Reading {
     pub errors: Vec<(ErrorClass, u64)>,
     /// Deliveries dropped because their event had expired, since the start.
     pub expired: u64,
+    /// Deliveries settled without a request because `when` was false, since the start.
+    pub skipped: u64,
     /// Deliveries per second, over the last minute.
     pub delivered_per_second: f64,
     /// Response time in milliseconds: median, 95th and 99th percentile; zeros without an attempt.
@@ -58,6 +60,7 @@ struct Inner {
     rejected: u64,
     failed: u64,
     expired: u64,
+    skipped: u64,
     errors: Vec<(ErrorClass, u64)>,
     /// Deliveries per whole second of the monotonic clock, for the last sixty of them.
     seconds: VecDeque<(u64, u64)>,
@@ -74,6 +77,7 @@ impl Default for Numbers {
             rejected: 0,
             failed: 0,
             expired: 0,
+            skipped: 0,
             errors: Vec::new(),
             seconds: VecDeque::new(),
             window_start_ms: 0,
@@ -109,6 +113,11 @@ impl Numbers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
     }
 
+    /// Counts a delivery that was skipped.
+    pub fn skipped(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+    }
+
     /// Reads them all.
     #[must_use]
     pub fn read(&self, now: Now) -> Reading {
@@ -128,6 +137,7 @@ impl Numbers {
             failed: inner.failed,
             errors: inner.errors.clone(),
             expired: inner.expired,
+            skipped: inner.skipped,
             delivered_per_second: recent as f64 / elapsed,
             took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
             last: inner.last.clone(),

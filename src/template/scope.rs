@@ -123,6 +123,11 @@ impl Scope {
 }
 
 impl Secrets {
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(|name| &**name)
+    }
+
     /// Wraps `values`.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {

@@ -6,6 +6,7 @@ mod limits;
 mod request;
 mod response;
 mod retry;
+mod selection;
 mod sign;
 mod tls;
 
@@ -75,6 +76,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         enabled: table.read("enabled", Value::flag).unwrap_or(true),
         tenant: text("tenant"),
         events: events(table),
+        selection: selection::selection(table),
+        bind: selection::bind(table),
+        settings: table.settings(),
         request: request::request(table, network),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
         response: response::response(&table.table("response")),

@@ -1,8 +1,9 @@
 //! The endpoint that tests start from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, Selection, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
@@ -17,6 +18,9 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         enabled: true,
         tenant: "".into(),
         events: TypePattern::parse("**").into_iter().collect(),
+        selection: Selection::default(),
+        bind: "data".into(),
+        settings: Arc::default(),
         request: RequestPolicy {
             method: http::Method::POST,
             url: Secret::new(url),
