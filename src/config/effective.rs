@@ -17,6 +17,12 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
+    let spool = config
+        .ingest
+        .spool
+        .as_ref()
+        .map(|path| path.display().to_string());
+    ingest["spool"] = spool.unwrap_or_default().into();
     json!({
         "store": store(config),
         "ingest": ingest,

@@ -9,6 +9,7 @@ mod language;
 mod load;
 mod problem;
 mod raw;
+mod schema;
 mod secrets;
 mod sections;
 mod source;
@@ -26,6 +27,7 @@ use crate::domain::endpoint::{Endpoint, Settings};
 pub use effective::effective;
 pub use load::{Loaded, load};
 pub use problem::{Excerpt, Problem, Problems};
+pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
 
 /// The file that is read when no other is named.
@@ -99,6 +101,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
+    pub spool: Option<PathBuf>,
 }
 
 /// `[control]`
@@ -185,6 +189,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            spool: Some("/var/spool/posthaste".into()),
         }
     }
 }

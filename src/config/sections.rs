@@ -68,6 +68,14 @@ pub(super) fn ingest(table: &Table<'_>) -> IngestConfig {
         connections_max: table
             .read("max_connections", values::count(1..=65_536))
             .map_or(default.connections_max, |count| count as usize),
+        spool: table.read("spool", spool).unwrap_or(default.spool),
+    }
+}
+
+fn spool(value: &super::raw::Value<'_>) -> Read<Option<std::path::PathBuf>> {
+    match &*values::text(value)? {
+        "" => Ok(None),
+        _ => values::path(value).map(Some),
     }
 }
 

@@ -70,7 +70,9 @@ pub fn raw_json(event: &Event) -> Result<Box<RawValue>, String> {
     serde_json::from_slice(&event.json).map_err(|error| format!("its bytes are not JSON: {error}"))
 }
 
-fn view(found: &FoundEvent, names: &HashMap<LaneId, Box<str>>, other_sources: Vec<String>) -> EventView {
+/// The event as the API shows it; `names` are those of the endpoints, by lane.
+#[must_use]
+pub fn view(found: &FoundEvent, names: &HashMap<LaneId, Box<str>>, other_sources: Vec<String>) -> EventView {
     let head = &found.event.head;
     EventView {
         id: head.id.to_string(),

@@ -8,15 +8,16 @@ use std::time::Duration;
 
 use crate::delivery::{Courier, Item, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Judgement};
 use crate::domain::event::{Event, Seq};
-use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
 use crate::domain::several::Several;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Now, Timestamp};
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
 use crate::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, Settle, SettleTo};
+use crate::template::Value;
 
 use super::clock::Clock;
 
@@ -150,7 +151,7 @@ struct Owed {
 async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
     let lane = job.lane;
     let found = read::events(&job, &queue).await;
-    let (parcel, mut ends) = sort_out(&job, found, &to, clock.now().wall);
+    let (parcel, mut ends) = sort_out(&job, found, &to, clock.now());
     let Some(number) = parcel.owed.iter().map(|owed| owed.due.tries + 1).max() else {
         if ends.iter().any(|end| end.settle.is_none()) {
             tokio::time::sleep(READ_PAUSE).await;
@@ -184,19 +185,7 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         .zip(std::iter::repeat_n(attempt, count))
     {
         let attempt = own(attempt, owed, items.next());
-        let tried = delivery::Tried {
-            first_attempt: owed.first_attempt,
-            tries_before: owed.due.tries,
-            outcome: attempt.outcome,
-            status: attempt.status,
-            signal,
-        };
-        let next = delivery::after(&to.endpoint, &tried, now.wall, random(lane, owed.due));
-        to.numbers
-            .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
-        log(&to, event, &attempt, next);
-        let to = settle_to(next, event, attempt, owed.first_attempt, now.wall);
-        ends.push(End::settled(lane, owed.due, to));
+        ends.push(conclude(lane, &to, event, owed, attempt, signal, now));
     }
     Ended {
         lane,
@@ -204,6 +193,31 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         seen,
         gone,
     }
+}
+
+/// Where one delivery goes after `attempt`: decided, counted and logged.
+fn conclude(
+    lane: LaneId,
+    to: &Destination,
+    event: &Event,
+    owed: &Owed,
+    attempt: Attempt,
+    signal: EndpointSignal,
+    now: Now,
+) -> End {
+    let tried = delivery::Tried {
+        first_attempt: owed.first_attempt,
+        tries_before: owed.due.tries,
+        outcome: attempt.outcome,
+        status: attempt.status,
+        signal,
+    };
+    let next = delivery::after(&to.endpoint, &tried, now.wall, random(lane, owed.due));
+    to.numbers
+        .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
+    log(to, event, &attempt, next);
+    let to = settle_to(next, event, attempt, owed.first_attempt, now.wall);
+    End::settled(lane, owed.due, to)
 }
 
 /// What the request is called: the same on every try.
@@ -221,32 +235,74 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
     attempt
 }
 
-/// Tells what can be sent from what has ended already: events that have expired, and those that can't be read.
+/// Tells what can be sent from what has ended already: events that have expired, those that the endpoint's `when`
+/// leaves out, and those that can't be read.
 fn sort_out(
     job: &Job,
     found: Several<Result<Found, LoadError>>,
     to: &Destination,
-    now: Timestamp,
+    now: Now,
 ) -> (Parcel, Several<End>) {
     let mut parcel = Parcel::default();
     let mut ends = Several::new();
     for (due, found) in job.batch.iter().copied().zip(found) {
         match found {
-            Ok(Found { event, .. }) if event.head.expires.is_some_and(|expires| expires <= now) => {
+            Ok(Found { event, .. }) if event.head.expires.is_some_and(|expires| expires <= now.wall) => {
                 to.numbers.expired();
                 let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
                 tracing::info!(endpoint, event, "expired before it could be delivered");
                 ends.push(End::settled(job.lane, due, SettleTo::Settled));
             }
             Ok(Found { event, before }) => {
-                let first_attempt = before.map_or(now, |before| before.first_attempt);
-                parcel.events.push(event);
-                parcel.owed.push(Owed { due, first_attempt });
+                let first_attempt = before.map_or(now.wall, |before| before.first_attempt);
+                let owed = Owed { due, first_attempt };
+                match left_out(job.lane, to, &event, &owed, now) {
+                    Some(end) => ends.push(end),
+                    None => {
+                        parcel.events.push(event);
+                        parcel.owed.push(owed);
+                    }
+                }
             }
             Err(error) => ends.push(unreadable(job.lane, due, &error)),
         }
     }
     (parcel, ends)
+}
+
+/// The end of a delivery that the endpoint's `when` leaves out (B2). One for which `when` can't be worked out goes where
+/// requests go that can't be built: nobody can say that it was not wanted.
+fn left_out(lane: LaneId, to: &Destination, event: &Event, owed: &Owed, now: Now) -> Option<End> {
+    let selection = &to.endpoint.selection;
+    selection.when.as_ref()?;
+    let number = owed.due.tries + 1;
+    let scope = to
+        .endpoint
+        .scope(&event.json, now.wall)
+        .with("delivery", delivery_value(event, number));
+    match selection.judge(&scope) {
+        Ok(Judgement::Send) => None,
+        Ok(Judgement::Skip(reason)) => {
+            to.numbers.skipped();
+            let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
+            tracing::info!(endpoint, event, reason, "skipped");
+            Some(End::settled(lane, owed.due, SettleTo::Settled))
+        }
+        Err(error) => {
+            let why = format!("`when` can't be worked out: {error}");
+            let Tried { attempt, signal, .. } = to.courier.unsent(number, now.wall, why);
+            Some(conclude(lane, to, event, owed, attempt, signal, now))
+        }
+    }
+}
+
+/// What templates see as `delivery`: `id` is that of the request, `attempt` its number, `created` when it was accepted.
+fn delivery_value(event: &Event, number: u32) -> Value {
+    Value::from_pairs([
+        ("id", Value::from(&*event.head.id)),
+        ("attempt", Value::from(number)),
+        ("created", Value::from(event.head.accepted.to_string())),
+    ])
 }
 
 /// What to do with a delivery whose event can't be read. A damaged event goes to the dead letters, where a

@@ -188,6 +188,7 @@ impl Operator for Daemon {
                 .map(|(class, count)| (class.name().to_owned(), *count))
                 .collect(),
             expired: reading.expired,
+            skipped: reading.skipped,
             rate_per_second: reading.delivered_per_second,
             p50_ms,
             p95_ms,
@@ -234,6 +235,9 @@ impl Operator for Daemon {
             duplicates: read(&counters.duplicate),
             rejected: rejected.filter(|(_, count)| *count > 0).collect(),
             bytes: read(&counters.bytes),
+            spooled: read(&counters.spooled),
+            spool_waiting: read(&counters.spool_waiting),
+            spool_rejected: read(&counters.spool_rejected),
         }
     }
 }

@@ -134,7 +134,9 @@ impl Courier {
             .report(number, now, took, headers.as_ref(), sent.ok().as_ref(), verdict)
     }
 
-    fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {
+    /// The end of a try that came to no request, because of `why`.
+    #[must_use]
+    pub fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {
         self.witness
             .report(number, now, Duration::ZERO, None, None, Verdict::unsendable(why))
     }

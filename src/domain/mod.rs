@@ -2,8 +2,10 @@
 //!
 //! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`filter`] and [`route`]
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
-//! (when to try again) and [`delivery`] (the durable state machine that puts the last two together).
+//! (when to try again), [`delivery`] (the durable state machine that puts the last two together) and [`age`]
+//! (how old what waits is).
 
+pub mod age;
 pub mod backoff;
 pub mod delivery;
 pub mod endpoint;

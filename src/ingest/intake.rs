@@ -12,7 +12,7 @@ use super::frame::{Code, Refused};
 use super::lines::Limits;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::filter::EventJson;
-use crate::domain::route::is_owed;
+use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::store::committer::{Clock, Queue};
 use crate::store::{LaneId, StoreError};
@@ -56,7 +56,9 @@ impl Owed {
         };
         let event = EventJson::new(event_json);
         let passes = |endpoint: &Option<Arc<Endpoint>>| {
-            let filter = endpoint.as_ref().and_then(|endpoint| endpoint.selection.filter.as_ref());
+            let filter = endpoint
+                .as_ref()
+                .and_then(|endpoint| endpoint.selection.filter.as_ref());
             filter.is_none_or(|filter| filter.matches(&event))
         };
         let passing = filtering.iter().filter(|(_, endpoint)| passes(endpoint));
@@ -77,30 +79,31 @@ impl RouteTable {
         Self { endpoints }
     }
 
-    /// Who is owed an event of type `kind` and `tenant`, addressed to one endpoint or to none. An addressed event passes
-    /// every filter: its sender has chosen.
+    /// Who is owed an event of type `kind` and `tenant`, addressed to some endpoints or to none. An addressed event
+    /// passes every filter: its sender has chosen.
     ///
     /// # Errors
-    /// A message when no endpoint is called `addressed`, with names that there are.
-    pub fn owed(
-        &self,
-        kind: &str,
-        tenant: Option<&str>,
-        addressed: Option<&str>,
-    ) -> Result<Owed, String> {
+    /// A message when one of those `addressed` is not there, with names that there are.
+    pub fn owed(&self, kind: &str, tenant: Option<&str>, addressed: Option<&str>) -> Result<Owed, String> {
+        if let Some(name) = addressed.and_then(|names| addressees(names).find(|name| !self.knows(name))) {
+            return Err(self.unknown(name));
+        }
         let owed = self
             .endpoints
             .iter()
             .filter(|(endpoint, _)| is_owed(endpoint, kind, tenant, addressed));
         let owed = Owed::new(owed);
-        match addressed {
-            Some(name) if owed.lanes.is_empty() => Err(self.unknown(name)),
-            Some(_) => Ok(Owed {
+        Ok(match addressed {
+            Some(_) => Owed {
                 filtering: None,
                 ..owed
-            }),
-            None => Ok(owed),
-        }
+            },
+            None => owed,
+        })
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.endpoints.iter().any(|(endpoint, _)| *endpoint.name == *name)
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -176,6 +179,12 @@ pub struct Counters {
     pub rejected: [AtomicU64; Code::ALL.len()],
     /// Bytes read from producers.
     pub bytes: AtomicU64,
+    /// Lines taken from the spool.
+    pub spooled: AtomicU64,
+    /// Files that wait in the spool now.
+    pub spool_waiting: AtomicU64,
+    /// Files there now that hold refused lines.
+    pub spool_rejected: AtomicU64,
     /// Connections taken.
     pub connections: AtomicU64,
     /// Connections open now.
@@ -325,7 +334,10 @@ pub(super) mod tests {
         let filter = Filter::compile(&serde_json::json!({"data": {"score": {"$gte": 50}}})).unwrap();
         let mut picky = Endpoint::clone(&endpoint("picky", "**", ""));
         picky.selection.filter = filter;
-        let lanes = vec![(endpoint("all", "**", ""), LaneId(1)), (Arc::new(picky), LaneId(2))];
+        let lanes = vec![
+            (endpoint("all", "**", ""), LaneId(1)),
+            (Arc::new(picky), LaneId(2)),
+        ];
         let table = Arc::new(RouteTable::new(lanes));
         let mut remembered = Remembered::default();
         for (json, expected) in [
@@ -335,7 +347,11 @@ pub(super) mod tests {
         ] {
             let owed = remembered.owed(&table, "x", None, None).unwrap();
             let lanes = owed.lanes(json.as_bytes());
-            assert_eq!(lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(), expected, "{json}");
+            assert_eq!(
+                lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(),
+                expected,
+                "{json}"
+            );
         }
         let addressed = table.owed("x", None, Some("picky")).unwrap();
         assert_eq!(*addressed.lanes(b"{}"), [LaneId(2)]);
@@ -346,6 +362,10 @@ pub(super) mod tests {
     fn a6_addressed_events() {
         let one = table(&[("all", "**", ""), ("crm", "contact.*", "")]);
         assert_eq!(*one.owed("x", None, Some("crm")).unwrap().lanes(b""), [LaneId(2)]);
+        let both = one.owed("x", None, Some("crm,all")).unwrap().lanes(b"");
+        assert_eq!(*both, [LaneId(1), LaneId(2)]);
+        let error = one.owed("x", None, Some("all,crn")).unwrap_err();
+        assert!(error.contains("no endpoint is called \"crn\""), "{error}");
         let many: Vec<String> = (0..7).map(|n| format!("e{n}")).collect();
         let many: Vec<_> = many.iter().map(|name| (&**name, "**", "")).collect();
         for (table, message) in [
@@ -366,7 +386,21 @@ pub(super) mod tests {
             remembered.owed(&before, &format!("t{n}"), None, None).unwrap();
             assert!(remembered.lanes.len() <= REMEMBERED_MAX);
         }
-        assert_eq!(remembered.owed(&before, "t0", None, None).unwrap().lanes(b"").len(), 1);
-        assert_eq!(remembered.owed(&after, "t0", None, None).unwrap().lanes(b"").len(), 0);
+        assert_eq!(
+            remembered
+                .owed(&before, "t0", None, None)
+                .unwrap()
+                .lanes(b"")
+                .len(),
+            1
+        );
+        assert_eq!(
+            remembered
+                .owed(&after, "t0", None, None)
+                .unwrap()
+                .lanes(b"")
+                .len(),
+            0
+        );
     }
 }

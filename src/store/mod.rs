@@ -16,10 +16,12 @@ pub mod sled;
 mod suite;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::age::Ages;
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass};
@@ -443,6 +445,9 @@ pub enum LoadError {
     Store(StoreError),
 }
 
+/// What [`Store::walk`] calls for every event.
+pub type Walker<'a> = dyn FnMut(Result<FoundEvent, LoadError>) -> ControlFlow<()> + 'a;
+
 /// The queue. One suite (`store::suite`) runs over every implementation.
 pub trait Store: Send + Sync + 'static {
     /// The lane called `name`, made durable if it is new. Writes.
@@ -546,6 +551,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Failed`].
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError>;
+
+    /// Shows `each` every event that is kept, in order of acceptance, with the deliveries it still has; one that
+    /// is damaged, as the error that loading it gives. Ends early when `each` breaks. Reads the whole queue, so it
+    /// is for people, not for programs.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError>;
+
+    /// How old the pending deliveries of each lane are at `now`; lanes that owe nothing may be left out. Needs no
+    /// disk, but looks at everything in memory.
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)>;
 
     /// The store as a whole.
     fn stats(&self) -> StoreStats;
