@@ -44,6 +44,8 @@ pub fn effective(config: &Config) -> Value {
             "shutdown": show_duration(config.limits.shutdown),
         },
         "network": network(&config.network),
+        "vars": config.settings.vars_json(),
+        "secrets": config.settings.secrets().names().map(|name| (name.to_owned(), "***".into())).collect::<Map<_, _>>(),
         "endpoint": config.endpoints.iter().map(|e| endpoint(e)).collect::<Vec<_>>(),
     })
 }
@@ -79,6 +81,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "enabled": endpoint.enabled,
         "tenant": endpoint.tenant,
         "events": endpoint.events.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(),
+        "filter": endpoint.selection.filter.as_ref().map_or_else(|| json!({}), |filter| filter.source().clone()),
+        "when": endpoint.selection.when.as_ref().map_or("", |when| when.source()),
+        "skip_reason": endpoint.selection.skip_reason.as_ref().map_or("", |reason| reason.source()),
+        "bind": endpoint.bind,
         "method": request.method.as_str(),
         "url": request.url_masked,
         "headers": headers,

@@ -42,7 +42,9 @@ pub(super) enum Kind {
     NumberOr(&'static Section),
     /// A value that may be a secret or contain one: never shown.
     Private,
-    /// A table with keys of its own choosing, whose values may be secrets.
+    /// A table with keys of its own choosing, whose values may be shown.
+    Map,
+    /// The same, but its values may be secrets.
     PrivateMap,
     /// A table.
     Table(&'static Section),
@@ -52,7 +54,7 @@ pub(super) enum Kind {
     NotYet,
 }
 
-use Kind::{NotYet, Plain, Private, PrivateMap, Table, Tables};
+use Kind::{Map, NotYet, Plain, Private, PrivateMap, Table, Tables};
 
 impl Section {
     /// What stands at `key`, if this section knows it.
@@ -98,8 +100,8 @@ pub(super) static FILE: Section = Section {
         ("network", Table(&NETWORK)),
         ("defaults", Table(&ENDPOINT)),
         ("endpoint", Tables(&ENDPOINT)),
-        ("vars", NotYet),
-        ("secrets", NotYet),
+        ("vars", Map),
+        ("secrets", PrivateMap),
         ("source", NotYet),
         ("inbound", NotYet),
         ("alerts", NotYet),
@@ -181,6 +183,10 @@ static ENDPOINT: Section = Section {
         ("enabled", Plain),
         ("tenant", Plain),
         ("events", Plain),
+        ("filter", Map),
+        ("when", Kind::Text),
+        ("skip_reason", Kind::Text),
+        ("bind", Kind::Text),
         ("method", Plain),
         ("url", Private),
         ("allow_http", Plain),
@@ -197,10 +203,6 @@ static ENDPOINT: Section = Section {
         ("breaker", Table(&BREAKER)),
         ("use", NotYet),
         ("with", NotYet),
-        ("filter", NotYet),
-        ("when", NotYet),
-        ("skip_reason", NotYet),
-        ("bind", NotYet),
         ("urls", NotYet),
         ("balance", NotYet),
         ("fallback_urls", NotYet),

@@ -1,7 +1,7 @@
 //! From a path to a checked [`Config`]: reads the file and what it includes, has everything read and
 //! judged, and lets the configuration pass only when no problem was found.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
 use super::{Config, sections};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
 const INCLUDE_DEFAULT: &str = "endpoints.d/*.toml";
@@ -48,6 +48,7 @@ pub fn load(path: &Path) -> Result<Loaded, Problems> {
 /// The same for a file whose text is at hand; what it includes is still read from disk.
 pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Result<Loaded, Problems> {
     let findings = RefCell::new(Findings::default());
+    let settings = OnceCell::new();
     let mut files = vec![path.to_owned()];
     let document = DeTable::parse_recoverable(&text);
     let Some((source, document)) = sound(path, &text, &document, &findings) else {
@@ -57,6 +58,7 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
         source: &source,
         secrets,
         findings: &findings,
+        settings: &settings,
     };
     let file = Table::document(reading, &keys::FILE, document);
     let included = read_included(&file, path, &findings);
@@ -75,12 +77,15 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
                 source,
                 secrets,
                 findings: &findings,
+                settings: &settings,
             },
             &keys::INCLUDED,
             document,
         )
     });
-    let config = check(&file, tables.collect(), &findings, hash(&text, &included));
+    let tables = tables.collect();
+    let settings = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
+    let config = check(&file, tables, &findings, settings, hash(&text, &included));
     if config.endpoints.is_empty() {
         let warning = Problem::of_file(
             path.to_owned(),
@@ -131,7 +136,13 @@ fn sound<'d, 'i>(
 }
 
 /// Judges everything; the result may be used only when no problem was found.
-fn check(file: &Table<'_>, included: Vec<Table<'_>>, findings: &RefCell<Findings>, hash: String) -> Config {
+fn check(
+    file: &Table<'_>,
+    included: Vec<Table<'_>>,
+    findings: &RefCell<Findings>,
+    settings: Arc<Settings>,
+    hash: String,
+) -> Config {
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
     endpoint::check_defaults(&defaults, &network);
@@ -149,6 +160,7 @@ fn check(file: &Table<'_>, included: Vec<Table<'_>>, findings: &RefCell<Findings
         log: sections::log(&file.table("log")),
         limits: sections::limits(&file.table("limits")),
         network,
+        settings,
         endpoints: written
             .into_iter()
             .map(|written| Arc::new(written.endpoint))

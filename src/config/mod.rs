@@ -5,6 +5,7 @@
 mod effective;
 mod endpoint;
 mod keys;
+mod language;
 mod load;
 mod problem;
 mod raw;
@@ -21,7 +22,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
 use crate::domain::network::NetworkPolicy;
 
 pub use effective::effective;
@@ -51,6 +52,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[network]`
     pub network: NetworkConfig,
+    /// `[vars]` and `[secrets]`
+    pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret

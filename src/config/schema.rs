@@ -72,6 +72,7 @@ impl Writer {
             Kind::NotYet => return None,
             Kind::Plain => json!({}),
             Kind::Private => json!({ "type": ["string", "array"], "items": { "type": "string" } }),
+            Kind::Map => json!({ "type": "object" }),
             Kind::PrivateMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
             Kind::Table(section) => self.reference(section),
             Kind::Tables(section) => json!({ "type": "array", "items": self.reference(section) }),

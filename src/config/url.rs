@@ -69,7 +69,7 @@ mod tests {
                 masked: masked_text,
                 has_reference: true,
                 has_secret: true,
-                warnings: Vec::new(),
+                ..Resolved::default()
             };
             assert_eq!(masked(&parse(text).unwrap(), &resolved), shown, "{text}");
         }

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
@@ -131,6 +132,12 @@ struct Ended {
     pass: Arc<Pass>,
     sent: Sent,
     verdict: Verdict,
+}
+
+/// The end of a try that came to no request, because of `why`.
+#[must_use]
+pub fn unsent(load: &Load<'_>, why: String) -> Tried {
+    Witness::default().unsent(load, Duration::ZERO, Unsent::from(why))
 }
 
 /// Why no request was sent.

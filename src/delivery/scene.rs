@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
-use crate::template::{Globals, Scope, Value};
+use crate::template::{Scope, Value};
 
 /// What one request carries, and when.
 #[derive(Clone, Copy, Debug)]
@@ -40,16 +41,12 @@ pub struct Scene {
 }
 
 impl Scene {
-    /// For the endpoint `name` with `data` also known as `bind`, and a batch's `data` as `batch.<list>`.
+    /// For `endpoint`; a batch's `data` are also seen as `batch.<body.wrap>`.
     #[must_use]
-    pub fn new(name: &str, bind: &str, list: &str, globals: &Globals) -> Self {
-        let endpoint = BTreeMap::from([("name", name)]);
+    pub fn new(endpoint: &Endpoint) -> Self {
         Self {
-            base: Scope::without_event(0)
-                .with_globals(globals)
-                .with("endpoint", Value::from_serialize(endpoint))
-                .bind(bind),
-            list: list.into(),
+            base: endpoint.scope(&Bytes::from_static(b"{}"), Timestamp(0)),
+            list: endpoint.request.body.wrap.clone(),
         }
     }
 
@@ -91,7 +88,10 @@ impl Scene {
     }
 }
 
-fn delivery(load: &Load<'_>, event: &Event) -> Value {
+/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, and when the event was
+/// accepted.
+#[must_use]
+pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
     let created = event.head.accepted.to_string();
     Value::from_iter([
         ("id", Value::from(load.id)),

@@ -50,6 +50,7 @@ struct Made {
     source: Box<str>,
     references: Vec<Box<str>>,
     names: BTreeSet<Box<str>>,
+    settings: BTreeSet<Box<str>>,
     concatenations: usize,
     base_from_config: bool,
 }
@@ -152,6 +153,15 @@ impl Template {
         names.into_iter().flatten().filter(|name| *name != REFERENCES)
     }
 
+    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        let settings = match &self.0.form {
+            Form::Fixed { .. } => None,
+            Form::Made(made) => Some(made.settings.iter().map(|setting| &**setting)),
+        };
+        settings.into_iter().flatten()
+    }
+
     /// Renders it in `scope`. In a masked scope ([`Scope::masked`]) secrets come out as `***`.
     ///
     /// # Errors
@@ -178,6 +188,7 @@ impl Made {
             source: source.into(),
             references,
             names: found.names,
+            settings: found.settings,
             concatenations: found.concatenations,
             base_from_config: found.base_from_config,
         })

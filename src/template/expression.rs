@@ -22,6 +22,7 @@ struct Compiled {
     source: Box<str>,
     code: minijinja::Expression<'static, 'static>,
     names: BTreeSet<Box<str>>,
+    settings: BTreeSet<Box<str>>,
     concatenations: usize,
 }
 
@@ -53,6 +54,7 @@ impl Expression {
             source: text.into(),
             code,
             names: found.names,
+            settings: found.settings,
             concatenations: found.concatenations,
         })))
     }
@@ -66,6 +68,11 @@ impl Expression {
     /// The names it reads from its scope (`data`, `response`, a bound name …), sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.names.iter().map(|name| &**name)
+    }
+
+    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        self.0.settings.iter().map(|setting| &**setting)
     }
 
     /// Whether its value may hold a secret. Then people are shown what it gives in [`Scope::masked`].

@@ -27,7 +27,7 @@ pub use expression::Expression;
 pub use minijinja::Value;
 pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};
-pub use scope::{Globals, Scope, Secrets};
+pub use scope::{Scope, Secrets};
 pub use target::Target;
 pub use value::{from_json, to_json, to_json_text};
 

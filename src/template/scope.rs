@@ -91,13 +91,6 @@ impl Scope {
         self.with("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))
     }
 
-    /// The same with the values that the configuration gives every template.
-    #[must_use]
-    pub fn with_globals(self, globals: &Globals) -> Self {
-        self.with("vars", globals.vars.clone())
-            .with_secrets(globals.secrets.clone())
-    }
-
     /// The event as templates see it.
     #[must_use]
     pub fn event(&self) -> Value {
@@ -141,16 +134,12 @@ impl Scope {
     }
 }
 
-/// What the configuration gives every template.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Globals {
-    /// `vars.…`
-    pub vars: Value,
-    /// `secrets.…`
-    pub secrets: Secrets,
-}
-
 impl Secrets {
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(|name| &**name)
+    }
+
     /// Wraps `values`.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {

@@ -10,6 +10,7 @@ mod network;
 mod request;
 mod response;
 mod retry;
+mod selection;
 mod sign;
 mod tls;
 
@@ -81,6 +82,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         enabled: table.read("enabled", Value::flag).unwrap_or(true),
         tenant: text("tenant"),
         events: events(table),
+        selection: selection::selection(table),
+        bind: selection::bind(table),
+        settings: table.settings(),
         request: request::request(table, network),
         auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),

@@ -20,7 +20,7 @@ use crate::domain::endpoint::{Address, BatchShape, BodyFormat, BodyPolicy, Endpo
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::domain::url::mask_parts;
-use crate::template::{Expression, Globals, Scope, Template};
+use crate::template::{Expression, Scope, Template};
 use address::{Chooser, Place, Way};
 use headers::Configured;
 
@@ -116,7 +116,7 @@ impl Composer {
     ///
     /// # Errors
     /// One sentence naming the key that no request can be made from.
-    pub fn new(endpoint: &Endpoint, globals: &Globals) -> Result<Self, String> {
+    pub fn new(endpoint: &Endpoint) -> Result<Self, String> {
         let policy = &endpoint.request;
         let batch = endpoint.batch.as_ref().map(|batch| batch.shape.clone());
         let way = |address: &Address| Way::new(address, policy.allows_plaintext);
@@ -126,7 +126,7 @@ impl Composer {
         }
         let configured = Configured::new(&policy.headers)?;
         let mut composer = Self {
-            scene: Scene::new(&endpoint.name, &policy.bind, &policy.body.wrap, globals),
+            scene: Scene::new(endpoint),
             method: Method::new(&policy.method)?,
             chooser: Chooser::new(policy.balance, ways.len()),
             ways,

@@ -1,8 +1,12 @@
 //! The endpoint that tests start from.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{
+    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy,
+    Selection, TlsPolicy,
+};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::network::NetworkPolicy;
 use crate::domain::route::TypePattern;
@@ -18,6 +22,9 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         enabled: true,
         tenant: "".into(),
         events: TypePattern::parse("**").into_iter().collect(),
+        selection: Selection::default(),
+        bind: "data".into(),
+        settings: Arc::default(),
         request: RequestPolicy {
             method: fixed("POST", Target::Text),
             addresses: vec![address(url)],
@@ -29,7 +36,6 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
             headers: Vec::new(),
             routes: Vec::new(),
             body: BodyPolicy::default(),
-            bind: "".into(),
             timeout: Duration::from_secs(30),
             connect_timeout: Duration::from_secs(5),
             response_bytes_max: 64 * 1024,

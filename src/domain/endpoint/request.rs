@@ -32,8 +32,6 @@ pub struct RequestPolicy {
     pub routes: Vec<Route>,
     /// What is sent.
     pub body: BodyPolicy,
-    /// A second name for `data` in templates; empty: none.
-    pub bind: Box<str>,
     /// Bound on the whole attempt, answer body and fallbacks included.
     pub timeout: Duration,
     /// Bound on the connection alone.
