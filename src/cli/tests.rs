@@ -25,7 +25,7 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
+use crate::template::Target;
 use crate::domain::time::Timestamp;
 use crate::scheduler::{Input, LaneState, LaneView};
 use crate::store::committer::{Committer, Queue};
@@ -101,8 +101,8 @@ impl Operator for FakeDaemon {
 fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
     let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
     endpoint.enabled = enabled;
-    endpoint.request.url_masked = "https://example.com/?token=***".into();
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))];
+    endpoint.request.addresses[0].shown = "https://example.com/?token=***".into();
+    endpoint.request.headers = vec![(http::header::AUTHORIZATION, fixture::fixed("hunter2", Target::Header))];
     Arc::new(endpoint)
 }
 
@@ -114,6 +114,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
+        settings: Arc::default(),
         endpoints,
         hash: "c0ffee".to_owned(),
     }

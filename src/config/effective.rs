@@ -2,6 +2,7 @@
 //! Never sees the files; what it shows is what the daemon acts on.
 
 mod credentials;
+mod request;
 
 use serde_json::{Map, Value, json};
 
@@ -69,11 +70,6 @@ fn store(config: &Config) -> Value {
 
 fn endpoint(endpoint: &Endpoint) -> Value {
     let request = &endpoint.request;
-    let headers: Map<_, _> = request
-        .headers
-        .iter()
-        .map(|(name, _)| (name.to_string(), "***".into()))
-        .collect();
     let Concurrency { min, max } = endpoint.concurrency;
     json!({
         "name": endpoint.name,
@@ -85,9 +81,16 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "when": endpoint.selection.when.as_ref().map_or("", |when| when.source()),
         "skip_reason": endpoint.selection.skip_reason.as_ref().map_or("", |reason| reason.source()),
         "bind": endpoint.bind,
-        "method": request.method.as_str(),
-        "url": request.url_masked,
-        "headers": headers,
+        "method": request.method.as_ref().map_or("POST", |method| method.source()),
+        "url": request.shown_address(),
+        "urls": request::several(&request.addresses),
+        "balance": request::balance(request.balance),
+        "fallback_urls": request.fallbacks.iter().map(|address| &*address.shown).collect::<Vec<_>>(),
+        "fallback_on": request.fallback_on.iter().map(retry_match).collect::<Vec<_>>(),
+        "query": request::masked(request.query.iter().map(|(name, template)| (&**name, template))),
+        "headers": request::masked(request.headers.iter().map(|(name, template)| (name.as_str(), template))),
+        "route": request.routes.iter().map(request::route).collect::<Vec<_>>(),
+        "body": request::body(&request.body),
         "timeout": show_duration(request.timeout),
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
@@ -134,9 +137,10 @@ fn batch(policy: Option<&BatchPolicy>) -> Value {
     match &policy.shape {
         BatchShape::Array => shown["shape"] = "array".into(),
         BatchShape::Ndjson => shown["shape"] = "ndjson".into(),
+        BatchShape::Template => shown["shape"] = "template".into(),
         BatchShape::Wrapped(field) => {
             shown["shape"] = "wrapped".into();
-            shown["wrap"] = (**field).into();
+            shown["wrapped_in"] = (**field).into();
         }
     }
     shown

@@ -54,7 +54,7 @@ pub(super) enum Kind {
     NotYet,
 }
 
-use Kind::{Map, NotYet, Plain, Private, PrivateMap, Table, Tables};
+use Kind::{Duration, List, Map, NotYet, Plain, Private, PrivateMap, Table, Tables, Text, Word};
 
 impl Section {
     /// What stands at `key`, if this section knows it.
@@ -184,9 +184,9 @@ static ENDPOINT: Section = Section {
         ("tenant", Plain),
         ("events", Plain),
         ("filter", Map),
-        ("when", Kind::Text),
-        ("skip_reason", Kind::Text),
-        ("bind", Kind::Text),
+        ("when", Text),
+        ("skip_reason", Text),
+        ("bind", Text),
         ("method", Plain),
         ("url", Private),
         ("allow_http", Plain),
@@ -203,22 +203,65 @@ static ENDPOINT: Section = Section {
         ("breaker", Table(&BREAKER)),
         ("use", NotYet),
         ("with", NotYet),
-        ("urls", NotYet),
-        ("balance", NotYet),
-        ("fallback_urls", NotYet),
-        ("fallback_on", NotYet),
-        ("query", NotYet),
+        ("urls", Private),
+        ("balance", Word(&["round_robin", "random", "healthy"])),
+        ("fallback_urls", Private),
+        ("fallback_on", Plain),
+        ("query", PrivateMap),
         ("follow_redirects", Plain),
         ("rate", Plain),
         ("order", Plain),
         ("order_key", NotYet),
         ("proxy", Private),
-        ("route", NotYet),
-        ("body", NotYet),
+        ("route", Tables(&ROUTE)),
+        ("body", Table(&BODY)),
         ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
+    ],
+};
+
+static ROUTE: Section = Section {
+    name: "endpoint.route",
+    keys: &[
+        ("when", Text),
+        ("url", Private),
+        ("timeout", Duration),
+        ("method", Text),
+        ("headers", PrivateMap),
+    ],
+};
+
+static BODY: Section = Section {
+    name: "endpoint.body",
+    keys: &[
+        (
+            "format",
+            Word(&[
+                "event",
+                "cloudevents",
+                "envelope",
+                "data",
+                "json",
+                "form",
+                "xml",
+                "soap",
+                "csv",
+                "delimited",
+                "fixed",
+                "text",
+                "none",
+            ]),
+        ),
+        ("fields", Map),
+        ("order", List(&Text)),
+        ("widths", Map),
+        ("delimiter", Text),
+        ("template", Private),
+        ("content_type", Text),
+        ("compress", Word(&["none", "gzip", "zstd"])),
+        ("wrap", Text),
     ],
 };
 
@@ -310,7 +353,6 @@ static BATCH: Section = Section {
         ("max_bytes", Plain),
         ("max_wait", Plain),
         ("shape", Plain),
-        ("wrap", Plain),
         ("items", NotYet),
         ("item_id", NotYet),
         ("item_success", NotYet),

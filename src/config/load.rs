@@ -199,7 +199,7 @@ fn compare(written: &[Written], findings: &mut Findings) {
 }
 
 fn gets_the_same(one: &Endpoint, other: &Endpoint) -> bool {
-    one.request.url == other.request.url && one.events == other.events && one.tenant == other.tenant
+    one.request.addresses == other.request.addresses && one.request.routes == other.request.routes && one.events == other.events && one.tenant == other.tenant
 }
 
 /// The files that `include` names, in the order of the patterns, then of the names.

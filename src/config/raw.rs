@@ -352,19 +352,6 @@ impl<'a> Value<'a> {
         Ok(resolved)
     }
 
-    /// A string that may hold a template one day: `{{` and `{%` are refused as long as they mean nothing.
-    pub(super) fn untemplated(&self) -> Result<Resolved, Wrong> {
-        match self.written {
-            DeValue::String(written) if written.contains("{{") || written.contains("{%") => {
-                Err(Wrong::whole(
-                    "a template (`{{ … }}`) is not supported by this version of posthaste yet",
-                    "write the text as it is to be sent",
-                ))
-            }
-            _ => self.resolved(),
-        }
-    }
-
     /// `true` or `false`.
     pub(super) fn flag(&self) -> Result<bool, Wrong> {
         self.written
@@ -396,6 +383,16 @@ impl<'a> Value<'a> {
     /// Whether a table was written.
     pub(super) fn is_table(&self) -> bool {
         self.written.is_table()
+    }
+
+    /// Whether nothing was written: an empty string, array or table.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.written {
+            DeValue::String(text) => text.is_empty(),
+            DeValue::Array(items) => items.is_empty(),
+            DeValue::Table(entries) => entries.is_empty(),
+            _ => false,
+        }
     }
 
     /// Whether a string was written.

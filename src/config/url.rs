@@ -14,6 +14,22 @@ pub(super) fn masked(url: &Url, written: &Resolved) -> String {
     }
 }
 
+/// What may be shown of a URL with templates in it, references masked already: a query value is shown when it is made
+/// from the event alone.
+pub(super) fn masked_template(source: &str) -> String {
+    let Some((address, query)) = source.split_once('?') else {
+        return source.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if value.starts_with("{{") && value.ends_with("}}") && !value.contains("secrets") => {
+            format!("{name}={value}")
+        }
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    });
+    format!("{address}?{}", pairs.collect::<Vec<_>>().join("&"))
+}
+
 /// What may be shown of a proxy's URL: its scheme, host and port, and that there are credentials.
 pub(super) fn masked_proxy(text: &str) -> String {
     let Ok(mut url) = Url::parse(text) else {

@@ -53,6 +53,8 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
+    /// What the last request took, phase by phase.
+    pub exchange: Exchange,
     /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
     /// all of them.
     pub items: Option<Vec<Item>>,

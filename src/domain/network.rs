@@ -143,7 +143,7 @@ impl AddressRange {
     pub fn parse(text: &str) -> Option<Self> {
         let blocks = match GROUPS.iter().find(|(name, _)| *name == text) {
             Some((_, blocks)) => blocks.to_vec(),
-            None => vec![text.parse().or_else(|_| text.parse().map(IpNet::from)).ok()?],
+            None => vec![text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).ok()?],
         };
         Some(Self {
             name: text.into(),

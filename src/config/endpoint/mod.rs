@@ -2,7 +2,9 @@
 //! business; here stand the defaults, the bounds and the rules that need more than one key,
 //! one file for each group of keys.
 
+mod address;
 mod batch;
+mod body;
 mod limits;
 pub(super) mod order;
 mod auth;
@@ -22,6 +24,7 @@ use super::values::{self, Read, Wrong};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
+use crate::domain::url::{is_loopback, parse};
 
 const NAME_BYTES_MAX: usize = 63;
 
@@ -76,16 +79,17 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
 /// Everything of an endpoint but its name.
 fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
+    let bind = selection::bind(table);
     Endpoint {
         name: "".into(),
         description: text("description"),
         enabled: table.read("enabled", Value::flag).unwrap_or(true),
         tenant: text("tenant"),
         events: events(table),
-        selection: selection::selection(table),
-        bind: selection::bind(table),
+        selection: selection::selection(table, &bind),
         settings: table.settings(),
-        request: request::request(table, network),
+        request: request::request(table, network, &bind),
+        bind,
         auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
         response: response::response(&table.table("response")),
@@ -93,7 +97,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
         rate: order::rate(table),
-        batch: batch::batch(&table.table("batch")),
+        batch: batch::batch(&table.table("batch"), &table.table("body")),
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }
@@ -113,13 +117,13 @@ fn request_url(
     danger: &str,
 ) -> Read<(Secret, String)> {
     let written = value.resolved()?;
-    let url = url::parse(&written.text).ok_or_else(|| {
+    let url = parse(&written.text).ok_or_else(|| {
         Wrong::whole(
             "the value is not an absolute http or https URL",
             "write it like https://example.com/hook",
         )
     })?;
-    if url.scheme() == "http" && network.https_only && !allow_http && !url::is_loopback(&url) {
+    if url.scheme() == "http" && network.https_only && !allow_http && !is_loopback(&url) {
         let help = "write https://, or allow_http = true for this endpoint";
         return Err(Wrong::whole(danger, help));
     }

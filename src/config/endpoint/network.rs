@@ -1,7 +1,6 @@
 //! The way of an endpoint's requests: a proxy, and redirects.
 
 use crate::config::raw::{Table, Value};
-use crate::config::url;
 use crate::config::values::{self, Read, Wrong};
 use crate::domain::secret::Secret;
 
@@ -28,7 +27,7 @@ fn proxy_url(value: &Value<'_>) -> Read<Option<Secret>> {
     if text.is_empty() {
         return Ok(None);
     }
-    if url::parse_with(&text, PROXY_SCHEMES).is_none() {
+    if crate::domain::url::parse_with(&text, PROXY_SCHEMES).is_none() {
         return Err(Wrong::whole(
             "the value is not the URL of a proxy",
             "write it like http://user:password@proxy.example:3128 or socks5://proxy.example:1080",

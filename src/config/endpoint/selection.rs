@@ -7,9 +7,8 @@ use crate::domain::endpoint::Selection;
 use crate::domain::filter::Filter;
 use crate::template::Target;
 
-pub(super) fn selection(table: &Table<'_>) -> Selection {
-    let bind = bind(table);
-    let names = Names::of_event(&bind);
+pub(super) fn selection(table: &Table<'_>, bind: &str) -> Selection {
+    let names = Names::of_event(bind);
     let selection = Selection {
         filter: table.read("filter", filter).flatten(),
         when: table

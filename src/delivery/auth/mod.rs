@@ -155,13 +155,12 @@ fn basic(username: &str, password: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::render::RequestTemplate;
-    use crate::delivery::tests::{endpoint, event};
+    use crate::delivery::tests::{composed, endpoint, event};
     use crate::domain::time::Timestamp;
 
     fn authenticated(policy: &AuthPolicy) -> Result<OutgoingRequest, String> {
-        let template = RequestTemplate::new(&endpoint("http://127.0.0.1/hook?a=b").request)?;
-        let mut request = template.render(&[event("e", "{}")], "e", 1, Timestamp(0))?;
+        let endpoint = endpoint("http://127.0.0.1/hook?a=b");
+        let mut request = composed(&endpoint, &event("e", "{}"), 1, Timestamp(0))?;
         let authenticator = Authenticator::new(policy, |_| Err("nothing is fetched here".to_owned()))?;
         authenticator.preview().put_on(&mut request);
         Ok(request)

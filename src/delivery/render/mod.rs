@@ -45,7 +45,7 @@ const METHODS: [http::Method; 5] = [
 ];
 
 /// What requests call their sender.
-const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
+pub const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
 
 /// What an id may not hold as `webhook-id`: what CloudEvents' HTTP binding encodes in header values
 /// (§3.1.3.2), and the full stop, which separates the parts of the signed text in Standard Webhooks.
@@ -127,7 +127,7 @@ impl Composer {
         let configured = Configured::new(&policy.headers)?;
         let mut composer = Self {
             scene: Scene::new(endpoint),
-            method: Method::new(&policy.method)?,
+            method: policy.method.as_ref().map_or(Ok(Method::Fixed(http::Method::POST)), Method::new)?,
             chooser: Chooser::new(policy.balance, ways.len()),
             ways,
             fallbacks: policy.fallbacks.iter().map(way).collect::<Result<_, _>>()?,

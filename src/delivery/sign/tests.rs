@@ -5,8 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::*;
-use crate::delivery::render::{RequestTemplate, WEBHOOK_SIGNATURE};
-use crate::delivery::tests::{endpoint, event};
+use crate::delivery::render::WEBHOOK_SIGNATURE;
+use crate::delivery::tests::{composed, endpoint, event};
 use crate::domain::endpoint::{
     CustomSign, HmacHash, Preset, SignScheme, SignatureEncoding, SigningKey, SigningSecret, TimestampFormat,
 };
@@ -36,8 +36,8 @@ fn standard(list: &[&str]) -> SignPolicy {
 }
 
 fn sign(policies: &[SignPolicy], id: &str, now_ms: u64, body: &str) -> Result<OutgoingRequest, String> {
-    let template = RequestTemplate::new(&endpoint("http://127.0.0.1/leads?q=1").request)?;
-    let mut request = template.render(&[event(id, body)], id, 1, Timestamp(now_ms))?;
+    let endpoint = endpoint("http://127.0.0.1/leads?q=1");
+    let mut request = composed(&endpoint, &event(id, body), 1, Timestamp(now_ms))?;
     Signer::new(policies)?.sign(&mut request, Timestamp(now_ms))?;
     Ok(request)
 }

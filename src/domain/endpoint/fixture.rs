@@ -26,7 +26,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         bind: "data".into(),
         settings: Arc::default(),
         request: RequestPolicy {
-            method: fixed("POST", Target::Text),
+            method: None,
             addresses: vec![address(url)],
             balance: Balance::default(),
             fallbacks: Vec::new(),

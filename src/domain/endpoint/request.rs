@@ -12,8 +12,8 @@ use crate::template::{Expression, Template};
 /// The request line, the headers, the body and the bounds of one attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RequestPolicy {
-    /// Makes `GET` `POST` `PUT` `PATCH` or `DELETE`.
-    pub method: Template,
+    /// Makes `GET` `POST` `PUT` `PATCH` or `DELETE`; `None`: `POST`.
+    pub method: Option<Template>,
     /// Where requests go: one address, or several between which [`RequestPolicy::balance`] chooses.
     pub addresses: Vec<Address>,
     /// How one of several addresses is chosen.
