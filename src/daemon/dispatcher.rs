@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::domain::endpoint::{OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::time::Now;
 use crate::scheduler::{
     Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
 };
 use crate::store::committer::{Notice, Queue};
-use crate::store::{LaneId, Pause};
+use crate::store::{DueAnswer, LaneId, Pause, Store};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended, News};
@@ -223,6 +224,7 @@ impl Dispatcher {
                 breaker: to.endpoint.breaker,
                 rate: to.endpoint.rate,
                 batch: to.endpoint.batch.clone(),
+                order: to.endpoint.order,
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);
@@ -324,13 +326,21 @@ impl Dispatcher {
     fn refill(&self, refill: Refill) {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
+        let order = self
+            .destinations
+            .get(&lane)
+            .map_or(OrderPolicy::None, |to| to.endpoint.order);
         self.jobs.spawn(async move {
             let answer = queue
-                .read(move |store| store.due(lane, &refill.query))
+                .read(move |store| {
+                    let answer = store.due(lane, &refill.query)?;
+                    let keys = order_keys(store, order, &answer);
+                    Ok((answer, keys))
+                })
                 .await
                 .and_then(|found| found);
             let input = match answer {
-                Ok(answer) => Input::Refilled { lane, answer },
+                Ok((answer, keys)) => Input::Refilled { lane, answer, keys },
                 Err(error) => {
                     tracing::error!(%error, "the store could not say what is due");
                     Input::RefillFailed { lane }
@@ -352,6 +362,28 @@ impl Dispatcher {
             let _ = wait.await;
             let _ = answer.send(());
         });
+    }
+}
+
+/// What each delivery of `answer` is kept in order with. Worked out from the event itself whenever it is read, so it
+/// is the same after a restart, and another `order` holds for everything that waits. What can't be read now is kept
+/// in order with nothing; its job will tell why.
+fn order_keys(store: &dyn Store, order: OrderPolicy, answer: &DueAnswer) -> Vec<OrderKey> {
+    let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+    match order {
+        OrderPolicy::None => Vec::new(),
+        OrderPolicy::Endpoint => all.map(|due| order.key(due.seq, None)).collect(),
+        OrderPolicy::Key => {
+            let seqs: Vec<Seq> = all.map(|due| due.seq).collect();
+            let events = store.load(&seqs);
+            let keyed = seqs.iter().zip(events);
+            keyed
+                .map(|(seq, event)| match event {
+                    Ok(event) => order.key_of(*seq, &event),
+                    Err(_) => order.key(*seq, None),
+                })
+                .collect()
+        }
     }
 }
 

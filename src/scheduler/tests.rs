@@ -12,6 +12,7 @@ use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 use super::*;
 
 mod batches;
+mod order;
 
 /// The wall clock when the tests begin.
 const START: u64 = 1_700_000_000_000;
@@ -21,6 +22,8 @@ const START: u64 = 1_700_000_000_000;
 pub(super) struct Owed {
     pub(super) fresh: BTreeSet<Seq>,
     pub(super) deferred: BTreeMap<(Timestamp, Seq), u32>,
+    /// Those of them that failed a try.
+    pub(super) tried: BTreeSet<Seq>,
 }
 
 /// A store that is a few maps; it answers [`DueQuery`] to the letter.
@@ -52,7 +55,9 @@ impl FakeStore {
         let owed = self.lanes.entry(lane).or_default();
         owed.fresh.remove(&seq);
         owed.deferred.retain(|(_, other), _| *other != seq);
+        owed.tried.remove(&seq);
         if let Some((due, tries)) = deferred {
+            owed.tried.insert(seq);
             owed.deferred.insert((due, seq), tries);
         }
     }
@@ -75,6 +80,14 @@ impl FakeStore {
             }
             answer.fresh_next = Seq(seq.0 + 1);
         }
+        let tried = owed
+            .deferred
+            .iter()
+            .filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
+        answer.tried = tried
+            .take(query.tried_max)
+            .map(|((due, seq), tries)| Due::deferred(*seq, *due, *tries))
+            .collect();
         for ((due, seq), tries) in &owed.deferred {
             if query.held.contains(seq) {
                 continue;
@@ -95,6 +108,7 @@ pub(super) fn lane_config(lane: u32, min: u32, max: u32) -> LaneConfig {
         enabled: true,
         rate: None,
         batch: None,
+        order: OrderPolicy::None,
         concurrency: Concurrency { min, max },
         breaker: BreakerPolicy {
             failures: 5,
@@ -130,6 +144,14 @@ struct World {
     now: Now,
     answers: bool,
     asked: Vec<Refill>,
+    /// Events have so many different ordering keys.
+    keys: u64,
+}
+
+/// The keys of an answer, when there are `count` of them.
+pub(super) fn keys_of(answer: &DueAnswer, count: u64) -> Vec<OrderKey> {
+    let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+    all.map(|due| OrderKey(due.seq.0 % count)).collect()
 }
 
 impl World {
@@ -146,6 +168,7 @@ impl World {
             now,
             answers: true,
             asked: Vec::new(),
+            keys: 1,
         }
     }
 
@@ -181,9 +204,11 @@ impl World {
     fn answer(&mut self) {
         for refill in std::mem::take(&mut self.asked) {
             let answer = self.store.due(refill.lane, &refill.query);
+            let keys = keys_of(&answer, self.keys);
             self.handle(Input::Refilled {
                 lane: refill.lane,
                 answer,
+                keys,
             });
         }
     }
@@ -412,7 +437,11 @@ fn no_news_is_lost_around_a_question() {
         world.handle(if fails {
             Input::RefillFailed { lane: A }
         } else {
-            Input::Refilled { lane: A, answer }
+            Input::Refilled {
+                lane: A,
+                answer,
+                keys: Vec::new(),
+            }
         });
         if when == When::AfterTheAnswer {
             tell(&mut world);
@@ -451,7 +480,11 @@ fn an_answer_that_comes_late_repeats_nothing() {
     let question = world.asked.pop().unwrap();
     let answer = world.store.due(A, &question.query);
     world.end(job, OK, secs(0));
-    world.handle(Input::Refilled { lane: A, answer });
+    world.handle(Input::Refilled {
+        lane: A,
+        answer,
+        keys: Vec::new(),
+    });
     assert_eq!(seqs(&world.poll()), [0]);
 }
 
