@@ -11,13 +11,15 @@ use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{Event, Seq};
-use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::outcome::{Attempt, Exchange, Outcome};
 use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
-use crate::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, Settle, SettleTo};
+use crate::store::{
+    AttemptEntry, DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, NewAttempt, Settle, SettleTo,
+};
 
 use super::clock::Clock;
 
@@ -124,6 +126,8 @@ pub struct End {
     pub seq: Seq,
     /// Where it goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
+    /// The try, for the log; `None`: there was none.
+    pub attempt: Option<NewAttempt>,
 }
 
 impl End {
@@ -132,6 +136,7 @@ impl End {
         Self {
             seq: due.seq,
             settle: None,
+            attempt: None,
         }
     }
 
@@ -143,6 +148,7 @@ impl End {
                 was_due: due.was_due,
                 to,
             }),
+            attempt: None,
         }
     }
 }
@@ -193,7 +199,9 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
         }
         return Ended::unsent(lane, ends);
     }
-    let tried = try_once(&parcel, &to, clock).await;
+    let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
+    let tried = try_once(&parcel, batch_id.as_deref(), &to, clock).await;
+    to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,
         took: Duration::from_millis(tried.attempt.duration_ms),
@@ -203,29 +211,34 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
     Ended {
         lane,
         gone: tried.signal.gone,
-        ends: decide(lane, &parcel, tried, &to, clock.now(), ends),
+        ends: decide(
+            lane,
+            parcel,
+            batch_id.map(Into::into),
+            tried,
+            &to,
+            clock.now(),
+            ends,
+        ),
         seen,
     }
 }
 
 /// Makes the request. A single event lends it its id, a batch has one of its own.
-async fn try_once(parcel: &Parcel, to: &Destination, clock: Clock) -> Tried {
+async fn try_once(parcel: &Parcel, batch_id: Option<&str>, to: &Destination, clock: Clock) -> Tried {
     let tries = parcel.owed.iter().map(|owed| owed.due.tries).max();
     let number = tries.unwrap_or(0) + 1;
     let now = clock.now().wall;
-    let (events, courier) = (&parcel.events, &to.courier);
-    match events.first() {
-        Some(event) if to.endpoint.batch.is_none() => {
-            courier.deliver(events, &event.head.id, number, now).await
-        }
-        _ => courier.deliver(events, &batch::id(events), number, now).await,
-    }
+    let own = parcel.events.first().map_or("", |event| &event.head.id);
+    let id = batch_id.unwrap_or(own);
+    to.courier.deliver(&parcel.events, id, number, now).await
 }
 
-/// Where each delivery of a request goes, added to those whose `ends` are known.
+/// Where each delivery of a request (`batch`: the batch's id, if it carried one) goes, added to those whose `ends` are known.
 fn decide(
     lane: LaneId,
-    parcel: &Parcel,
+    parcel: Parcel,
+    batch: Option<Box<str>>,
     tried: Tried,
     to: &Destination,
     now: Now,
@@ -236,7 +249,13 @@ fn decide(
     let alone = tried.items.is_some();
     let mut items = tried.items.unwrap_or_default().into_iter();
     let attempts = std::iter::repeat_n(tried.attempt, count);
-    for (at, ((event, owed), attempt)) in parcel.events.iter().zip(&parcel.owed).zip(attempts).enumerate() {
+    for (at, ((event, owed), attempt)) in parcel
+        .events
+        .into_iter()
+        .zip(&parcel.owed)
+        .zip(attempts)
+        .enumerate()
+    {
         let attempt = own(attempt, owed, items.next());
         let facts = delivery::Tried {
             first_attempt: owed.first_attempt,
@@ -250,11 +269,36 @@ fn decide(
         let next = company::after(&to.endpoint, &facts, place, now.wall, random);
         to.numbers
             .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
-        log(to, event, &attempt, next);
-        let goes = settle_to(next, event, attempt, owed.first_attempt, now.wall);
-        ends.push(End::settled(lane, owed.due, goes));
+        log(to, &event, &attempt, next);
+        let goes = settle_to(next, &event, &attempt, owed.first_attempt, now.wall);
+        let entry = entry(event, owed.due.seq, batch.clone(), attempt, tried.exchange);
+        ends.push(End {
+            attempt: Some(NewAttempt { lane, entry }),
+            ..End::settled(lane, owed.due, goes)
+        });
     }
     ends
+}
+
+/// The try as the log takes it.
+fn entry(
+    event: Event,
+    seq: Seq,
+    batch: Option<Box<str>>,
+    attempt: Attempt,
+    exchange: Exchange,
+) -> AttemptEntry {
+    let head = event.head;
+    AttemptEntry {
+        seq,
+        event_id: head.id,
+        event_source: head.source,
+        event_kind: head.kind,
+        accepted: head.accepted,
+        batch,
+        attempt,
+        exchange,
+    }
 }
 
 /// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does.
@@ -350,7 +394,7 @@ fn last_attempt(attempt: &Attempt, at: Timestamp) -> LastAttempt {
 fn settle_to(
     next: Next,
     event: &Event,
-    attempt: Attempt,
+    attempt: &Attempt,
     first_attempt: Timestamp,
     now: Timestamp,
 ) -> SettleTo {
@@ -362,10 +406,7 @@ fn settle_to(
             first_attempt,
             last_attempt: attempt.started,
             last_status: attempt.status,
-            last_class: match attempt.outcome {
-                Outcome::Error(class) => Some(class),
-                Outcome::Delivered | Outcome::Rejected | Outcome::Skipped => None,
-            },
+            last_class: attempt.outcome.class(),
             last_message: cut(&attempt.message).into(),
         }),
         Next::Dead(reason) => SettleTo::Dead(Box::new(DeadEvidence {
@@ -377,7 +418,7 @@ fn settle_to(
             event_source: event.head.source.clone(),
             event_kind: event.head.kind.clone(),
             accepted: event.head.accepted,
-            last: Some(attempt),
+            last: Some(attempt.clone()),
         })),
     }
 }

@@ -297,7 +297,7 @@ impl SledStore {
             }
             match self.load_one(seq) {
                 Ok(event) if *event.head.id == *event_id => {
-                    let deliveries = self.deliveries(seq)?;
+                    let deliveries = self.deliveries(seq, |id| self.find_deferral(id))?;
                     found.push(FoundEvent {
                         seq,
                         event,
@@ -311,8 +311,12 @@ impl SledStore {
         Ok(())
     }
 
-    /// What an event still owes, and to whom.
-    fn deliveries(&self, seq: Seq) -> Result<Vec<(LaneId, DeliveryState)>, StoreError> {
+    /// What an event still owes, and to whom; `deferral_of` finds what is known of a delivery that waits.
+    pub(super) fn deliveries(
+        &self,
+        seq: Seq,
+        deferral_of: impl Fn(DeliveryId) -> Result<Option<Deferral>, StoreError>,
+    ) -> Result<Vec<(LaneId, DeliveryState)>, StoreError> {
         let marks: Vec<(LaneId, bool, bool)> = match lock(&self.index).find(seq) {
             None => Vec::new(),
             Some((_, slot, at)) => slot
@@ -329,7 +333,7 @@ impl SledStore {
                 (_, true) => self
                     .letter(id)?
                     .map(|letter| DeliveryState::Dead(Box::new(letter.evidence))),
-                (true, _) => self.find_deferral(id)?.map(DeliveryState::Deferred),
+                (true, _) => deferral_of(id)?.map(DeliveryState::Deferred),
                 _ => None,
             };
             states.push((lane, state.unwrap_or(DeliveryState::Fresh)));
