@@ -225,6 +225,7 @@ impl Dispatcher {
                 rate: to.endpoint.rate,
                 batch: to.endpoint.batch.clone(),
                 order: to.endpoint.order,
+                doubtful: to.doubtful,
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);

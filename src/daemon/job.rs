@@ -76,6 +76,8 @@ pub struct Destination {
     pub courier: Courier,
     /// What its attempts add up to; outlives a reload.
     pub numbers: Arc<Numbers>,
+    /// Its last tries failed before this configuration was put in force.
+    pub doubtful: bool,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
 }

@@ -77,7 +77,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane that has to ask the store for its backlog; ready, or paused if the endpoint is disabled.
+    /// A lane that has to ask the store for its backlog; ready, probing if it is doubtful, or paused if the endpoint is
+    /// disabled.
     pub(super) fn new(config: LaneConfig, window_max: usize, now: Now) -> Self {
         let mut lane = Self {
             state: LaneState::Ready,
@@ -96,6 +97,10 @@ impl Lane {
             probe: None,
             config,
         };
+        if lane.config.doubtful {
+            lane.breaker.doubt();
+            lane.state = LaneState::Probing;
+        }
         lane.apply_pause(now);
         lane
     }

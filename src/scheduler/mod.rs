@@ -54,6 +54,8 @@ pub struct LaneConfig {
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
     pub order: OrderPolicy,
+    /// Its last tries failed before the daemon started, so a new lane begins with one probe.
+    pub doubtful: bool,
 }
 
 /// Something that happened.

@@ -173,7 +173,7 @@ pub struct Committed {
 }
 
 /// What to look for in [`Store::due`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct DueQuery {
     /// Fresh deliveries (never tried, due at once) from this place on, in order of acceptance.
     pub fresh_from: Seq,

@@ -138,8 +138,6 @@ pub struct Judge {
 pub struct Judged {
     /// Its `webhook-id`.
     pub id: String,
-    /// Its `content-type`.
-    pub content_type: String,
     /// Its body.
     pub body: String,
     /// The status it was answered with.
@@ -166,7 +164,6 @@ impl Judge {
                         };
                         noted.lock().expect("no test panics with it").push(Judged {
                             id: value("webhook-id:").unwrap_or_default(),
-                            content_type: value("content-type:").unwrap_or_default(),
                             body: body.to_owned(),
                             status,
                         });
