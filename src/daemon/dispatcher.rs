@@ -32,7 +32,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Message {
     /// Something of a job.
-    Job(Box<News>),
+    Job(News),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -167,8 +167,8 @@ impl Dispatcher {
         }
         for message in messages.drain(..) {
             match message {
-                Message::Job(news) => match *news {
-                    News::Ended(ended) => self.end(ended),
+                Message::Job(news) => match news {
+                    News::Ended(ended) => self.end(*ended),
                     News::GivenBack { lane, batch } => {
                         self.scheduler.handle(Input::GivenBack { lane, batch }, now);
                     }
@@ -257,7 +257,7 @@ impl Dispatcher {
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
         let tell = move |news| {
             // Gone at the very end only; then the deliveries stay pending.
-            let _ = back.send(Message::Job(Box::new(news)));
+            let _ = back.send(Message::Job(news));
         };
         self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
