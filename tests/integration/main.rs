@@ -16,6 +16,7 @@ mod verifiers;
 
 mod harness;
 
+mod attempts;
 mod control;
 mod dead;
 mod delivery;
