@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::header::{HeaderMap, SET_COOKIE};
 
 use super::Tried;
@@ -78,21 +80,21 @@ impl Witness {
     }
 }
 
-/// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token in them alone
-/// too, and what stands in the URL's query or as its user.
+/// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
+/// them alone too, and what stands in the URL's query.
 fn secrets(request: &OutgoingRequest) -> Vec<String> {
     let sensitive = request.headers.values().filter(|value| value.is_sensitive());
-    let values = sensitive.filter_map(|value| value.to_str().ok()).flat_map(|text| {
-        let token = text.rsplit_once(' ').map_or(text, |(_, token)| token);
-        [text, token].map(str::to_owned)
-    });
+    let values = sensitive
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| {
+            let token = text.rsplit_once(' ').map_or(text, |(_, token)| token);
+            [text, token, &password(text)].map(str::to_owned)
+        });
     let url = &request.url;
-    let user = [url.username(), url.password().unwrap_or_default()].map(str::to_owned);
     let pairs = url.query().unwrap_or_default().split('&');
     let encoded = pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value).to_owned());
     let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
     let mut secrets: Vec<String> = values
-        .chain(user)
         .chain(encoded)
         .chain(decoded)
         .filter(|secret| secret.len() >= ECHO_BYTES_MIN)
@@ -101,6 +103,16 @@ fn secrets(request: &OutgoingRequest) -> Vec<String> {
     secrets.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     secrets.dedup();
     secrets
+}
+
+/// The password in basic credentials (RFC 7617); empty if they are none.
+fn password(credentials: &str) -> String {
+    let decoded = credentials
+        .strip_prefix("Basic ")
+        .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = decoded.as_deref().and_then(|pair| pair.split_once(':'));
+    pair.map(|(_, password)| password.to_owned()).unwrap_or_default()
 }
 
 /// `text` with every secret masked.
@@ -175,12 +187,13 @@ mod tests {
         token.set_sensitive(true);
         let mut headers = HeaderMap::new();
         headers.insert("authorization", token);
+        let mut basic = HeaderValue::from_static("Basic dXNlci0xOnBhc3Mtd29yZA==");
+        basic.set_sensitive(true);
+        headers.insert("proxy-authorization", basic);
         headers.insert("x-open", HeaderValue::from_static("shown-value"));
         let request = OutgoingRequest {
             method: http::Method::POST,
-            url: "https://user-1:pass-word@example.com/hook?key=a%20secret&n=1"
-                .parse()
-                .unwrap(),
+            url: "https://example.com/hook?key=a%20secret&n=1".parse().unwrap(),
             headers,
             body: bytes::Bytes::new(),
         };
@@ -188,9 +201,12 @@ mod tests {
         for (text, wanted) in [
             ("got Bearer tok-hunter2!", "got [secret]!"),
             ("token=tok-hunter2", "token=[secret]"),
-            ("Cannot POST /hook?key=a%20secret&n=1", "Cannot POST /hook?key=[secret]&n=1"),
+            (
+                "Cannot POST /hook?key=a%20secret&n=1",
+                "Cannot POST /hook?key=[secret]&n=1",
+            ),
             ("key is a secret", "key is [secret]"),
-            ("user-1 pass-word", "[secret] [secret]"),
+            ("user-1 pass-word", "user-1 [secret]"),
             ("shown-value 1", "shown-value 1"),
         ] {
             assert_eq!(hide(text.to_owned(), &secrets), wanted);
