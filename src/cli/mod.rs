@@ -5,28 +5,31 @@ pub mod attempts;
 pub mod bench;
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod dead;
 pub mod demo;
 pub mod endpoints;
 pub mod events;
 pub mod failure;
+pub mod man;
 pub mod print;
 pub mod receive;
 pub mod reload;
 pub mod run;
+pub mod schema;
 pub mod send;
 pub mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::failure::{Done, Failure};
+use crate::config::StoreConfig;
 use crate::store::Store;
 use crate::store::sled::{OpenOptions, SledStore};
 
@@ -71,6 +74,12 @@ enum Verb {
     Store(store::StoreArgs),
     /// Measure posthaste against the limits of this machine
     Bench(bench::BenchArgs),
+    /// A script that completes these commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Manual pages
+    Man(man::ManArgs),
+    /// The JSON Schema of the configuration, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
@@ -90,6 +99,9 @@ pub fn run() -> ExitCode {
         Verb::Receive(args) => wait(receive_requests(args)),
         Verb::Store(args) => store::run(&args, open_store),
         Verb::Bench(args) => bench::run(args),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
+        Verb::Schema(args) => schema::run(&args),
     };
     failure::exit_code(done)
 }
@@ -110,21 +122,18 @@ async fn receive_requests(args: receive::ReceiveArgs) -> Done {
         .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
-/// The store that a configuration file names; refused while a daemon has it open.
-fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
-    let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
+/// The store in a folder, to be looked at; refused while a daemon has it open.
+fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, String> {
     let options = OpenOptions {
         check_only: true,
         ..OpenOptions::default()
     };
-    let store = SledStore::open(&loaded.config.store, options).map_err(|error| error.to_string())?;
+    let store = SledStore::open(config, options).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
 #[cfg(test)]
 mod tree_tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -162,7 +171,16 @@ mod tree_tests {
             "receive --listen 127.0.0.1:0 --secret whsec_x",
             "store --config /tmp/c status",
             "store check --json",
+            "store --path /tmp/copy status",
+            "store export --owed --endpoint crm",
+            "store export --events --dead",
+            "store repair",
+            "store repair --yes --json --from /tmp/queue-1.corrupt-5",
             "bench --only deliver,store --seconds 0.5 --json",
+            "completions bash",
+            "man",
+            "man dead replay",
+            "schema",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

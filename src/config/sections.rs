@@ -74,6 +74,14 @@ pub(super) fn ingest(table: &Table<'_>) -> IngestConfig {
         connections_max: table
             .read("max_connections", values::count(1..=65_536))
             .map_or(default.connections_max, |count| count as usize),
+        spool: table.read("spool", spool).unwrap_or(default.spool),
+    }
+}
+
+fn spool(value: &super::raw::Value<'_>) -> Read<Option<std::path::PathBuf>> {
+    match &*values::text(value)? {
+        "" => Ok(None),
+        _ => values::path(value).map(Some),
     }
 }
 
@@ -121,6 +129,9 @@ pub(super) fn limits(table: &Table<'_>) -> LimitsConfig {
         in_flight_max: table
             .read("in_flight", values::count(1..=65_536))
             .map_or(default.in_flight_max, |count| count as usize),
+        batch_bytes_max: table
+            .read("batch_memory", values::size(1 << 20..=u64::MAX))
+            .unwrap_or(default.batch_bytes_max),
         shutdown: table
             .read("shutdown", values::duration)
             .unwrap_or(default.shutdown),

@@ -139,6 +139,19 @@ pub fn raw_json(event: &Event) -> Result<Box<RawValue>, String> {
     serde_json::from_slice(&event.json).map_err(|error| format!("its bytes are not JSON: {error}"))
 }
 
+/// The event as far as the queue alone knows it; `names` are those of the endpoints, by lane.
+#[must_use]
+pub fn view(found: &FoundEvent, names: &HashMap<LaneId, Box<str>>) -> EventView {
+    let of = |(lane, state): &(LaneId, DeliveryState)| {
+        let endpoint = names.get(lane).map_or("", |name| name).to_owned();
+        delivery(endpoint, found.seq, state, &[])
+    };
+    EventView {
+        deliveries: found.deliveries.iter().map(of).collect(),
+        ..kept_view(found)
+    }
+}
+
 fn kept_view(found: &FoundEvent) -> EventView {
     let head = &found.event.head;
     EventView {

@@ -248,6 +248,9 @@ impl Operator for Daemon {
             duplicates: read(&counters.duplicate),
             rejected: rejected.filter(|(_, count)| *count > 0).collect(),
             bytes: read(&counters.bytes),
+            spooled: read(&counters.spooled),
+            spool_waiting: read(&counters.spool_waiting),
+            spool_rejected: read(&counters.spool_rejected),
         }
     }
 }

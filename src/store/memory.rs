@@ -15,8 +15,9 @@ use self::model::Model;
 use super::{
     AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
     DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
-    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 
@@ -213,6 +214,21 @@ impl Store for MemoryStore {
 
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {
         Ok(self.working()?.model.find(event_id, limit))
+    }
+
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError> {
+        let all = self.working()?.model.all();
+        for found in all {
+            let loaded = self.locked().load(found.seq);
+            if each(loaded.map(|_| found)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        self.locked().model.ages(now)
     }
 
     fn stats(&self) -> StoreStats {

@@ -17,10 +17,12 @@ pub mod sled;
 mod suite;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::domain::age::Ages;
 pub use attempts::{AttemptEntry, AttemptFilter, AttemptPage, LoggedAttempt, NewAttempt};
 
 use crate::domain::delivery::DeadReason;
@@ -181,6 +183,9 @@ pub struct DueQuery {
     pub now: Timestamp,
     /// At most so many of them.
     pub deferred_max: usize,
+    /// Deliveries deferred after a try, whatever their due time, in order of due time: at most so many. For whoever
+    /// has to know what may not be overtaken; 0 costs nothing, more costs a look at all that is deferred.
+    pub tried_max: usize,
     /// Deliveries the caller holds already; they are passed over and not counted.
     pub held: HashSet<Seq>,
 }
@@ -236,6 +241,8 @@ pub struct DueAnswer {
     pub deferred: Vec<Due>,
     /// The earliest due time of a deferred delivery that was neither given nor held; `None`: there is none.
     pub deferred_next: Option<Timestamp>,
+    /// What [`DueQuery::tried_max`] asks for; one that is due may be among the deferred as well.
+    pub tried: Vec<Due>,
 }
 
 /// A lane's pause, durable.
@@ -450,6 +457,9 @@ pub enum LoadError {
     Store(StoreError),
 }
 
+/// What [`Store::walk`] calls for every event.
+pub type Walker<'a> = dyn FnMut(Result<FoundEvent, LoadError>) -> ControlFlow<()> + 'a;
+
 /// The queue. One suite (`store::suite`) runs over every implementation.
 pub trait Store: Send + Sync + 'static {
     /// The lane called `name`, made durable if it is new. Writes.
@@ -561,6 +571,18 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Failed`].
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError>;
+
+    /// Shows `each` every event that is kept, in order of acceptance, with the deliveries it still has; one that
+    /// is damaged, as the error that loading it gives. Ends early when `each` breaks. Reads the whole queue, so it
+    /// is for people, not for programs.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError>;
+
+    /// How old the pending deliveries of each lane are at `now`; lanes that owe nothing may be left out. Needs no
+    /// disk, but looks at everything in memory.
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)>;
 
     /// The store as a whole.
     fn stats(&self) -> StoreStats;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::rfc3339;
+use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
 
 /// The whole daemon on one screen.
@@ -108,6 +109,12 @@ pub struct IngestNumbers {
     pub rejected: BTreeMap<String, u64>,
     /// Bytes read.
     pub bytes: u64,
+    /// Lines taken from the spool.
+    pub spooled: u64,
+    /// Files that wait in the spool now.
+    pub spool_waiting: u64,
+    /// Files there now that hold lines which were refused, each with the reason.
+    pub spool_rejected: u64,
 }
 
 /// What the attempts at one endpoint have shown since the start.
@@ -226,6 +233,8 @@ pub struct EndpointRow {
     /// When the oldest event still owed to it was accepted.
     #[serde(with = "rfc3339::option")]
     pub oldest: Option<Timestamp>,
+    /// How old what is owed to it is.
+    pub ages: Ages,
     /// The earliest retry that is planned; `null`: none.
     #[serde(with = "rfc3339::option")]
     pub next_attempt: Option<Timestamp>,

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::bounds;
@@ -252,6 +253,7 @@ impl Model {
             ..DueAnswer::default()
         };
         let mut waiting = Vec::new();
+        let mut tried_ones = Vec::new();
         for (DeliveryId { seq, .. }, place) in self.of_lane(lane) {
             if query.held.contains(seq) {
                 continue;
@@ -269,6 +271,9 @@ impl Model {
                     }
                 }
                 Place::Waiting { due, tried } => {
+                    if let Some(tried) = tried {
+                        tried_ones.push(Due::deferred(*seq, *due, tried.tries));
+                    }
                     waiting.push((*due, *seq, tried.as_ref().map_or(0, |t| t.tries)))
                 }
                 Place::Fresh | Place::Dead(_) => {}
@@ -280,6 +285,9 @@ impl Model {
             .take_while(|(due, ..)| *due <= query.now)
             .count()
             .min(query.deferred_max);
+        tried_ones.sort_by_key(|due| (due.was_due, due.seq));
+        tried_ones.truncate(query.tried_max);
+        answer.tried = tried_ones;
         answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
         let given = waiting.into_iter().take(ready);
         answer.deferred = given
@@ -433,17 +441,34 @@ impl Model {
             .filter(|(_, event)| *event.head.id == *event_id);
         newest_first
             .take(limit)
-            .map(|(seq, event)| FoundEvent {
-                seq: *seq,
-                event: event.clone(),
-                deliveries: self
-                    .deliveries
-                    .iter()
-                    .filter(|(id, _)| id.seq == *seq)
-                    .map(|(id, place)| (id.lane, state(place)))
-                    .collect(),
-            })
+            .map(|(seq, event)| self.found(*seq, event))
             .collect()
+    }
+
+    fn found(&self, seq: Seq, event: &Event) -> FoundEvent {
+        let of_event = self.deliveries.iter().filter(|(id, _)| id.seq == seq);
+        FoundEvent {
+            seq,
+            event: event.clone(),
+            deliveries: of_event.map(|(id, place)| (id.lane, state(place))).collect(),
+        }
+    }
+
+    /// Every event in order of acceptance.
+    pub(super) fn all(&self) -> Vec<FoundEvent> {
+        let all = self.events.iter();
+        all.map(|(seq, event)| self.found(*seq, event)).collect()
+    }
+
+    pub(super) fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        let mut ages: BTreeMap<LaneId, Ages> = BTreeMap::new();
+        for (id, place) in &self.deliveries {
+            if let (Some(event), false) = (self.events.get(&id.seq), matches!(place, Place::Dead(_))) {
+                let of_lane = ages.entry(id.lane).or_default();
+                of_lane.add(now.since(event.head.accepted), 1);
+            }
+        }
+        ages.into_iter().collect()
     }
 
     pub(super) fn maintain(&mut self, now: Timestamp, dead_before: Timestamp) {

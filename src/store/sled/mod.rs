@@ -7,10 +7,11 @@
 //! ```
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
 //! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
-//! [`read`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back). [`engine`], [`durable`]
-//! and [`witness`] are all that knows sled's ways.
+//! [`read`], [`walk`], [`ages`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back), [`check`],
+//! [`repair`] and [`rescue`] (what is left of a damaged queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways.
 
 mod accept;
+mod ages;
 #[cfg(test)]
 mod bench;
 mod bits;
@@ -32,11 +33,14 @@ mod pages;
 mod plan;
 mod read;
 mod recover;
+mod repair;
+mod rescue;
 mod rewrite;
 mod ring;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod witness;
 mod writer;
 
@@ -52,6 +56,7 @@ use self::engine::Engine;
 use self::index::Index;
 use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
+pub use self::repair::{Repair, RepairPlan, Repaired};
 use self::writer::Writer;
 use super::attempts::log::AttemptLog;
 use super::bounds;
@@ -60,9 +65,10 @@ use super::record::{self, Identity, LaneRecord};
 use super::{
     AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
     DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
-    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
 use crate::config::StoreConfig;
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 
@@ -88,6 +94,8 @@ pub struct SledStore {
     numbers: Mutex<Numbers>,
     sweep: Mutex<Sweep>,
     search: Mutex<Search>,
+    /// Nothing is written: the store was opened to be looked at.
+    read_only: bool,
     /// Beside the queue: nothing in it depends on this.
     attempts: Mutex<AttemptLog>,
     /// A file smaller than this is not rewritten.
@@ -137,6 +145,11 @@ impl SledStore {
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
+        if self.read_only {
+            return Err(StoreError::Failed(
+                "it was opened to be looked at only".to_owned(),
+            ));
+        }
         let mut writer = self.working_writer()?;
         let now = now.into().unwrap_or(writer.latest);
         writer.latest = now;
@@ -396,6 +409,14 @@ impl Store for SledStore {
         self.find_events(event_id, limit)
     }
 
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError> {
+        self.walk_events(each)
+    }
+
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        self.ages_at(now)
+    }
+
     fn stats(&self) -> StoreStats {
         let (events, live_bytes) = lock(&self.index).size();
         let numbers = *lock(&self.numbers);
@@ -443,7 +464,9 @@ impl Store for SledStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        if !self.read_only {
+            self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        }
         let closed = StoreError::Failed("the store is closed".to_owned());
         self.working_writer()?.failed = Some(closed);
         lock(&self.attempts).sync();
