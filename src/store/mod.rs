@@ -10,6 +10,7 @@ pub mod attempts;
 mod bounds;
 pub mod committer;
 mod due;
+mod dead;
 pub mod files;
 pub mod memory;
 pub mod record;
@@ -25,6 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::domain::age::Ages;
 pub use attempts::{AttemptEntry, AttemptFilter, AttemptPage, LoggedAttempt, NewAttempt};
+pub use dead::{DeadFilter, DeadPage};
 
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, Seq};
@@ -226,51 +228,6 @@ pub struct Flushed {
     pub moved: u64,
     /// Pass on to go on; `None`: that was all.
     pub next: Option<FlushCursor>,
-}
-
-/// What to list among the dead letters; every field narrows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadFilter {
-    /// One lane only.
-    pub lane: Option<LaneId>,
-    /// Event type, exact or with wildcards as in subscriptions.
-    pub kind: Option<crate::domain::route::TypePattern>,
-    /// Reason.
-    pub reason: Option<DeadReason>,
-    /// Last answer's status.
-    pub status: Option<u16>,
-    /// Dead since this instant or later.
-    pub since: Option<Timestamp>,
-    /// Dead before this instant.
-    pub until: Option<Timestamp>,
-}
-
-impl DeadFilter {
-    /// Whether `letter` is asked for.
-    #[must_use]
-    pub fn matches(&self, letter: &DeadLetter) -> bool {
-        let evidence = &letter.evidence;
-        self.lane.is_none_or(|lane| lane == letter.id.lane)
-            && self
-                .kind
-                .as_ref()
-                .is_none_or(|pattern| pattern.matches(&evidence.event_kind))
-            && self.reason.is_none_or(|reason| reason == evidence.reason)
-            && self
-                .status
-                .is_none_or(|status| evidence.last.as_ref().and_then(|a| a.status) == Some(status))
-            && self.since.is_none_or(|since| evidence.since >= since)
-            && self.until.is_none_or(|until| evidence.since < until)
-    }
-}
-
-/// A page of dead letters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadPage {
-    /// In order of lane and acceptance.
-    pub letters: Vec<DeadLetter>,
-    /// Pass as `after` to go on; `None`: that was all.
-    pub next: Option<DeliveryId>,
 }
 
 /// The state of one delivery of an event, for people.

@@ -17,6 +17,7 @@ mod verifiers;
 mod harness;
 
 mod batches;
+mod attempts;
 mod control;
 mod dead;
 mod delivery;
