@@ -58,7 +58,8 @@ impl Listener {
         while let Some((stream, permit)) = self.next(&permits, &stop).await {
             let sender = users.sender(&stream);
             let intake = Arc::clone(&intake);
-            let stop = stop.clone();
+            // A token of its own: whoever waits for a token takes its lock each time it is asked.
+            let stop = stop.child_token();
             sessions.spawn(async move {
                 let counters = &intake.counters;
                 Counters::add(&counters.connections, 1);

@@ -125,11 +125,24 @@ pub fn line(target: &str, id: &str) -> Vec<u8> {
     format!("{head}{filling}{tail}").into_bytes()
 }
 
-/// Lets a crew work, and returns what it got in sum.
+/// Lets a crew work, and returns what it got in sum. It works on one thread of its own: producers take their time from
+/// the daemon that is measured, so they must not also wake each other across processors.
 ///
 /// # Errors
 /// When the daemon refuses an event or goes away.
 pub async fn work(crew: Crew, until: Until) -> io::Result<Answers> {
+    let on_one_thread = move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(work_here(crew, until))
+    };
+    tokio::task::spawn_blocking(on_one_thread)
+        .await
+        .map_err(io::Error::other)?
+}
+
+async fn work_here(crew: Crew, until: Until) -> io::Result<Answers> {
     let started = Instant::now();
     let accepted = Arc::new(AtomicU64::new(0));
     let mut producers = JoinSet::new();
