@@ -204,7 +204,7 @@ impl Engine {
                     tape.push(write.clone());
                 }
                 match write.value {
-                    Some(value) => self.db.insert(write.key, value),
+                    Some(value) => self.db.insert(write.key, &value[..]),
                     None => self.db.remove(write.key),
                 }
                 .map_err(failed)?;
@@ -220,7 +220,7 @@ impl Engine {
     pub fn replay(&self, writes: &[super::plan::Write]) {
         for write in writes.iter().cloned() {
             match write.value {
-                Some(value) => self.db.insert(write.key, value).unwrap(),
+                Some(value) => self.db.insert(write.key, &value[..]).unwrap(),
                 None => self.db.remove(write.key).unwrap(),
             };
         }
