@@ -13,8 +13,7 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::status;
 use crate::config::{
-    Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
-    StoreConfig,
+    Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
 use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
 use crate::control::server::serve;
@@ -22,12 +21,10 @@ use crate::control::types::{
     Change, ChangeReport, DeadLetterView, DeadSelect, EndpointRow, EndpointState, EndpointView, EventView,
     Moved, PauseRequest, Status,
 };
-use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::delivery::DeadReason;
-use crate::domain::endpoint::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy};
+use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::scheduler::{Input, LaneState, LaneView};
@@ -102,80 +99,21 @@ impl Operator for FakeDaemon {
 }
 
 fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
-    Arc::new(Endpoint {
-        name: name.into(),
-        description: "".into(),
-        enabled,
-        tenant: "".into(),
-        events: vec![TypePattern::parse("**").unwrap()],
-        request: RequestPolicy {
-            method: http::Method::POST,
-            url: Secret::new("https://example.com/?token=hunter2"),
-            url_masked: "https://example.com/?token=***".into(),
-            headers: vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))],
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            response_bytes_max: 65_536,
-            tls_verify: true,
-            tls_ca_pem: "".into(),
-        },
-        sign: Vec::new(),
-        response: ResponsePolicy::default(),
-        retry: RetryPolicy {
-            schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
-            jitter: 0.0,
-            max_attempts: 10,
-            max_age: Duration::from_secs(3600),
-            retry_on: Vec::new(),
-            dont_retry_on: Vec::new(),
-            max_retry_after: Duration::from_secs(60),
-        },
-        breaker: BreakerPolicy {
-            failures: 5,
-            rate: 0.5,
-            window: Duration::from_secs(60),
-            min_requests: 20,
-            open: Duration::from_secs(30),
-            max_open: Duration::from_secs(600),
-        },
-        concurrency: Concurrency { min: 1, max: 32 },
-        best_effort: false,
-    })
+    let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
+    endpoint.enabled = enabled;
+    endpoint.request.url_masked = "https://example.com/?token=***".into();
+    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))];
+    Arc::new(endpoint)
 }
 
 fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
     Config {
-        store: StoreConfig {
-            path: PathBuf::from("/var/lib/posthaste"),
-            size_bytes_max: 20 << 30,
-            free_min: FreeMin::Percent(5.0),
-            dedup_window: Duration::from_secs(86_400),
-            dedup_ids_max: 1000,
-            dead_keep: Duration::from_secs(86_400),
-        },
-        ingest: IngestConfig {
-            socket: PathBuf::from("/run/ingest.sock"),
-            mode: 0o660,
-            group: String::new(),
-            event_bytes_max: 1 << 20,
-            batch_bytes_max: 1 << 20,
-            connections_max: 10,
-        },
-        control: ControlConfig {
-            socket: PathBuf::from("/run/control.sock"),
-            mode: 0o660,
-            group: String::new(),
-        },
-        log: LogConfig {
-            format: LogFormat::Auto,
-            level: "info".to_owned(),
-            payloads: false,
-        },
-        limits: LimitsConfig {
-            in_flight_max: 512,
-            shutdown: Duration::from_secs(30),
-        },
-        network: NetworkConfig { https_only: true },
+        store: StoreConfig::default(),
+        ingest: IngestConfig::default(),
+        control: ControlConfig::default(),
+        log: LogConfig::default(),
+        limits: LimitsConfig::default(),
+        network: NetworkConfig::default(),
         endpoints,
         hash: "c0ffee".to_owned(),
     }
@@ -221,6 +159,7 @@ impl World {
             limit: 4,
             window: 0,
             failures: 5,
+            gathers_until: None,
         };
         let daemon = Arc::new(FakeDaemon {
             queue,
@@ -666,6 +605,7 @@ async fn g2_replay_by_ids_and_dry_run() {
         now: Timestamp::MAX,
         deferred_max: 10,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert!(due.fresh.iter().chain(&due.deferred).all(|due| due.tries == 0));
@@ -695,6 +635,7 @@ async fn g2_replay_is_paced_over_pages() {
         now: NOW.plus(Duration::from_secs(10)),
         deferred_max: 5000,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert_eq!(due.fresh.len() + due.deferred.len(), 501);

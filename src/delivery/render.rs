@@ -10,7 +10,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-use crate::domain::endpoint::RequestPolicy;
+use super::batch;
+use crate::domain::endpoint::{BatchShape, RequestPolicy};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 
@@ -74,6 +75,8 @@ pub struct RequestTemplate {
     method: http::Method,
     url: Url,
     headers: HeaderMap,
+    /// How events stand together; `None`: an event goes alone.
+    batch: Option<BatchShape>,
 }
 
 impl RequestTemplate {
@@ -81,14 +84,17 @@ impl RequestTemplate {
     ///
     /// # Errors
     /// One sentence: the URL or a header cannot be used.
-    pub fn new(policy: &RequestPolicy) -> Result<Self, String> {
+    pub fn new(policy: &RequestPolicy, batch: Option<&BatchShape>) -> Result<Self, String> {
         let mut url = parse_url(policy)?;
         let mut headers = configured_headers(policy)?;
         if let Some(value) = take_credentials(&mut url)? {
             headers.entry(header::AUTHORIZATION).or_insert(value);
         }
         for (name, value) in [
-            (header::CONTENT_TYPE, "application/json"),
+            (
+                header::CONTENT_TYPE,
+                batch.map_or("application/json", batch::content_type),
+            ),
             (header::USER_AGENT, USER_AGENT),
         ] {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -101,6 +107,7 @@ impl RequestTemplate {
             method: policy.method.clone(),
             url,
             headers,
+            batch: batch.cloned(),
         })
     }
 
@@ -117,24 +124,34 @@ impl RequestTemplate {
         format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default()).into()
     }
 
-    /// The request for try `number` at `event`, beginning at `now`. The body is the event's own bytes, not
-    /// a copy.
+    /// The request called `id` for try `number` at `events`, beginning at `now`. The body of a single event is its
+    /// own bytes, not a copy.
     ///
     /// A `traceparent` that no header can carry is left out: a receiver has to ignore one it cannot parse
-    /// (W3C Trace Context §3.2.2), so it is not worth a delivery.
+    /// (W3C Trace Context §3.2.2), so it is not worth a delivery. A batch belongs to several traces, so it carries none.
     ///
     /// # Errors
-    /// One sentence: the event's id cannot be put into a header.
-    pub fn render(&self, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
+    /// One sentence: the id cannot be put into a header, or there is no event.
+    pub fn render(
+        &self,
+        events: &[Event],
+        id: &str,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<OutgoingRequest, String> {
+        let [event, ..] = events else {
+            return Err("a request needs an event".to_owned());
+        };
         let mut headers = self.headers.clone();
-        headers.insert(WEBHOOK_ID, id_value(&event.head.id)?);
+        headers.insert(WEBHOOK_ID, id_value(id)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(number));
-        if let Some(value) = event
-            .head
-            .traceparent
-            .as_deref()
-            .and_then(|text| HeaderValue::from_str(text).ok())
+        if events.len() == 1
+            && let Some(value) = event
+                .head
+                .traceparent
+                .as_deref()
+                .and_then(|text| HeaderValue::from_str(text).ok())
         {
             headers.entry(TRACEPARENT).or_insert(value);
         }
@@ -142,7 +159,10 @@ impl RequestTemplate {
             method: self.method.clone(),
             url: self.url.clone(),
             headers,
-            body: event.json.clone(),
+            body: match &self.batch {
+                None => event.json.clone(),
+                Some(shape) => batch::body(shape, events),
+            },
         })
     }
 }
@@ -212,7 +232,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), Secret::new(value)))
             .collect();
-        RequestTemplate::new(&policy)
+        RequestTemplate::new(&policy, None)
     }
 
     fn shown(request: &OutgoingRequest) -> Vec<(&str, &str)> {
@@ -231,7 +251,12 @@ mod tests {
         let event = event("01JHZ", r#"{"type":"a.b"}"#);
         let request = with_headers(&[])
             .unwrap()
-            .render(&event, 3, Timestamp(1_700_000_000_999))
+            .render(
+                std::slice::from_ref(&event),
+                &event.head.id,
+                3,
+                Timestamp(1_700_000_000_999),
+            )
             .unwrap();
         assert_eq!(request.method, "POST");
         assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook?token=t");
@@ -252,9 +277,9 @@ mod tests {
     #[test]
     fn d1_credentials_in_the_url_are_basic_authentication() {
         let policy = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook").request;
-        let request = RequestTemplate::new(&policy)
+        let request = RequestTemplate::new(&policy, None)
             .unwrap()
-            .render(&event("e", "{}"), 1, Timestamp(0))
+            .render(&[event("e", "{}")], "e", 1, Timestamp(0))
             .unwrap();
         assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook");
         let value = &request.headers[header::AUTHORIZATION];
@@ -272,7 +297,10 @@ mod tests {
         ]);
         let mut event = event("e", "{}");
         event.head.traceparent = Some("00-ab-cd-01".into());
-        let request = template.unwrap().render(&event, 1, Timestamp(0)).unwrap();
+        let request = template
+            .unwrap()
+            .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
+            .unwrap();
         assert_eq!(request.headers[header::CONTENT_TYPE], "text/x");
         assert!(!request.headers[header::CONTENT_TYPE].is_sensitive());
         assert_eq!(
@@ -290,7 +318,7 @@ mod tests {
             event.head.traceparent = Some(text.into());
             let request = with_headers(&[])
                 .unwrap()
-                .render(&event, 1, Timestamp(0))
+                .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
                 .unwrap();
             assert_eq!(
                 request
@@ -327,7 +355,7 @@ mod tests {
             ("http://", "host"),
         ] {
             policy.url = Secret::new(url);
-            let error = RequestTemplate::new(&policy).unwrap_err();
+            let error = RequestTemplate::new(&policy, None).unwrap_err();
             assert!(
                 error.starts_with("url ") && error.contains(message),
                 "{url}: {error}"

@@ -4,24 +4,26 @@
 mod answers;
 #[cfg(test)]
 mod fairness;
+mod settles;
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::{Told, Waiting};
-use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
+use self::settles::{SETTLES_MAX, Settled, Settles};
+use super::{
+    AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
+};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
 /// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
 /// a repeated request after a crash, and a flush each would take the disk from the producers.
 const SETTLE_LINGER: Duration = Duration::from_millis(5);
-/// Settled deliveries in one commit; past it they wait no longer.
-const SETTLES_MAX: usize = 2048;
 /// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
 /// they while it works; past this size a commit gains nothing from more.
 const EVENTS_MAX: usize = 2048;
@@ -53,6 +55,8 @@ pub enum Notice {
         seq: Seq,
         /// Not before.
         due: Option<Timestamp>,
+        /// Bytes of the event's JSON.
+        bytes: u32,
     },
     /// A delivery has moved; `deferred`: when it is due again, `None` if it is settled or dead.
     Committed {
@@ -62,6 +66,8 @@ pub enum Notice {
         seq: Seq,
         /// When it is due again.
         deferred: Option<Timestamp>,
+        /// If it is, the tries used by then.
+        tries: u32,
     },
 }
 
@@ -80,32 +86,6 @@ enum Request {
     Settles,
     Write(Verb),
     Stop,
-}
-
-/// Ends of tries that wait for the next commit. They come by the ten thousand a second, and waking the
-/// committer for each would cost more than all else it does for them: so only the first one wakes it.
-#[derive(Debug, Default)]
-struct Settles(Mutex<Vec<Settle>>);
-
-impl Settles {
-    fn lock(&self) -> MutexGuard<'_, Vec<Settle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds one; returns whether the committer has to hear of it.
-    fn add(&self, settle: Settle) -> bool {
-        let mut waiting = self.lock();
-        waiting.push(settle);
-        waiting.len() == 1 || waiting.len() == SETTLES_MAX
-    }
-
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn take(&self) -> Vec<Settle> {
-        std::mem::take(&mut *self.lock())
-    }
 }
 
 /// The way to the store for async code. Cheap to clone.
@@ -156,9 +136,10 @@ impl Queue {
         wait.await.map_or_else(|_| Err(self.why()), Told::mine)
     }
 
-    /// Hands in the end of a try. It becomes durable with the next commit, which a [`Notice`] tells.
-    pub fn settle(&self, settle: Settle) {
-        if self.settles.add(settle) {
+    /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
+    /// [`Notice`] tells.
+    pub fn settle(&self, settle: Settle, attempt: Option<NewAttempt>) {
+        if self.settles.add(settle, attempt) {
             // A committer that has stopped took its failure with it; the delivery is pending and is repeated.
             let _ = self.send(Request::Settles);
         }
@@ -272,8 +253,8 @@ impl Committer {
     }
 }
 
-/// Who is owed an event, and when; the part of a batch that outlives its commit.
-type Owed = (Arc<[LaneId]>, Option<Timestamp>);
+/// Who is owed an event, when, and how many bytes of it; the part of a batch that outlives its commit.
+type Owed = (Arc<[LaneId]>, Option<Timestamp>, u32);
 
 /// What one commit is made of, while it is being gathered.
 #[derive(Default)]
@@ -292,8 +273,9 @@ impl Gathered {
         for new in groups.iter().flat_map(|group| &group.events) {
             self.bytes += new.event.json.len();
             self.events += 1;
-            self.owed
-                .push((Arc::clone(&new.lanes), new.event.head.deliver_at));
+            let bytes = u32::try_from(new.event.json.len()).unwrap_or(u32::MAX);
+            let lanes = Arc::clone(&new.lanes);
+            self.owed.push((lanes, new.event.head.deliver_at, bytes));
         }
         self.answers.push((groups.len(), answer));
         self.groups.extend(groups);
@@ -409,9 +391,10 @@ impl Worker {
             owed,
             ..
         } = gathered;
+        let Settled { settles, attempts } = self.settles.take();
         let batch = Batch {
             accepts: groups,
-            settles: self.settles.take(),
+            settles,
         };
         if batch.accepts.is_empty() && batch.settles.is_empty() {
             return Ok(());
@@ -419,6 +402,8 @@ impl Worker {
         let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
         let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
         let now = (self.clock)();
+        // A try has been made, whatever becomes of the commit.
+        self.store.log_attempts(attempts, now);
         match self.store.commit(batch, now) {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
@@ -452,12 +437,18 @@ impl Worker {
         for (group, size) in committed.accepts.iter().zip(sizes) {
             let (mine, rest) = owed.split_at(*size);
             owed = rest;
-            for (accepted, (lanes, due)) in group.iter().flatten().zip(mine) {
+            for (accepted, (lanes, due, bytes)) in group.iter().flatten().zip(mine) {
                 if let Accepted::New(seq) = *accepted {
                     // A delay that was over before the commit is none: to the store this delivery is a fresh
                     // one, and whoever looked for it among the deferred would not find it.
                     let due = due.filter(|due| *due > now);
-                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted { lane, seq, due }));
+                    let bytes = *bytes;
+                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted {
+                        lane,
+                        seq,
+                        due,
+                        bytes,
+                    }));
                 }
             }
         }
@@ -477,14 +468,15 @@ impl Worker {
 }
 
 fn moved(settle: &Settle) -> Notice {
-    let deferred = match &settle.to {
-        SettleTo::Later(deferral) => Some(deferral.due),
-        SettleTo::Settled | SettleTo::Dead(_) => None,
+    let (deferred, tries) = match &settle.to {
+        SettleTo::Later(deferral) => (Some(deferral.due), deferral.tries),
+        SettleTo::Settled | SettleTo::Dead(_) => (None, 0),
     };
     Notice::Committed {
         lane: settle.id.lane,
         seq: settle.id.seq,
         deferred,
+        tries,
     }
 }
 
@@ -571,11 +563,12 @@ mod tests {
         let (flood, single) = seqs.split_at(count - 3);
         for settled in [flood].into_iter().chain(single.chunks(1)) {
             for seq in settled.iter().copied() {
-                queue.settle(Settle {
+                let settle = Settle {
                     id: DeliveryId { lane, seq },
                     was_due: None,
                     to: SettleTo::Settled,
-                });
+                };
+                queue.settle(settle, None);
             }
             let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
             while !waiting.is_empty() {
