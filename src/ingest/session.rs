@@ -6,13 +6,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::build::Sender;
 use super::intake::{Counters, Intake};
 use super::lines::LineBuffer;
 use super::turn::Desk;
+use super::wire::Wire;
 
 /// How long a connection is read when the daemon stops, so that lines which were already on their way are
 /// refused with `shutting_down` rather than not answered at all.
@@ -26,7 +26,7 @@ const LONG_LINE_PAUSE: Duration = Duration::from_secs(30);
 /// it breaks, or until `stop` and a bounded time after it.
 pub async fn run<S>(stream: S, sender: Sender, intake: Arc<Intake>, stop: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire,
 {
     let given_up = async {
         stop.cancelled().await;
@@ -42,7 +42,7 @@ where
 
 async fn serve<S>(mut stream: S, sender: Sender, intake: Arc<Intake>, stop: &CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire,
 {
     let mut lines = LineBuffer::new(intake.limits);
     let mut desk = Desk::new(Arc::clone(&intake), sender);
@@ -80,12 +80,12 @@ where
             lines.give_back();
             long_room = None;
         }
-        if stream.write_all(&answers).await.is_err() {
+        if stream.send(&answers).await.is_err() {
             return;
         }
     }
     // The producer may have gone without waiting for the end of our side.
-    let _ = stream.shutdown().await;
+    let _ = stream.finish().await;
 }
 
 enum Read {
@@ -97,7 +97,7 @@ enum Read {
 /// Reads what is there, or until `farewell`; in the middle of a long line until its producer has paused too long.
 async fn read<S>(stream: &mut S, lines: &mut LineBuffer, farewell: Pin<&mut impl Future<Output = ()>>) -> Read
 where
-    S: AsyncRead + Unpin,
+    S: Wire,
 {
     if lines.is_ended() {
         return Read::End;
@@ -112,7 +112,7 @@ where
     };
     tokio::select! {
         biased;
-        read = stream.read_buf(lines.room()) => match read {
+        read = stream.receive(lines.room()) => match read {
             Ok(0) => Read::End,
             Ok(bytes) => Read::Bytes(bytes),
             Err(_) => Read::Broken,
@@ -126,7 +126,7 @@ where
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::sync::mpsc::{self, Receiver};
 
     use super::*;
