@@ -124,6 +124,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 1 << 20,
             connections_max: 10,
+            spool: None,
         },
         control: ControlConfig {
             socket: PathBuf::from("/run/control.sock"),

@@ -415,3 +415,6 @@ impl RejectedFile {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

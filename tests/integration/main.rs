@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/standard_webhooks.rs"]
@@ -22,8 +24,12 @@ mod delivery;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod manners;
+mod operations;
 mod readme;
 mod reload;
 mod retry;
 mod secrets;
 mod space;
+mod spool;
+mod store;
