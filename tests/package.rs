@@ -2,7 +2,12 @@
 //! It is put together by `dpkg-deb` from the list that `cargo deb` reads, because building `cargo deb` itself takes
 //! longer than all other tests. Where dpkg or root is missing, this says so and passes, except under `CI=true`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/required.rs"]
 mod required;
@@ -23,7 +28,9 @@ fn project(path: &str) -> PathBuf {
 }
 
 fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     assert!(
         output.status.success(),
         "{command:?}: {}\n{}{}",
@@ -81,7 +88,12 @@ fn matching(pattern: &str, generated: &Path) -> Vec<PathBuf> {
 /// Copies everything that the list names to where it belongs beneath `root`.
 fn stage(deb: &Table, generated: &Path, root: &Path) {
     for asset in deb["assets"].as_array().unwrap() {
-        let words: Vec<&str> = asset.as_array().unwrap().iter().map(|word| word.as_str().unwrap()).collect();
+        let words: Vec<&str> = asset
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|word| word.as_str().unwrap())
+            .collect();
         let [pattern, target, mode] = words[..] else {
             panic!("{asset}: three words")
         };
@@ -100,11 +112,16 @@ fn stage(deb: &Table, generated: &Path, root: &Path) {
 
 /// Builds the package as `cargo deb` would, of the binary under test.
 fn build(folder: &Path, version: &str) -> PathBuf {
-    let manifest: Table = fs::read_to_string(project("Cargo.toml")).unwrap().parse().unwrap();
+    let manifest: Table = fs::read_to_string(project("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let package = manifest["package"].as_table().unwrap();
     let deb = package["metadata"]["deb"].as_table().unwrap();
     let generated = folder.join("generated");
-    run(Command::new(project("packaging/generate")).args([PROGRAM]).arg(&generated));
+    run(Command::new(project("packaging/generate"))
+        .args([PROGRAM])
+        .arg(&generated));
     let root = folder.join(format!("root-{version}"));
     stage(deb, &generated, &root);
     let control = root.join("DEBIAN");
@@ -125,10 +142,19 @@ fn build(folder: &Path, version: &str) -> PathBuf {
         ),
     )
     .unwrap();
-    let conffiles: Vec<&str> = deb["conf-files"].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+    let conffiles: Vec<&str> = deb["conf-files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
     fs::write(control.join("conffiles"), conffiles.join("\n") + "\n").unwrap();
     for script in ["postinst", "prerm", "postrm"] {
-        fs::copy(project(text("maintainer-scripts")).join(script), control.join(script)).unwrap();
+        fs::copy(
+            project(text("maintainer-scripts")).join(script),
+            control.join(script),
+        )
+        .unwrap();
     }
     let package = folder.join(format!("posthaste-{version}.deb"));
     // Compressing a debug build would take longer than everything else here.
@@ -144,7 +170,13 @@ struct System(PathBuf);
 
 impl System {
     fn new(root: PathBuf) -> Self {
-        for folder in ["var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "etc", "run"] {
+        for folder in [
+            "var/lib/dpkg/info",
+            "var/lib/dpkg/updates",
+            "var/lib/dpkg/triggers",
+            "etc",
+            "run",
+        ] {
             fs::create_dir_all(root.join(folder)).unwrap();
         }
         fs::write(root.join("var/lib/dpkg/status"), "").unwrap();
@@ -194,28 +226,55 @@ impl Drop for Daemon {
 fn works(system: &System) {
     let program = system.path("usr/bin/posthaste");
     let installed = system.path("etc/posthaste/config.toml");
-    run(Command::new(&program).arg("check").arg("--config").arg(&installed));
+    run(Command::new(&program)
+        .arg("check")
+        .arg("--config")
+        .arg(&installed));
     let root = system.0.display();
     let config = system.path("etc/posthaste/beneath.toml");
     let text = fs::read_to_string(&installed).unwrap();
-    let text = text.replace("= \"/", &format!("= \"{root}/")).replace("\ngroup = \"", "\n#group = \"");
-    fs::write(&config, text.replace("[ingest]\n", "[ingest]\ngroup = \"\"\n").replace("[control]\n", "[control]\ngroup = \"\"\n")).unwrap();
+    let text = text
+        .replace("= \"/", &format!("= \"{root}/"))
+        .replace("\ngroup = \"", "\n#group = \"");
+    fs::write(
+        &config,
+        text.replace("[ingest]\n", "[ingest]\ngroup = \"\"\n")
+            .replace("[control]\n", "[control]\ngroup = \"\"\n"),
+    )
+    .unwrap();
     let config = config.to_str().unwrap();
     // Left in the spool first, because nobody listens yet.
     let sent = run(Command::new(&program).args(["send", "package.installed", "--config", config]));
-    assert!(String::from_utf8_lossy(&sent.stdout).contains("spooled"), "{sent:?}");
-    let daemon = Daemon(Command::new(&program).args(["run", "--config", config]).spawn().unwrap());
+    assert!(
+        String::from_utf8_lossy(&sent.stdout).contains("spooled"),
+        "{sent:?}"
+    );
+    let daemon = Daemon(
+        Command::new(&program)
+            .args(["run", "--config", config])
+            .spawn()
+            .unwrap(),
+    );
     let started = Instant::now();
     while UnixStream::connect(system.path("run/posthaste/ingest.sock")).is_err() {
-        assert!(started.elapsed() < Duration::from_secs(30), "the installed daemon does not start");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "the installed daemon does not start"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     while fs::read_dir(system.path("var/spool/posthaste")).unwrap().count() > 0 {
-        assert!(started.elapsed() < Duration::from_secs(30), "the spool is not emptied");
+        assert!(
+            started.elapsed() < Duration::from_secs(30),
+            "the spool is not emptied"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let status = run(Command::new(&program).args(["status", "--config", config]));
-    assert!(String::from_utf8_lossy(&status.stdout).contains("posthaste "), "{status:?}");
+    assert!(
+        String::from_utf8_lossy(&status.stdout).contains("posthaste "),
+        "{status:?}"
+    );
     drop(daemon);
     fs::remove_file(config).unwrap();
 }
@@ -235,7 +294,10 @@ fn i8_the_package_is_installed_used_upgraded_and_removed() {
         "./usr/share/man/man1/posthaste-dead-replay.1",
         "./usr/share/doc/posthaste/docs/OPERATIONS.md",
     ] {
-        assert!(listed.lines().any(|line| line.ends_with(file)), "{file} is missing:\n{listed}");
+        assert!(
+            listed.lines().any(|line| line.ends_with(file)),
+            "{file} is missing:\n{listed}"
+        );
     }
 
     let system = System::new(folder.path().join("system"));
@@ -258,18 +320,32 @@ fn i8_the_package_is_installed_used_upgraded_and_removed() {
     assert!(!system.path("usr/bin/posthaste").exists() && config.exists());
     let purged = system.dpkg(&["--purge", "posthaste"]);
     assert!(!config.exists());
-    assert!(system.path("var/lib/posthaste/CURRENT").exists(), "the queue is not the package's to remove");
-    assert!(String::from_utf8_lossy(&purged.stderr).contains("/var/lib/posthaste is kept"), "{purged:?}");
+    assert!(
+        system.path("var/lib/posthaste/CURRENT").exists(),
+        "the queue is not the package's to remove"
+    );
+    assert!(
+        String::from_utf8_lossy(&purged.stderr).contains("/var/lib/posthaste is kept"),
+        "{purged:?}"
+    );
 }
 
 /// Nothing that the list names is missing from the repository, and no unit is missing from the list.
 #[test]
 fn i8_the_list_is_whole() {
-    let manifest: Table = fs::read_to_string(project("Cargo.toml")).unwrap().parse().unwrap();
+    let manifest: Table = fs::read_to_string(project("Cargo.toml"))
+        .unwrap()
+        .parse()
+        .unwrap();
     let assets = manifest["package"]["metadata"]["deb"]["assets"].to_string();
-    let units = fs::read_dir(project("systemd")).unwrap().map(|entry| entry.unwrap());
+    let units = fs::read_dir(project("systemd"))
+        .unwrap()
+        .map(|entry| entry.unwrap());
     for unit in units.filter(|entry| entry.file_type().unwrap().is_file()) {
         let name = unit.file_name().into_string().unwrap();
-        assert!(assets.contains(&format!("systemd/{name}")), "{name} is not packaged");
+        assert!(
+            assets.contains(&format!("systemd/{name}")),
+            "{name} is not packaged"
+        );
     }
 }

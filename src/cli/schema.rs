@@ -19,7 +19,7 @@ pub struct SchemaArgs {}
 /// # Errors
 /// When the output can't be written.
 pub fn run(_: &SchemaArgs) -> Done {
-    let text = serde_json::to_string_pretty(&config::schema())
-        .map_err(|error| Failure::Wrong(error.to_string()))?;
+    let text =
+        serde_json::to_string_pretty(&config::schema()).map_err(|error| Failure::Wrong(error.to_string()))?;
     print::line(&text)
 }

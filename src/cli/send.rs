@@ -362,7 +362,10 @@ impl Printer {
             Left::Ids(ids) => {
                 let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
                 let text = self.is_single.then(|| {
-                    format!("spooled {}: the daemon is down; it takes this once it is up", ids.join(" "))
+                    format!(
+                        "spooled {}: the daemon is down; it takes this once it is up",
+                        ids.join(" ")
+                    )
                 });
                 (json!({ "status": "spooled", "ids": ids }), text)
             }
@@ -379,7 +382,10 @@ impl Printer {
                     return self.print(&answer, "");
                 }
                 let (message, id) = (&refused.message, &refused.id);
-                (json!({ "status": "rejected", "code": code, "message": message, "id": id, "line": line }), None)
+                (
+                    json!({ "status": "rejected", "code": code, "message": message, "id": id, "line": line }),
+                    None,
+                )
             }
         };
         let shown = if self.json { Some(status.to_string()) } else { text };
@@ -512,7 +518,9 @@ fn leave(
         ),
         exit: EXIT_UNREACHABLE,
     })?;
-    let Spooler { spooled, rejected, .. } = spooler;
+    let Spooler {
+        spooled, rejected, ..
+    } = spooler;
     if let Some(bar) = &printer.bar {
         bar.finish_and_clear();
         eprintln!(
@@ -590,7 +598,11 @@ fn configured(file: &Path) -> Result<IngestConfig, Failure> {
     let config: toml::Table = text.parse().map_err(|error| failed(&error))?;
     let key = |key: &str| config.get("ingest")?.get(key)?.as_str();
     let beside = |path: &str| file.parent().unwrap_or(Path::new("")).join(path);
-    let bytes = |name| key(name).and_then(parse_size).and_then(|bytes| usize::try_from(bytes).ok());
+    let bytes = |name| {
+        key(name)
+            .and_then(parse_size)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+    };
     let default = IngestConfig::default();
     Ok(IngestConfig {
         socket: key("socket").map_or(default.socket.clone(), beside),

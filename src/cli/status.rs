@@ -70,7 +70,11 @@ pub fn screen(status: &Status, paint: Paint) -> String {
     } else {
         endpoint_table(&status.endpoints, status.now)
     });
-    lines.extend(age_table(&status.endpoints).into_iter().flat_map(|table| [String::new(), table]));
+    lines.extend(
+        age_table(&status.endpoints)
+            .into_iter()
+            .flat_map(|table| [String::new(), table]),
+    );
     lines.join("\n")
 }
 
@@ -85,16 +89,19 @@ fn age_table(rows: &[EndpointRow]) -> Option<String> {
         return None;
     }
     let head = [Column::Text("WAITING SINCE"), Column::Number("PENDING")];
-    let columns: Vec<Column> = head
-        .into_iter()
-        .chain(Ages::NAMES.map(Column::Number))
-        .collect();
+    let columns: Vec<Column> = head.into_iter().chain(Ages::NAMES.map(Column::Number)).collect();
     let row = |name: &str, ages: &Ages| {
         let counts = ages.counts();
         let sum: u64 = counts.iter().sum();
         let numbers = std::iter::once(sum).chain(counts);
         std::iter::once(name.to_owned())
-            .chain(numbers.map(|count| if count == 0 { "-".to_owned() } else { count.to_string() }))
+            .chain(numbers.map(|count| {
+                if count == 0 {
+                    "-".to_owned()
+                } else {
+                    count.to_string()
+                }
+            }))
             .collect::<Vec<_>>()
     };
     let sum = (rows.len() > 1).then(|| row("all", &all));
@@ -171,7 +178,8 @@ fn problems(status: &Status) -> Vec<Problem> {
                 "{} with refused lines in the spool",
                 counted(status.ingest.spool_rejected, "file")
             ),
-            "read the *.rejected files in [ingest] spool, send what can be mended, and remove them".to_owned(),
+            "read the *.rejected files in [ingest] spool, send what can be mended, and remove them"
+                .to_owned(),
         );
     }
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));

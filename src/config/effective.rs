@@ -17,7 +17,11 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
-    let spool = config.ingest.spool.as_ref().map(|path| path.display().to_string());
+    let spool = config
+        .ingest
+        .spool
+        .as_ref()
+        .map(|path| path.display().to_string());
     ingest["spool"] = spool.unwrap_or_default().into();
     json!({
         "store": store(config),
@@ -48,6 +52,8 @@ fn store(config: &Config) -> Value {
         },
         "dedup_window": show_duration(config.store.dedup_window),
         "dedup_max": config.store.dedup_ids_max,
+        "attempts_keep": show_duration(config.store.attempts_keep),
+        "attempts_max_size": show_size(config.store.attempts_bytes_max),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }

@@ -121,8 +121,9 @@ static STORE: Section = Section {
         ("min_free", Plain),
         ("dedup_window", Plain),
         ("dedup_max", Plain),
+        ("attempts_keep", Plain),
+        ("attempts_max_size", Plain),
         ("dead_keep", Plain),
-        ("attempts_keep", NotYet),
         ("postgres", NotYet),
     ],
 };

@@ -70,6 +70,10 @@ pub struct StoreConfig {
     pub dedup_window: Duration,
     /// At most so many of them; the oldest go first.
     pub dedup_ids_max: usize,
+    /// How long attempts are kept in the log.
+    pub attempts_keep: Duration,
+    /// At most so many bytes of them, beside the queue; the oldest go first. 0: none are kept.
+    pub attempts_bytes_max: u64,
     /// How long dead letters are kept.
     pub dead_keep: Duration,
 }
@@ -172,6 +176,8 @@ impl Default for StoreConfig {
             free_min: FreeMin::Percent(5.0),
             dedup_window: Duration::from_secs(24 * 3600),
             dedup_ids_max: 1_000_000,
+            attempts_keep: Duration::from_secs(7 * 86_400),
+            attempts_bytes_max: 256 << 20,
             dead_keep: Duration::from_secs(90 * 86_400),
         }
     }

@@ -11,6 +11,9 @@ use super::{
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 
+/// Largest attempt log, in bytes; a few dozen bytes of memory are held for each file of it.
+const ATTEMPTS_BYTES_MAX: u64 = 16 << 30;
+
 /// `[store]`
 pub(super) fn store(table: &Table<'_>) -> StoreConfig {
     let default = StoreConfig::default();
@@ -29,6 +32,12 @@ pub(super) fn store(table: &Table<'_>) -> StoreConfig {
         dedup_ids_max: table
             .read("dedup_max", values::count(1..=100_000_000))
             .map_or(default.dedup_ids_max, |count| count as usize),
+        attempts_keep: table
+            .read("attempts_keep", values::some_duration)
+            .unwrap_or(default.attempts_keep),
+        attempts_bytes_max: table
+            .read("attempts_max_size", values::size(0..=ATTEMPTS_BYTES_MAX))
+            .unwrap_or(default.attempts_bytes_max),
         dead_keep: table
             .read("dead_keep", values::some_duration)
             .unwrap_or(default.dead_keep),

@@ -101,9 +101,14 @@ pub async fn read(app: &App) -> ApiResult<Status> {
         .await?;
     let views = operator.lanes().await;
     let config = operator.config();
-    let mut endpoints = rows(&config.endpoints, &lanes, &views, now, |lane| operator.numbers(lane));
+    let mut endpoints = rows(&config.endpoints, &lanes, &views, now, |lane| {
+        operator.numbers(lane)
+    });
     for (lane, ages) in ages {
-        let name = lanes.iter().find(|totals| totals.lane == lane).map(|totals| &*totals.name);
+        let name = lanes
+            .iter()
+            .find(|totals| totals.lane == lane)
+            .map(|totals| &*totals.name);
         if let Some(row) = endpoints.iter_mut().find(|row| Some(&*row.name) == name) {
             row.ages = ages;
         }
@@ -287,6 +292,8 @@ fn store_numbers(stats: StoreStats) -> StoreNumbers {
         commits: stats.commits,
         dedup_ids: stats.dedup_ids,
         dedup_since: stats.dedup_since,
+        attempts_bytes: stats.attempts_bytes,
+        attempts_dropped: stats.attempts_dropped,
         refusing: stats.refusing,
     }
 }

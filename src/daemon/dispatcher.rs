@@ -267,7 +267,7 @@ impl Dispatcher {
         }
         for end in ends {
             match end.settle {
-                Some(settle) => self.queue.settle(settle),
+                Some(settle) => self.queue.settle(settle, end.attempt),
                 None => {
                     // It is still pending in the store, which is asked for it again.
                     self.let_go(lane, end.seq, now);

@@ -10,13 +10,15 @@ use crate::delivery::{Courier, Item, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{Event, Seq};
-use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::outcome::{Attempt, Exchange, Outcome};
 use crate::domain::several::Several;
 use crate::domain::time::Timestamp;
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
-use crate::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, Settle, SettleTo};
+use crate::store::{
+    AttemptEntry, DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, NewAttempt, Settle, SettleTo,
+};
 
 use super::clock::Clock;
 
@@ -109,6 +111,8 @@ pub struct End {
     pub seq: Seq,
     /// Where it goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
+    /// The try, for the log; `None`: there was none.
+    pub attempt: Option<NewAttempt>,
 }
 
 impl End {
@@ -117,6 +121,7 @@ impl End {
         Self {
             seq: due.seq,
             settle: None,
+            attempt: None,
         }
     }
 
@@ -128,6 +133,7 @@ impl End {
                 was_due: due.was_due,
                 to,
             }),
+            attempt: None,
         }
     }
 }
@@ -163,6 +169,7 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         .deliver(&parcel.events, id, number, clock.now().wall)
         .await;
     let now = clock.now();
+    to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,
         took: Duration::from_millis(tried.attempt.duration_ms),
@@ -174,12 +181,14 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
     let Tried {
         attempt,
         signal,
+        exchange,
         items,
     } = tried;
+    let batch: Option<Box<str>> = (count > 1).then(|| id.into());
     let mut items = items.unwrap_or_default().into_iter();
     for ((event, owed), attempt) in parcel
         .events
-        .iter()
+        .into_iter()
         .zip(&parcel.owed)
         .zip(std::iter::repeat_n(attempt, count))
     {
@@ -194,15 +203,40 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         let next = delivery::after(&to.endpoint, &tried, now.wall, random(lane, owed.due));
         to.numbers
             .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
-        log(&to, event, &attempt, next);
-        let to = settle_to(next, event, attempt, owed.first_attempt, now.wall);
-        ends.push(End::settled(lane, owed.due, to));
+        log(&to, &event, &attempt, next);
+        let to = settle_to(next, &event, &attempt, owed.first_attempt, now.wall);
+        let entry = entry(event, owed.due.seq, batch.clone(), attempt, exchange);
+        ends.push(End {
+            attempt: Some(NewAttempt { lane, entry }),
+            ..End::settled(lane, owed.due, to)
+        });
     }
     Ended {
         lane,
         ends,
         seen,
         gone,
+    }
+}
+
+/// The try as the log takes it.
+fn entry(
+    event: Event,
+    seq: Seq,
+    batch: Option<Box<str>>,
+    attempt: Attempt,
+    exchange: Exchange,
+) -> AttemptEntry {
+    let head = event.head;
+    AttemptEntry {
+        seq,
+        event_id: head.id,
+        event_source: head.source,
+        event_kind: head.kind,
+        accepted: head.accepted,
+        batch,
+        attempt,
+        exchange,
     }
 }
 
@@ -304,7 +338,7 @@ fn last_attempt(attempt: &Attempt, at: Timestamp) -> LastAttempt {
 fn settle_to(
     next: Next,
     event: &Event,
-    attempt: Attempt,
+    attempt: &Attempt,
     first_attempt: Timestamp,
     now: Timestamp,
 ) -> SettleTo {
@@ -316,10 +350,7 @@ fn settle_to(
             first_attempt,
             last_attempt: attempt.started,
             last_status: attempt.status,
-            last_class: match attempt.outcome {
-                Outcome::Error(class) => Some(class),
-                Outcome::Delivered | Outcome::Rejected | Outcome::Skipped => None,
-            },
+            last_class: attempt.outcome.class(),
             last_message: cut(&attempt.message).into(),
         }),
         Next::Dead(reason) => SettleTo::Dead(Box::new(DeadEvidence {
@@ -331,7 +362,7 @@ fn settle_to(
             event_source: event.head.source.clone(),
             event_kind: event.head.kind.clone(),
             accepted: event.head.accepted,
-            last: Some(attempt),
+            last: Some(attempt.clone()),
         })),
     }
 }

@@ -213,7 +213,10 @@ impl Doors {
         let entrance = CancellationToken::new();
         let intake = Listener::new(door.listener, door.ours, section.connections_max)?;
         let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
-        let spool = section.spool.as_deref().and_then(|folder| open_spool(daemon, folder));
+        let spool = section
+            .spool
+            .as_deref()
+            .and_then(|folder| open_spool(daemon, folder));
         let spool = spool.map(|spool| tokio::spawn(spool.serve(entrance.clone())));
         Ok(Self {
             entrance,

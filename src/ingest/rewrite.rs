@@ -29,16 +29,15 @@ impl<'de> Visitor<'de> for Members {
 ///
 /// # Errors
 /// Says why when `json` is no object.
-pub fn with_members(
-    json: &[u8],
-    without: &[&str],
-    with: &[(&str, Option<&str>)],
-) -> Result<Vec<u8>, String> {
+pub fn with_members(json: &[u8], without: &[&str], with: &[(&str, Option<&str>)]) -> Result<Vec<u8>, String> {
     let members = serde_json::Deserializer::from_slice(json)
         .deserialize_map(Members(Vec::new()))
         .map_err(|error| format!("it is no JSON object: {error}"))?
         .0;
-    let is_set = |name: &str| with.iter().any(|(other, value)| *other == name && value.is_some());
+    let is_set = |name: &str| {
+        with.iter()
+            .any(|(other, value)| *other == name && value.is_some())
+    };
     let mut out = vec![b'{'];
     let mut member = |name: &str, value: &mut dyn FnMut(&mut Vec<u8>)| {
         if out.len() > 1 {

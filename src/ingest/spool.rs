@@ -272,11 +272,15 @@ impl Reader {
         loop {
             while let Some(read) = lines.next_line() {
                 let (bytes, refused) = match read.line {
-                    RawLine::TooLong { bytes_max } => (&[][..], Some(Refused::too_long("the line", bytes_max))),
+                    RawLine::TooLong { bytes_max } => {
+                        (&[][..], Some(Refused::too_long("the line", bytes_max)))
+                    }
                     RawLine::Bytes(bytes) => (bytes, refused(bytes, &limits)),
                 };
                 match refused {
-                    Some(refused) => rejected.add(read.number, refused.code.name(), &refused.message, bytes)?,
+                    Some(refused) => {
+                        rejected.add(read.number, refused.code.name(), &refused.message, bytes)?
+                    }
                     None => block.add(read.number, bytes),
                 }
                 if block.is_full() {
@@ -308,9 +312,14 @@ impl Reader {
             return Ok(Some(LOOK_AGAIN));
         }
         let failed = |error: StoreError| io::Error::other(error.to_string());
-        let answers = self.runtime.block_on(self.answers(block, sender)).map_err(failed)?;
+        let answers = self
+            .runtime
+            .block_on(self.answers(block, sender))
+            .map_err(failed)?;
         let mut texts = block.bytes.split(|byte| *byte == b'\n');
-        let each = answers.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+        let each = answers
+            .split(|byte| *byte == b'\n')
+            .filter(|line| !line.is_empty());
         for (number, answer) in block.numbers.iter().zip(each) {
             let text = texts.next().unwrap_or_default();
             let answer: Answer<'_> = serde_json::from_slice(answer)?;
@@ -387,7 +396,11 @@ impl RejectedFile {
                 let mut options = OpenOptions::new();
                 // What an interrupted look has left is written anew.
                 let options = options.write(true).create(true).truncate(true).mode(0o640);
-                none.insert(options.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default()).open(draft)?)
+                none.insert(
+                    options
+                        .custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default())
+                        .open(draft)?,
+                )
             }
         };
         let text = String::from_utf8_lossy(text);

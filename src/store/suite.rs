@@ -7,6 +7,7 @@
 //! everything listed before must be there again.
 
 mod accept;
+mod attempts;
 mod dead;
 mod due;
 mod lanes;
@@ -92,6 +93,11 @@ macro_rules! contract {
             settle::settling_what_is_not_owed_does_nothing,
             settle::a_settle_that_crosses_a_flush_still_counts,
             settle::a_backlog_settles_in_any_order,
+            attempts::h1_tries_are_kept_in_full,
+            attempts::h1_pages_go_on_where_the_last_one_ended,
+            attempts::h1_every_filter_narrows,
+            attempts::h1_old_tries_go,
+            attempts::h1_long_texts_are_cut,
             dead::g1_evidence_is_kept_in_full,
             dead::g1_old_dead_letters_expire,
             dead::g2_pages_go_on_where_the_last_one_ended,
@@ -171,6 +177,8 @@ impl SledHarness {
             free_min: FreeMin::Bytes(0),
             dedup_window: settings.dedup_window,
             dedup_ids_max: settings.dedup_ids_max,
+            attempts_keep: Duration::from_secs(7 * 86_400),
+            attempts_bytes_max: 1 << 30,
             dead_keep: Duration::MAX,
         };
         let store = Some(Self::open(&config));

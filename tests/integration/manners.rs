@@ -38,12 +38,14 @@ fn i8_every_verb_shows_an_example_and_has_a_page() {
     verbs(&daemon, &[], &mut found);
     assert!(found.len() > 25, "{found:?}");
     let pages = daemon.path("man");
-    daemon
-        .cli(&["man", "--into", pages.to_str().unwrap()])
-        .exits(0);
+    daemon.cli(&["man", "--into", pages.to_str().unwrap()]).exits(0);
     for (path, help) in &found {
-        let page = pages.join(format!("posthaste{}.1", path.iter().map(|word| format!("-{word}")).collect::<String>()));
-        let text = std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        let page = pages.join(format!(
+            "posthaste{}.1",
+            path.iter().map(|word| format!("-{word}")).collect::<String>()
+        ));
+        let text =
+            std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         assert!(text.contains(".SH SYNOPSIS"), "{text}");
         if path.len() == 1 {
             let example = format!("posthaste {}", path[0]);
@@ -53,13 +55,23 @@ fn i8_every_verb_shows_an_example_and_has_a_page() {
     }
     assert_eq!(std::fs::read_dir(&pages).unwrap().count(), found.len());
     let words: Vec<&str> = vec!["man", "dead", "replay"];
-    assert!(daemon.cli(&words).exits(0).out.contains("posthaste\\-dead\\-replay"));
+    assert!(
+        daemon
+            .cli(&words)
+            .exits(0)
+            .out
+            .contains("posthaste\\-dead\\-replay")
+    );
     daemon.cli(&["man", "no-such-verb"]).exits(1);
     if installed("man") {
         let mut man = Command::new("man");
-        man.args(["--warnings", "-E", "UTF-8", "-l"]).arg(pages.join("posthaste-send.1"));
+        man.args(["--warnings", "-E", "UTF-8", "-l"])
+            .arg(pages.join("posthaste-send.1"));
         let shown = run(&mut man, "").unwrap().exits(0);
-        assert!(shown.out.contains("--ndjson") && shown.err.is_empty(), "{shown:?}");
+        assert!(
+            shown.out.contains("--ndjson") && shown.err.is_empty(),
+            "{shown:?}"
+        );
     }
 }
 
@@ -141,7 +153,10 @@ fn i8_the_status_shows_how_old_what_waits_is() {
     let daemon = Daemon::start(&endpoint("crm", &target.url("/ok"), "enabled = false"));
     daemon.accept_many("a", "n", 3);
     let row = daemon.row("crm");
-    assert_eq!(row["ages"], json!({ "under_1m": 3, "under_5m": 0, "under_1h": 0, "under_6h": 0, "under_1d": 0, "older": 0 }));
+    assert_eq!(
+        row["ages"],
+        json!({ "under_1m": 3, "under_5m": 0, "under_1h": 0, "under_6h": 0, "under_1d": 0, "older": 0 })
+    );
     let screen = daemon.cli(&["status"]).exits(0).out;
     assert!(!screen.contains("WAITING SINCE"), "nothing is old: {screen}");
 }
@@ -149,13 +164,19 @@ fn i8_the_status_shows_how_old_what_waits_is() {
 #[test]
 fn i8_completions_are_what_the_shells_take() {
     let daemon = Setup::new("").stopped();
-    for (shell, check) in [("bash", &["bash", "-n"][..]), ("zsh", &["zsh", "-n"]), ("fish", &["fish", "-n"])] {
+    for (shell, check) in [
+        ("bash", &["bash", "-n"][..]),
+        ("zsh", &["zsh", "-n"]),
+        ("fish", &["fish", "-n"]),
+    ] {
         let script = daemon.cli(&["completions", shell]).exits(0).out;
         assert!(script.contains("replay"), "{shell}");
         if installed(check[0]) {
             let file = daemon.path(shell);
             std::fs::write(&file, script).unwrap();
-            run(Command::new(check[0]).args(&check[1..]).arg(&file), "").unwrap().exits(0);
+            run(Command::new(check[0]).args(&check[1..]).arg(&file), "")
+                .unwrap()
+                .exits(0);
         }
     }
 }
@@ -205,17 +226,35 @@ fn i8_the_schema_says_what_check_says() {
         ("store", with(|c| c["store"]["dedup_windwo"] = json!("1h"))),
         ("", with(|c| c["ingest"]["spool"] = json!(""))),
         ("store/max_size", with(|c| c["store"]["max_size"] = json!("much"))),
-        ("store/min_free", with(|c| c["store"]["min_free"] = json!("a lot"))),
+        (
+            "store/min_free",
+            with(|c| c["store"]["min_free"] = json!("a lot")),
+        ),
         ("limits/shutdown", with(|c| c["limits"]["shutdown"] = json!(30))),
         ("limits/in_flight", with(|c| c["limits"]["in_flight"] = json!(0))),
         ("log/format", with(|c| c["log"]["format"] = json!("xml"))),
         ("log/payloads", with(|c| c["log"]["payloads"] = json!("yes"))),
         ("ingest/mode", with(|c| c["ingest"]["mode"] = json!("0999"))),
-        ("defaults/retry/jitter", with(|c| c["defaults"]["retry"]["jitter"] = json!(2))),
-        ("defaults/retry/schedule/0", with(|c| c["defaults"]["retry"]["schedule"] = json!(["soon"]))),
-        ("endpoint/0/timeout", with(|c| c["endpoint"][0]["timeout"] = json!("30"))),
-        ("endpoint/0", with(|c| c["endpoint"][0]["ulr"] = json!("https://a.example"))),
-        ("endpoint/0/concurrency", with(|c| c["endpoint"][0]["concurrency"] = json!("many"))),
+        (
+            "defaults/retry/jitter",
+            with(|c| c["defaults"]["retry"]["jitter"] = json!(2)),
+        ),
+        (
+            "defaults/retry/schedule/0",
+            with(|c| c["defaults"]["retry"]["schedule"] = json!(["soon"])),
+        ),
+        (
+            "endpoint/0/timeout",
+            with(|c| c["endpoint"][0]["timeout"] = json!("30")),
+        ),
+        (
+            "endpoint/0",
+            with(|c| c["endpoint"][0]["ulr"] = json!("https://a.example")),
+        ),
+        (
+            "endpoint/0/concurrency",
+            with(|c| c["endpoint"][0]["concurrency"] = json!("many")),
+        ),
     ];
     let lines: String = cases.iter().map(|(_, config)| format!("{config}\n")).collect();
     let mut judge = Command::new("python3");
@@ -223,7 +262,12 @@ fn i8_the_schema_says_what_check_says() {
     let verdicts = run(&mut judge, &lines).unwrap().exits(0).lines();
     assert_eq!(verdicts.len(), cases.len());
     for ((place, config), verdict) in cases.iter().zip(verdicts) {
-        let found: Vec<&str> = verdict.as_array().unwrap().iter().filter_map(|e| e[0].as_str()).collect();
+        let found: Vec<&str> = verdict
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|e| e[0].as_str())
+            .collect();
         if place.is_empty() {
             assert_eq!(found, Vec::<&str>::new(), "{verdict}\n{config}");
         } else {

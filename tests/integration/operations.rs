@@ -39,7 +39,11 @@ fn shell(daemon: &Daemon, line: &str) -> Ran {
 fn i8_the_commands_of_the_operations_manual_work() {
     let target = Target::new();
     let crm = endpoint("crm", &target.url("/status/404"), "events = [\"contact.*\"]");
-    let old = endpoint("old-crm", &target.url("/ok"), "events = [\"old.*\"]\nenabled = false");
+    let old = endpoint(
+        "old-crm",
+        &target.url("/ok"),
+        "events = [\"old.*\"]\nenabled = false",
+    );
     let mut daemon = Setup::new(&format!("{crm}{old}")).start();
     for id in ["1", "2", "3"] {
         daemon.accept(&event("contact.created", id));
@@ -66,10 +70,16 @@ fn i8_the_commands_of_the_operations_manual_work() {
         match line.as_str() {
             "posthaste status" => assert!(ran.out.contains("old-crm"), "{ran:?}"),
             // Both are still known to the daemon the backup is of.
-            line if line.starts_with("posthaste send") => assert!(ran.err.contains("1 duplicates"), "{ran:?}"),
+            line if line.starts_with("posthaste send") => {
+                assert!(ran.err.contains("1 duplicates"), "{ran:?}")
+            }
             line if line.ends_with("--dry-run") => assert!(ran.out.contains('3'), "{ran:?}"),
             _ => {}
         }
     }
-    assert_eq!(daemon.row("crm")["dead"], 0, "replayed, dead again or not, and purged");
+    assert_eq!(
+        daemon.row("crm")["dead"],
+        0,
+        "replayed, dead again or not, and purged"
+    );
 }

@@ -41,21 +41,38 @@ fn a12_what_is_sent_while_the_daemon_is_down_arrives_once() {
     let one = daemon
         .cli(&["send", "a", "--data", "{\"n\":1}", "--spool", spool])
         .exits(0);
-    assert!(one.out.contains("spooled") && one.out.contains("once it is up"), "{one:?}");
-    let lines = format!("{}\nnonsense\n[{},{}]\n", event("a", "x"), event("a", "y"), event("b", "z"));
-    let many = daemon.cli_with(&["send", "--ndjson", "--spool", spool], &lines).exits(1);
+    assert!(
+        one.out.contains("spooled") && one.out.contains("once it is up"),
+        "{one:?}"
+    );
+    let lines = format!(
+        "{}\nnonsense\n[{},{}]\n",
+        event("a", "x"),
+        event("a", "y"),
+        event("b", "z")
+    );
+    let many = daemon
+        .cli_with(&["send", "--ndjson", "--spool", spool], &lines)
+        .exits(1);
     assert!(many.err.contains("line 2: invalid_json"), "{many:?}");
     assert!(many.err.contains("3 events left in"), "{many:?}");
     let json = daemon
         .cli(&["send", "a", "--id", "j", "--json", "--spool", spool])
         .exits(0)
         .lines();
-    assert_eq!((&json[0]["status"], &json[0]["ids"][0]), (&"spooled".into(), &"j".into()));
+    assert_eq!(
+        (&json[0]["status"], &json[0]["ids"][0]),
+        (&"spooled".into(), &"j".into())
+    );
     let names = spooled(&daemon);
     assert_eq!(names.len(), 3);
     for name in &names {
         let metadata = fs::metadata(daemon.path("spool").join(name)).unwrap();
-        assert_eq!(metadata.permissions().mode() & 0o777, 0o640, "the daemon's group reads it");
+        assert_eq!(
+            metadata.permissions().mode() & 0o777,
+            0o640,
+            "the daemon's group reads it"
+        );
     }
     let first = fs::read_to_string(daemon.path("spool").join(&names[0])).unwrap();
     let kept: Value = serde_json::from_str(&first).unwrap();
@@ -75,7 +92,11 @@ fn a12_what_is_sent_while_the_daemon_is_down_arrives_once() {
     assert_eq!(ids, BTreeSet::from(expected));
     // A crash before a file was removed: it is read again, and nothing is sent twice.
     fs::write(daemon.path("spool/again.ndjson"), &first).unwrap();
-    fs::rename(daemon.path("spool/again.ndjson"), daemon.path("spool/once-more.ndjson")).unwrap();
+    fs::rename(
+        daemon.path("spool/again.ndjson"),
+        daemon.path("spool/once-more.ndjson"),
+    )
+    .unwrap();
     emptied(&daemon);
     daemon.until_settled("crm");
     assert_eq!(daemon.row("crm")["attempts"]["delivered"], 5);
@@ -92,7 +113,10 @@ fn a12_refused_lines_are_kept_and_shown() {
     daemon.restart();
     fs::write(
         daemon.path("draft"),
-        format!("{}\n{{\"type\":\"a\",\"endpoint\":\"nobody\"}}\n", event("a", "1")),
+        format!(
+            "{}\n{{\"type\":\"a\",\"endpoint\":\"nobody\"}}\n",
+            event("a", "1")
+        ),
     )
     .unwrap();
     fs::rename(daemon.path("draft"), daemon.path("spool/1.ndjson")).unwrap();
@@ -101,11 +125,15 @@ fn a12_refused_lines_are_kept_and_shown() {
     });
     let kept = fs::read_to_string(daemon.path("spool/1.ndjson.rejected")).unwrap();
     let kept: Value = serde_json::from_str(&kept).unwrap();
-    assert_eq!((&kept["line"], &kept["code"]), (&2.into(), &"invalid_event".into()));
+    assert_eq!(
+        (&kept["line"], &kept["code"]),
+        (&2.into(), &"invalid_event".into())
+    );
     daemon.logs("1.ndjson.rejected");
     eventually("the status says so", || {
         let out = daemon.cli(&["status"]).exits(0).out;
-        out.contains("1 file with refused lines in the spool").then_some(())
+        out.contains("1 file with refused lines in the spool")
+            .then_some(())
     });
     fs::remove_file(daemon.path("spool/1.ndjson.rejected")).unwrap();
     eventually("the status is clean again", || {

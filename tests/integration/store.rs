@@ -37,7 +37,10 @@ fn i6_what_is_exported_can_be_sent_to_another_daemon() {
     let lines = store(&daemon, &["export"]).exits(0).lines();
     assert_eq!(lines.len(), 2);
     let deliveries = lines[0]["deliveries"].as_array().unwrap();
-    let shown: Vec<_> = deliveries.iter().map(|d| (&d["endpoint"], &d["state"], &d["tries"])).collect();
+    let shown: Vec<_> = deliveries
+        .iter()
+        .map(|d| (&d["endpoint"], &d["state"], &d["tries"]))
+        .collect();
     let names = ["parked", "broken", "refusing"].map(Value::from);
     let states = ["pending", "deferred", "dead"].map(Value::from);
     let (none, one) = (json!(0), json!(1));
@@ -53,25 +56,32 @@ fn i6_what_is_exported_can_be_sent_to_another_daemon() {
     assert_eq!(lines[0]["event"]["data"], 1);
 
     let dead = store(&daemon, &["export", "--dead"]).exits(0).lines();
-    assert_eq!((dead.len(), &dead[0]["deliveries"][0]["endpoint"]), (1, &json!("refusing")));
+    assert_eq!(
+        (dead.len(), &dead[0]["deliveries"][0]["endpoint"]),
+        (1, &json!("refusing"))
+    );
     let file = daemon.path("owed.ndjson");
     let words = ["export", "--events", "--owed", "--to", file.to_str().unwrap()];
     let told = store(&daemon, &words).exits(0);
     assert!(told.err.contains("2 events with 3 deliveries"), "{told:?}");
     let again = store(&daemon, &words).exits(1);
-    assert!(again.err.contains("exists"), "a file is never written over: {again:?}");
+    assert!(
+        again.err.contains("exists"),
+        "a file is never written over: {again:?}"
+    );
     let events = fs::read_to_string(&file).unwrap();
     assert!(events.contains("\"endpoint\":\"parked,broken\""), "{events}");
-    assert!(events.contains("\"deliverat\"") && !events.contains("\"delay\""), "{events}");
+    assert!(
+        events.contains("\"deliverat\"") && !events.contains("\"delay\""),
+        "{events}"
+    );
 
     let other = Daemon::start(
         &["parked", "broken", "refusing"]
             .map(|name| endpoint(name, &target.url("/ok"), "enabled = false"))
             .concat(),
     );
-    other
-        .cli(&["send", "--ndjson", file.to_str().unwrap()])
-        .exits(0);
+    other.cli(&["send", "--ndjson", file.to_str().unwrap()]).exits(0);
     assert_eq!(other.row("parked")["pending"], 2);
     assert_eq!(other.row("broken")["pending"], 1);
     assert_eq!(other.row("refusing")["pending"], 0);
@@ -81,7 +91,13 @@ fn i6_what_is_exported_can_be_sent_to_another_daemon() {
 #[test]
 fn i6_a_store_in_use_is_refused() {
     let daemon = Daemon::start("");
-    for words in [&["status"][..], &["check"], &["export"], &["repair"], &["repair", "--yes"]] {
+    for words in [
+        &["status"][..],
+        &["check"],
+        &["export"],
+        &["repair"],
+        &["repair", "--yes"],
+    ] {
         let ran = store(&daemon, words).exits(1);
         let pid = daemon.pid().as_raw_nonzero().to_string();
         assert!(ran.err.contains(&format!("pid {pid}")), "{words:?}: {ran:?}");
@@ -130,10 +146,17 @@ fn i6_a_damaged_store_is_repaired_by_what_the_messages_say() {
     assert!(checked.err.contains("posthaste store repair"), "{checked:?}");
     daemon.spawn();
     assert!(!daemon.wait().success());
-    assert!(daemon.log().contains("posthaste store repair --yes"), "{}", daemon.log());
+    assert!(
+        daemon.log().contains("posthaste store repair --yes"),
+        "{}",
+        daemon.log()
+    );
 
     let planned = store(&daemon, &["repair"]).exits(1);
-    assert!(planned.out.contains("keeps 5") && planned.err.contains("--yes"), "{planned:?}");
+    assert!(
+        planned.out.contains("keeps 5") && planned.err.contains("--yes"),
+        "{planned:?}"
+    );
     assert!(!daemon.path("queue/queue-2").exists());
     let done = store(&daemon, &["repair", "--yes", "--json"]).exits(0).lines();
     let events = done[0]["holds"]["events"].as_u64().unwrap();

@@ -13,7 +13,7 @@ use ulid::Ulid;
 use crate::daemon::clock::Clock;
 use crate::ingest::build::{self, Moment, Sender};
 use crate::ingest::frame::{Line, Parsed, Refused, judge};
-use crate::ingest::lines::{LineBuffer, Limits, RawLine};
+use crate::ingest::lines::{Limits, LineBuffer, RawLine};
 use crate::ingest::listener::user_name;
 use crate::ingest::spool::SUFFIX;
 
@@ -67,7 +67,11 @@ impl<'a> Spooler<'a> {
     }
 
     /// Leaves every line of `input`; tells `each` what became of it, with its number. Returns the number of lines.
-    pub(super) fn leave(&mut self, mut input: impl Read, mut each: impl FnMut(u64, &Left)) -> io::Result<u64> {
+    pub(super) fn leave(
+        &mut self,
+        mut input: impl Read,
+        mut each: impl FnMut(u64, &Left),
+    ) -> io::Result<u64> {
         let mut lines = LineBuffer::new(self.limits);
         let mut seen = 0;
         loop {
@@ -159,15 +163,15 @@ impl Draft {
 
     fn complete(self) -> io::Result<()> {
         let file = self.file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let named = file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, &self.name));
+        let named = file.sync_all().and_then(|()| fs::rename(&self.path, &self.name));
         if named.is_err() {
             // Nothing was promised of it.
             let _ = fs::remove_file(&self.path);
         }
         named?;
-        self.name.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        self.name
+            .parent()
+            .map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
 }
 

@@ -110,7 +110,11 @@ fn the_socket_is_named_by_argument_then_config_then_default() {
     assert_eq!(found(&named).1, None);
     named.config = None;
     named.spool = None;
-    assert_eq!(found(&named).1, None, "another daemon's socket, and the usual spool");
+    assert_eq!(
+        found(&named).1,
+        None,
+        "another daemon's socket, and the usual spool"
+    );
     named.spool = Some("/tmp/spool".into());
     assert_eq!(found(&named).1, Some("/tmp/spool".into()));
     named = SendArgs::default();

@@ -45,7 +45,9 @@ pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
             true => print::json_line(plan)?,
             false => print::line(&plan_text(plan))?,
         }
-        return Err(Failure::Wrong("nothing was changed; to do it, add --yes".to_owned()));
+        return Err(Failure::Wrong(
+            "nothing was changed; to do it, add --yes".to_owned(),
+        ));
     }
     if !json {
         print::line(&plan_text(plan))?;
@@ -64,7 +66,10 @@ fn plan_text(plan: &RepairPlan) -> String {
         lines.push("  what can be read of its log may be older than what was last delivered: some deliveries may be repeated".to_owned());
     }
     for record in plan.damaged.iter().take(DAMAGED_SHOWN_MAX) {
-        lines.push(format!("  {}, {} bytes: {}", record.what, record.bytes, record.why));
+        lines.push(format!(
+            "  {}, {} bytes: {}",
+            record.what, record.bytes, record.why
+        ));
     }
     if plan.damaged.len() > DAMAGED_SHOWN_MAX {
         lines.push(format!("  … {} in all, with --json", plan.damaged.len()));

@@ -103,9 +103,14 @@ impl Repair {
         let from = match from {
             Some(from) => from.to_owned(),
             None if in_place.is_dir() => in_place.clone(),
-            None => files::latest_aside(folder, number).map_err(&failed)?.ok_or_else(|| {
-                unrepairable(&in_place, "it is not there, and nothing was set aside; put a backup in its place")
-            })?,
+            None => files::latest_aside(folder, number)
+                .map_err(&failed)?
+                .ok_or_else(|| {
+                    unrepairable(
+                        &in_place,
+                        "it is not there, and nothing was set aside; put a backup in its place",
+                    )
+                })?,
         };
         let (store, unreadable, scratch) = open_source(config, owner, &from, from == in_place)?;
         let now = wall_clock();
@@ -192,7 +197,10 @@ impl Repair {
         if self.found.broken.is_empty() && self.found.strays.is_empty() {
             return Ok(None);
         }
-        let folder = self.config.path.join(format!("quarantine-{}", self.now.unix_seconds()));
+        let folder = self
+            .config
+            .path
+            .join(format!("quarantine-{}", self.now.unix_seconds()));
         files::create_folder(&folder)?;
         let mut list = File::create(folder.join("list.jsonl"))?;
         for (number, record) in self.found.broken.iter().enumerate() {
@@ -268,7 +276,9 @@ fn copy_log(folder: &Path, from: &Path) -> Result<Scratch, OpenError> {
     if free < needed.saturating_mul(2) {
         return Err(unrepairable(
             from,
-            format!("a repair needs room for two copies of its {needed} bytes, and {free} are free; make room first"),
+            format!(
+                "a repair needs room for two copies of its {needed} bytes, and {free} are free; make room first"
+            ),
         ));
     }
     let scratch = Scratch(folder.join(SCRATCH));

@@ -12,7 +12,9 @@ use super::ring::Ring;
 use super::{SledStore, chunk, keys, lock};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
-use crate::store::record::{self, DeferralRecord, IdPage, LaneRecord, OwedRecord, Record, RecordError, SlotRecord};
+use crate::store::record::{
+    self, DeferralRecord, IdPage, LaneRecord, OwedRecord, Record, RecordError, SlotRecord,
+};
 use crate::store::{DeadEvidence, LaneId, Quarantined, Store, StoreError};
 
 /// What a look at every slot and record has found.

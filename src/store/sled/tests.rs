@@ -19,6 +19,7 @@ pub(super) fn config(path: &Path) -> StoreConfig {
         dedup_window: Duration::from_secs(3600),
         dedup_ids_max: 10_000,
         dead_keep: Duration::from_secs(3600),
+        ..StoreConfig::default()
     }
 }
 

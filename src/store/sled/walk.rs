@@ -53,7 +53,12 @@ impl SledStore {
         let index = lock(&self.index);
         let mut seqs = Vec::new();
         for (_, slot) in index.slots_from(from.0) {
-            seqs.extend(slot.live().into_iter().map(|at| slot.seq(at)).filter(|seq| *seq >= from));
+            seqs.extend(
+                slot.live()
+                    .into_iter()
+                    .map(|at| slot.seq(at))
+                    .filter(|seq| *seq >= from),
+            );
             if seqs.len() >= EVENTS_AT_ONCE {
                 break;
             }

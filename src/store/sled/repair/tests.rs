@@ -98,9 +98,26 @@ fn i6_a_repair_keeps_what_can_be_read() {
         "a plan changes nothing"
     );
 
-    let repaired = Repair::plan(&config(folder.path()), None).unwrap().carry_out().unwrap();
-    assert_eq!((repaired.holds.events, repaired.holds.damaged, repaired.holds.quarantined), (3, 0, 0));
-    assert_eq!((repaired.holds.pending, repaired.holds.deferred, repaired.holds.dead), (5, 1, 1));
+    let repaired = Repair::plan(&config(folder.path()), None)
+        .unwrap()
+        .carry_out()
+        .unwrap();
+    assert_eq!(
+        (
+            repaired.holds.events,
+            repaired.holds.damaged,
+            repaired.holds.quarantined
+        ),
+        (3, 0, 0)
+    );
+    assert_eq!(
+        (
+            repaired.holds.pending,
+            repaired.holds.deferred,
+            repaired.holds.dead
+        ),
+        (5, 1, 1)
+    );
     assert!(repaired.kept.join("db").is_file());
     let quarantine = repaired.quarantine.unwrap();
     assert_eq!(
@@ -112,10 +129,24 @@ fn i6_a_repair_keeps_what_can_be_read() {
     let store = open(folder.path());
     assert_eq!(fresh(&store, lanes[0]), [seqs[1], seqs[4]]);
     assert_eq!(store.load(&[seqs[1]])[0], Ok(event("1", 10)));
-    assert!(store.dead_letter(DeliveryId { lane: lanes[1], seq: seqs[0] }).unwrap().is_some());
+    assert!(
+        store
+            .dead_letter(DeliveryId {
+                lane: lanes[1],
+                seq: seqs[0]
+            })
+            .unwrap()
+            .is_some()
+    );
     assert_eq!(store.pauses()[0].0, lanes[1]);
-    assert!(accept(&store, vec![group(&["0"], 10, &lanes)]).is_empty(), "ids are remembered");
-    assert!(accept(&store, vec![group(&["new"], 10, &lanes)])[0] > seqs[4], "no number is given out twice");
+    assert!(
+        accept(&store, vec![group(&["0"], 10, &lanes)]).is_empty(),
+        "ids are remembered"
+    );
+    assert!(
+        accept(&store, vec![group(&["new"], 10, &lanes)])[0] > seqs[4],
+        "no number is given out twice"
+    );
 }
 
 /// Events whose record is gone are written out, for whoever knows whether they are owed.
@@ -138,11 +169,17 @@ fn i6_a_lost_chunk_costs_its_own_events() {
     let folder = tempfile::tempdir().unwrap();
     let (seqs, lanes) = fill(folder.path());
     damage(folder.path(), &[(keys::chunk(0, 0), b"nothing".to_vec())]);
-    let repaired = Repair::plan(&config(folder.path()), None).unwrap().carry_out().unwrap();
+    let repaired = Repair::plan(&config(folder.path()), None)
+        .unwrap()
+        .carry_out()
+        .unwrap();
     assert_eq!((repaired.holds.events, repaired.holds.damaged), (2, 0));
     let store = open(folder.path());
     assert_eq!(fresh(&store, lanes[0]), [seqs[3], seqs[4]]);
-    assert!(store.load(&[seqs[3]])[0].is_ok(), "a chunk of several slots is copied whole");
+    assert!(
+        store.load(&[seqs[3]])[0].is_ok(),
+        "a chunk of several slots is copied whole"
+    );
 }
 
 /// What the daemon has set aside is repaired from there; what can't be read at all is said to be so.
@@ -157,10 +194,16 @@ fn i6_a_queue_that_was_set_aside_is_repaired_from_there() {
     record.extend(crc32fast::hash(&record).to_be_bytes());
     fs::write(&witness, record).unwrap();
     let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
-    assert!(refused.to_string().contains("posthaste store repair --yes"), "{refused}");
+    assert!(
+        refused.to_string().contains("posthaste store repair --yes"),
+        "{refused}"
+    );
     assert!(!queue.exists());
     let refused = SledStore::open(&config(folder.path()), OpenOptions::default()).unwrap_err();
-    assert!(refused.to_string().contains("posthaste store repair"), "{refused}");
+    assert!(
+        refused.to_string().contains("posthaste store repair"),
+        "{refused}"
+    );
 
     let repair = Repair::plan(&config(folder.path()), None).unwrap();
     assert!(repair.shown().unreadable.is_some() && repair.shown().is_needed);
@@ -181,6 +224,11 @@ fn i6_a_running_daemons_store_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let running = open(folder.path());
     let refused = Repair::plan(&config(folder.path()), None).unwrap_err();
-    assert!(refused.to_string().contains(&format!("pid {}", std::process::id())), "{refused}");
+    assert!(
+        refused
+            .to_string()
+            .contains(&format!("pid {}", std::process::id())),
+        "{refused}"
+    );
     drop(running);
 }
