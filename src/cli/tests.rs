@@ -159,6 +159,7 @@ impl World {
             limit: 4,
             window: 0,
             failures: 5,
+            gathers_until: None,
         };
         let daemon = Arc::new(FakeDaemon {
             queue,
@@ -604,6 +605,7 @@ async fn g2_replay_by_ids_and_dry_run() {
         now: Timestamp::MAX,
         deferred_max: 10,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert!(due.fresh.iter().chain(&due.deferred).all(|due| due.tries == 0));
@@ -633,6 +635,7 @@ async fn g2_replay_is_paced_over_pages() {
         now: NOW.plus(Duration::from_secs(10)),
         deferred_max: 5000,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert_eq!(due.fresh.len() + due.deferred.len(), 501);

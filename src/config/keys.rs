@@ -160,11 +160,7 @@ static LOG: Section = Section {
 
 static LIMITS: Section = Section {
     name: "limits",
-    keys: &[
-        ("in_flight", Plain),
-        ("shutdown", Plain),
-        ("batch_memory", NotYet),
-    ],
+    keys: &[("in_flight", Plain), ("shutdown", Plain), ("batch_memory", Plain)],
 };
 
 static NETWORK: Section = Section {
@@ -211,14 +207,14 @@ static ENDPOINT: Section = Section {
         ("fallback_on", NotYet),
         ("query", NotYet),
         ("follow_redirects", NotYet),
-        ("rate", NotYet),
-        ("order", NotYet),
+        ("rate", Plain),
+        ("order", Plain),
         ("order_key", NotYet),
         ("proxy", NotYet),
         ("route", NotYet),
         ("body", NotYet),
         ("auth", NotYet),
-        ("batch", NotYet),
+        ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
     ],
@@ -265,6 +261,20 @@ static RESPONSE: Section = Section {
         ("capture", NotYet),
         ("error", NotYet),
         ("emit", NotYet),
+    ],
+};
+
+static BATCH: Section = Section {
+    name: "endpoint.batch",
+    keys: &[
+        ("max_events", Plain),
+        ("max_bytes", Plain),
+        ("max_wait", Plain),
+        ("shape", Plain),
+        ("wrap", Plain),
+        ("items", NotYet),
+        ("item_id", NotYet),
+        ("item_success", NotYet),
     ],
 };
 

@@ -147,6 +147,8 @@ pub enum LogFormat {
 pub struct LimitsConfig {
     /// Requests under way, all endpoints together.
     pub in_flight_max: usize,
+    /// Bytes of batches under way, all endpoints together.
+    pub batch_bytes_max: u64,
     /// How long a stop may wait for requests under way.
     pub shutdown: Duration,
 }
@@ -221,6 +223,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             in_flight_max: 512,
+            batch_bytes_max: 64 << 20,
             shutdown: Duration::from_secs(30),
         }
     }

@@ -129,6 +129,9 @@ pub(super) fn limits(table: &Table<'_>) -> LimitsConfig {
         in_flight_max: table
             .read("in_flight", values::count(1..=65_536))
             .map_or(default.in_flight_max, |count| count as usize),
+        batch_bytes_max: table
+            .read("batch_memory", values::size(1 << 20..=u64::MAX))
+            .unwrap_or(default.batch_bytes_max),
         shutdown: table
             .read("shutdown", values::duration)
             .unwrap_or(default.shutdown),

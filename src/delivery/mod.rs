@@ -16,6 +16,7 @@ use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 
+pub mod batch;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
@@ -75,7 +76,8 @@ impl Couriers {
     /// # Errors
     /// One sentence naming the key (`url`, `headers`, `tls.ca`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
-        let template = RequestTemplate::new(&endpoint.request)?;
+        let shape = endpoint.batch.as_ref().map(|policy| &policy.shape);
+        let template = RequestTemplate::new(&endpoint.request, shape)?;
         Ok(Courier {
             signer: Signer::new(&endpoint.sign)?,
             sender: self.clients.sender(&endpoint.request, template.scheme())?,

@@ -183,6 +183,9 @@ pub struct DueQuery {
     pub now: Timestamp,
     /// At most so many of them.
     pub deferred_max: usize,
+    /// Deliveries deferred after a try, whatever their due time, in order of due time: at most so many. For whoever
+    /// has to know what may not be overtaken; 0 costs nothing, more costs a look at all that is deferred.
+    pub tried_max: usize,
     /// Deliveries the caller holds already; they are passed over and not counted.
     pub held: HashSet<Seq>,
 }
@@ -238,6 +241,8 @@ pub struct DueAnswer {
     pub deferred: Vec<Due>,
     /// The earliest due time of a deferred delivery that was neither given nor held; `None`: there is none.
     pub deferred_next: Option<Timestamp>,
+    /// What [`DueQuery::tried_max`] asks for; one that is due may be among the deferred as well.
+    pub tried: Vec<Due>,
 }
 
 /// A lane's pause, durable.

@@ -88,6 +88,8 @@ macro_rules! contract {
             due::deferred_deliveries_come_in_order_of_due_time,
             due::held_deferred_deliveries_do_not_count_as_next,
             due::a_lane_shows_nothing_of_another,
+            due::f7_what_was_tried_is_told_whatever_its_due_time,
+            due::a6_many_far_future_events_cost_an_answer_nothing,
             settle::settled_deliveries_are_gone,
             settle::f1_a_deferral_is_kept_in_full_and_replaced_whole,
             settle::settling_what_is_not_owed_does_nothing,

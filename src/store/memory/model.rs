@@ -253,6 +253,7 @@ impl Model {
             ..DueAnswer::default()
         };
         let mut waiting = Vec::new();
+        let mut tried_ones = Vec::new();
         for (DeliveryId { seq, .. }, place) in self.of_lane(lane) {
             if query.held.contains(seq) {
                 continue;
@@ -270,6 +271,9 @@ impl Model {
                     }
                 }
                 Place::Waiting { due, tried } => {
+                    if let Some(tried) = tried {
+                        tried_ones.push(Due::deferred(*seq, *due, tried.tries));
+                    }
                     waiting.push((*due, *seq, tried.as_ref().map_or(0, |t| t.tries)))
                 }
                 Place::Fresh | Place::Dead(_) => {}
@@ -281,6 +285,9 @@ impl Model {
             .take_while(|(due, ..)| *due <= query.now)
             .count()
             .min(query.deferred_max);
+        tried_ones.sort_by_key(|due| (due.was_due, due.seq));
+        tried_ones.truncate(query.tried_max);
+        answer.tried = tried_ones;
         answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
         let given = waiting.into_iter().take(ready);
         answer.deferred = given

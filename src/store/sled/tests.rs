@@ -99,6 +99,7 @@ pub(super) fn query(now: Timestamp) -> DueQuery {
         now,
         deferred_max: 100_000,
         held: HashSet::new(),
+        tried_max: 0,
     }
 }
 

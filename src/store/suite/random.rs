@@ -333,6 +333,7 @@ impl Side {
             now,
             deferred_max,
             held,
+            tried_max: 0,
         };
         let first = self.store.due(self.lanes[lane], &query).unwrap();
         let mut fresh = first.fresh.clone();

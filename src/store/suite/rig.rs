@@ -166,6 +166,7 @@ pub(super) fn ask_all() -> DueQuery {
         now: T0,
         deferred_max: usize::MAX,
         held: Default::default(),
+        tried_max: 0,
     }
 }
 
