@@ -244,15 +244,13 @@ fn open_source(
         ..OpenOptions::default()
     };
     let reason = match is_current.then(|| Engine::open(from)) {
-        Some(Ok(engine)) => {
-            match read_identity(&engine)? {
-                Ok(identity) => {
-                    let store = SledStore::on(engine, identity, config, owner, look)?;
-                    return Ok((store, None, None));
-                }
-                Err(reason) => reason,
+        Some(Ok(engine)) => match read_identity(&engine)? {
+            Ok(identity) => {
+                let store = SledStore::on(engine, identity, config, owner, look)?;
+                return Ok((store, None, None));
             }
-        }
+            Err(reason) => reason,
+        },
         Some(Err(EngineError::Io(error))) => return Err(io_error(from)(error)),
         Some(Err(EngineError::Corrupt(reason))) => reason,
         None => "it did not open and was set aside".to_owned(),
