@@ -25,7 +25,6 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::template::Target;
 use crate::domain::time::Timestamp;
 use crate::scheduler::{Input, LaneState, LaneView};
 use crate::store::committer::{Committer, Queue};
@@ -34,6 +33,7 @@ use crate::store::{
     AcceptGroup, Accepted, Batch, DeadEvidence, Deferral, DeliveryId, DueQuery, LaneId, NewEvent, Settle,
     SettleTo, Store,
 };
+use crate::template::Target;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -102,7 +102,10 @@ fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
     let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
     endpoint.enabled = enabled;
     endpoint.request.addresses[0].shown = "https://example.com/?token=***".into();
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, fixture::fixed("hunter2", Target::Header))];
+    endpoint.request.headers = vec![(
+        http::header::AUTHORIZATION,
+        fixture::fixed("hunter2", Target::Header),
+    )];
     Arc::new(endpoint)
 }
 

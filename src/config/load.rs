@@ -199,7 +199,10 @@ fn compare(written: &[Written], findings: &mut Findings) {
 }
 
 fn gets_the_same(one: &Endpoint, other: &Endpoint) -> bool {
-    one.request.addresses == other.request.addresses && one.request.routes == other.request.routes && one.events == other.events && one.tenant == other.tenant
+    one.request.addresses == other.request.addresses
+        && one.request.routes == other.request.routes
+        && one.events == other.events
+        && one.tenant == other.tenant
 }
 
 /// The files that `include` names, in the order of the patterns, then of the names.

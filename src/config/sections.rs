@@ -8,8 +8,8 @@ use super::{
     ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
     StoreConfig,
 };
-use crate::domain::network::{AddressPolicy, AddressRange, NetworkPolicy};
 use crate::domain::endpoint::Settings;
+use crate::domain::network::{AddressPolicy, AddressRange, NetworkPolicy};
 use crate::template::Secrets;
 
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
@@ -168,7 +168,10 @@ fn ranges(list: &super::raw::Value<'_>) -> Vec<AddressRange> {
 
 fn range(value: &super::raw::Value<'_>) -> Read<AddressRange> {
     AddressRange::parse(&values::text(value)?).ok_or_else(|| {
-        let help = format!("write one of {}, or a block like 10.0.0.0/8", AddressRange::groups().join(" "));
+        let help = format!(
+            "write one of {}, or a block like 10.0.0.0/8",
+            AddressRange::groups().join(" ")
+        );
         Wrong::new("is no range of addresses", help)
     })
 }

@@ -21,7 +21,9 @@ pub(super) fn masked_template(source: &str) -> String {
         return source.to_owned();
     };
     let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, value)) if value.starts_with("{{") && value.ends_with("}}") && !value.contains("secrets") => {
+        Some((name, value))
+            if value.starts_with("{{") && value.ends_with("}}") && !value.contains("secrets") =>
+        {
             format!("{name}={value}")
         }
         Some((name, _)) => format!("{name}=***"),

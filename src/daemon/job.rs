@@ -286,12 +286,24 @@ impl Told<'_> {
 }
 
 /// Where each delivery of a request goes, added to those whose `ends` are known.
-fn decide(told: &Told<'_>, parcel: Parcel, attempt: Attempt, items: Option<Vec<Item>>, mut ends: Several<End>) -> Several<End> {
+fn decide(
+    told: &Told<'_>,
+    parcel: Parcel,
+    attempt: Attempt,
+    items: Option<Vec<Item>>,
+    mut ends: Several<End>,
+) -> Several<End> {
     let count = parcel.owed.len();
     let alone = items.is_some();
     let mut items = items.unwrap_or_default().into_iter();
     let attempts = std::iter::repeat_n(attempt, count);
-    for (at, ((event, owed), attempt)) in parcel.events.into_iter().zip(&parcel.owed).zip(attempts).enumerate() {
+    for (at, ((event, owed), attempt)) in parcel
+        .events
+        .into_iter()
+        .zip(&parcel.owed)
+        .zip(attempts)
+        .enumerate()
+    {
         let attempt = own(attempt, owed, items.next());
         // Whom the answer names by itself does not answer for the others.
         let place = if alone { (0, 1) } else { (at, count) };

@@ -262,7 +262,8 @@ mod tests {
             (500, "60", None),
             (200, "60", None),
         ] {
-            let verdict = judge(&[]).interpret(&Ok(answer(status, &[("retry-after", value)])), "host:80", NOW);
+            let verdict =
+                judge(&[]).interpret(&Ok(answer(status, &[("retry-after", value)])), "host:80", NOW);
             assert_eq!(verdict.signal.retry_after, expected, "{status} {value}");
         }
         let verdict = judge(&[]).interpret(&Ok(answer(429, &[("retry-after", "60")])), "host:80", NOW);

@@ -186,10 +186,9 @@ impl Courier {
         if ended.verdict.outcome == Outcome::Delivered {
             return Witness::default();
         }
-        let request = self.request_with(&ended.pass, load, course, ended.stop);
         Witness {
             request_line: self.composer.shown(course, ended.stop),
-            headers: request.ok().map(|request| request.headers),
+            request: self.request_with(&ended.pass, load, course, ended.stop).ok(),
         }
     }
 

@@ -28,7 +28,9 @@ impl<'a> Load<'a> {
     /// # Errors
     /// There is none.
     pub fn first(&self) -> Result<&'a Event, String> {
-        self.events.first().ok_or_else(|| "a request needs an event".to_owned())
+        self.events
+            .first()
+            .ok_or_else(|| "a request needs an event".to_owned())
     }
 }
 

@@ -22,9 +22,7 @@ use super::render::{Composer, OutgoingRequest};
 use super::scene::Load;
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::endpoint::{
-    Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture,
-};
+use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
@@ -42,7 +40,12 @@ pub(super) fn endpoint(url: &str) -> Endpoint {
 }
 
 /// The request for try `number` at `event`, without credentials and signatures.
-pub(super) fn composed(endpoint: &Endpoint, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
+pub(super) fn composed(
+    endpoint: &Endpoint,
+    event: &Event,
+    number: u32,
+    now: Timestamp,
+) -> Result<OutgoingRequest, String> {
     let composer = Composer::new(endpoint)?;
     let load = load(event, number, now);
     let course = composer.course(&load)?;
@@ -300,7 +303,10 @@ async fn f3_f4_signals_arrive() {
 async fn c6_evidence_shows_no_secrets() {
     let peer = Peer::answering("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", Then::KeepAlive).await;
     let mut endpoint = endpoint(&format!("{}?token=hunter2", peer.url()));
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, fixture::fixed("Bearer hunter2", Target::Header))];
+    endpoint.request.headers = vec![(
+        http::header::AUTHORIZATION,
+        fixture::fixed("Bearer hunter2", Target::Header),
+    )];
     let key = sign::parse_secret(&format!(
         "whsec_{}",
         base64::prelude::BASE64_STANDARD.encode([7; 32])
@@ -461,7 +467,11 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender.send(request, bounds, tokio::time::Instant::now()).await.result.unwrap();
+    let answer = sender
+        .send(request, bounds, tokio::time::Instant::now())
+        .await
+        .result
+        .unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

@@ -48,7 +48,10 @@ impl Reader<'_> {
         let items = list.items("write it like [\"https://one.example.com\", \"https://two.example.com\"]");
         let items = items.unwrap_or_default();
         if items.len() > ADDRESSES_MAX {
-            list.reject(&Wrong::whole(format!("there are more than {ADDRESSES_MAX} addresses"), ""));
+            list.reject(&Wrong::whole(
+                format!("there are more than {ADDRESSES_MAX} addresses"),
+                "",
+            ));
         }
         items
             .iter()

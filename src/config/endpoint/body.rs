@@ -79,7 +79,11 @@ fn reject_strangers(table: &Table<'_>, format: Format) {
         ("template", takes_template, "json, xml, soap and text"),
         ("order", takes_order, "csv, delimited and fixed"),
         ("widths", format == Format::Fixed, "fixed"),
-        ("delimiter", matches!(format, Format::Delimited | Format::Csv), "csv and delimited"),
+        (
+            "delimiter",
+            matches!(format, Format::Delimited | Format::Csv),
+            "csv and delimited",
+        ),
     ] {
         let is_empty = table.value(key).is_some_and(|value| value.is_empty());
         if !fits && table.has(key) && !is_empty {
@@ -123,7 +127,10 @@ fn document(table: &Table<'_>, kind: DocumentKind, names: &Names<'_>) -> Option<
     };
     let value = table.value("template")?;
     if table.value("fields").is_some_and(|fields| !fields.is_empty()) {
-        value.reject(&Wrong::whole("there are both a template and fields", "keep one of them"));
+        value.reject(&Wrong::whole(
+            "there are both a template and fields",
+            "keep one of them",
+        ));
     }
     let template = value.read(language::template(target, names))?;
     Some(BodyFormat::Document { kind, template })
@@ -139,14 +146,24 @@ fn template_needed(table: &Table<'_>, kind: DocumentKind, names: &Names<'_>) -> 
 /// `fields`, in the order written; every member of data when there are none.
 fn fields(table: &Table<'_>, names: &Names<'_>) -> Fields {
     let mapped = mapped(table, names);
-    if mapped.is_empty() { Fields::Data } else { Fields::Mapped(mapped) }
+    if mapped.is_empty() {
+        Fields::Data
+    } else {
+        Fields::Mapped(mapped)
+    }
 }
 
 fn mapped(table: &Table<'_>, names: &Names<'_>) -> Vec<(Box<str>, Expression)> {
     let mut mapped: Vec<(Box<str>, Expression)> = Vec::new();
     for (place, name, value) in table.entries("fields") {
         if name.is_empty() || name.split('.').any(str::is_empty) {
-            value.reject_at(&place, &Wrong::whole("a part of the field's name is empty", "write it like contact.email"));
+            value.reject_at(
+                &place,
+                &Wrong::whole(
+                    "a part of the field's name is empty",
+                    "write it like contact.email",
+                ),
+            );
         }
         let expression = value.read(language::expression(names));
         if !mapped.iter().any(|(known, _)| **known == *name) {
@@ -165,7 +182,11 @@ fn ordered(table: &Table<'_>, names: &Names<'_>) -> Fields {
         .and_then(|list| list.items("write it like [\"email\", \"phone\"]"))
         .unwrap_or_default();
     if order.is_empty() {
-        return if mapped.is_empty() { Fields::Data } else { Fields::Mapped(mapped) };
+        return if mapped.is_empty() {
+            Fields::Data
+        } else {
+            Fields::Mapped(mapped)
+        };
     }
     let column = |item: &Value<'_>| item.read(|value| column(value, &mapped));
     Fields::Mapped(order.iter().filter_map(column).collect())
@@ -184,7 +205,8 @@ fn column(value: &Value<'_>, mapped: &[(Box<str>, Expression)]) -> Read<(Box<str
     } else {
         Expression::compile(&format!("data[{}]", serde_json::Value::from(&*name)))
     };
-    let expression = expression.map_err(|_| Wrong::new("can't name a member of data", "map it under body.fields"))?;
+    let expression =
+        expression.map_err(|_| Wrong::new("can't name a member of data", "map it under body.fields"))?;
     Ok((name.into(), expression))
 }
 
@@ -208,7 +230,10 @@ fn delimiter(value: &Value<'_>) -> Read<String> {
     let text = values::text(value)?;
     let stands_for_itself = |c: char| matches!(c, '"' | '\r' | '\n');
     if text.is_empty() || text.contains(stands_for_itself) {
-        return Err(Wrong::new("can't stand between values", "write one like \"|\", \";\" or \"\\t\""));
+        return Err(Wrong::new(
+            "can't stand between values",
+            "write one like \"|\", \";\" or \"\\t\"",
+        ));
     }
     Ok(text)
 }
@@ -226,7 +251,9 @@ fn fixed(table: &Table<'_>, names: &Names<'_>) -> BodyFormat {
     let columns = match ordered(table, names) {
         Fields::Mapped(columns) => columns,
         Fields::Data => {
-            let of = |(name, _): &(&str, usize)| Some(((*name).into(), Expression::compile(&format!("data.{name}")).ok()?));
+            let of = |(name, _): &(&str, usize)| {
+                Some(((*name).into(), Expression::compile(&format!("data.{name}")).ok()?))
+            };
             widths.iter().filter_map(of).collect()
         }
     };
@@ -236,7 +263,10 @@ fn fixed(table: &Table<'_>, names: &Names<'_>) -> BodyFormat {
             Some((_, width)) => laid_out.push((expression, *width)),
             None => {
                 let help = format!("add {name} = … to body.widths");
-                table.reject_key(&["widths"], &Wrong::whole(format!("the column {name} has no width"), help));
+                table.reject_key(
+                    &["widths"],
+                    &Wrong::whole(format!("the column {name} has no width"), help),
+                );
             }
         }
     }

@@ -3,12 +3,12 @@
 //! one file for each group of keys.
 
 mod address;
+mod auth;
 mod batch;
 mod body;
 mod limits;
-pub(super) mod order;
-mod auth;
 mod network;
+pub(super) mod order;
 mod request;
 mod response;
 mod retry;

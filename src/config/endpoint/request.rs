@@ -56,7 +56,9 @@ pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, bind: &str) ->
     RequestPolicy {
         method: table.read("method", |value| method(value, &names)),
         addresses: reader.addresses(table),
-        balance: table.read("balance", values::choice(BALANCES)).unwrap_or_default(),
+        balance: table
+            .read("balance", values::choice(BALANCES))
+            .unwrap_or_default(),
         fallbacks: reader.listed(table, "fallback_urls"),
         fallback_on: table
             .value("fallback_on")
@@ -64,7 +66,11 @@ pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, bind: &str) ->
         allows_plaintext,
         query: query(table, &names),
         headers: headers(table, &names),
-        routes: table.tables("route").iter().filter_map(|table| route(table, reader)).collect(),
+        routes: table
+            .tables("route")
+            .iter()
+            .filter_map(|table| route(table, reader))
+            .collect(),
         body: body::body(&table.table("body"), &names),
         timeout: timeout("timeout", TIMEOUT_DEFAULT),
         connect_timeout: timeout("connect_timeout", CONNECT_TIMEOUT_DEFAULT),

@@ -36,7 +36,11 @@ pub(super) fn form(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Strin
 }
 
 /// Names and values as text, in order; `None` where there is no value.
-pub(super) fn texts(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Vec<(Box<str>, Option<String>)>, String> {
+pub(super) fn texts(
+    fields: &Fields,
+    scope: &Scope,
+    event: &[u8],
+) -> Result<Vec<(Box<str>, Option<String>)>, String> {
     match fields {
         Fields::Data => {
             let members: Map<String, Json> = serde_json::from_str(&super::data(event)?).map_err(|_| {
@@ -87,10 +91,14 @@ impl Branch {
             Some((head, rest)) => (head, Some(rest)),
             None => (path, None),
         };
-        let index = self.0.iter().position(|(name, _)| name == head).unwrap_or_else(|| {
-            self.0.push((head.to_owned(), Node::Branch(Self::default())));
-            self.0.len() - 1
-        });
+        let index = self
+            .0
+            .iter()
+            .position(|(name, _)| name == head)
+            .unwrap_or_else(|| {
+                self.0.push((head.to_owned(), Node::Branch(Self::default())));
+                self.0.len() - 1
+            });
         let node = &mut self.0[index].1;
         match rest {
             None => *node = Node::Leaf(value),

@@ -9,7 +9,9 @@ use super::fields;
 /// The line of one event, without its end.
 pub(super) fn line(layout: &LineLayout, scope: &Scope, event: &[u8]) -> Result<String, String> {
     match layout {
-        LineLayout::Separated { columns, delimiter } => separated(&values(columns, scope, event)?, *delimiter),
+        LineLayout::Separated { columns, delimiter } => {
+            separated(&values(columns, scope, event)?, *delimiter)
+        }
         LineLayout::Joined { columns, delimiter } => joined(&values(columns, scope, event)?, delimiter),
         LineLayout::Fixed { columns } => {
             let mut line = String::new();
@@ -39,7 +41,9 @@ fn values(columns: &Fields, scope: &Scope, event: &[u8]) -> Result<Vec<(Box<str>
 }
 
 fn separated(values: &[(Box<str>, String)], delimiter: u8) -> Result<String, String> {
-    let mut writer = csv::WriterBuilder::new().delimiter(delimiter).from_writer(Vec::new());
+    let mut writer = csv::WriterBuilder::new()
+        .delimiter(delimiter)
+        .from_writer(Vec::new());
     let failed = |error: String| format!("body: {error}");
     writer
         .write_record(values.iter().map(|(_, value)| value))

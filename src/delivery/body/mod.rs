@@ -71,7 +71,10 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
         }
     };
     if body.len() > BODY_BYTES_MAX {
-        return Err(format!("the body would have {} bytes, more than {BODY_BYTES_MAX}", body.len()));
+        return Err(format!(
+            "the body would have {} bytes, more than {BODY_BYTES_MAX}",
+            body.len()
+        ));
     }
     compress::compress(policy.compress, body)
 }
@@ -176,7 +179,9 @@ fn put_together(pieces: Vec<Piece>, shape: Shape<'_>) -> Result<Bytes, String> {
             Piece::Json(json) => body.extend_from_slice(&json),
             Piece::Line(text) => body.extend_from_slice(text.as_bytes()),
             Piece::Document(_) => {
-                return Err("documents of this format can't be batched: use batch.shape = \"template\"".to_owned());
+                return Err(
+                    "documents of this format can't be batched: use batch.shape = \"template\"".to_owned(),
+                );
             }
         }
         if close.is_empty() {
@@ -206,7 +211,11 @@ fn shown(event: &[u8]) -> Result<Shown<'_>, String> {
 
 fn data(event: &[u8]) -> Result<String, String> {
     let shown = shown(event)?;
-    Ok(shown.data.or(shown.data_base64).map_or("null", RawValue::get).to_owned())
+    Ok(shown
+        .data
+        .or(shown.data_base64)
+        .map_or("null", RawValue::get)
+        .to_owned())
 }
 
 fn envelope(event: &[u8]) -> Result<String, String> {

@@ -45,7 +45,10 @@ fn written(policy: &BodyPolicy, shape: Shape<'_>, events: &[&str]) -> Result<Str
     };
     let items: Vec<Item> = events.iter().map(item).collect();
     let list: Vec<_> = items.iter().map(|item| item.scope.event()).collect();
-    let whole = items[0].scope.clone().with("batch", crate::template::Value::from_iter([("events", list)]));
+    let whole = items[0]
+        .scope
+        .clone()
+        .with("batch", crate::template::Value::from_iter([("events", list)]));
     let body = write(policy, shape, &items, &whole)?;
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
@@ -57,7 +60,13 @@ fn separated(columns: Fields, delimiter: u8) -> BodyFormat {
 /// C2: one event in every format, with its media type.
 #[test]
 fn c2_every_format() {
-    let mapped = || fields(&[("email", "data.email"), ("name", "data.name"), ("missing", "data.missing")]);
+    let mapped = || {
+        fields(&[
+            ("email", "data.email"),
+            ("name", "data.name"),
+            ("missing", "data.missing"),
+        ])
+    };
     for (format, expected, kind) in [
         (BodyFormat::Event, LEAD, "application/json"),
         (BodyFormat::CloudEvents, LEAD, "application/cloudevents+json"),
@@ -84,12 +93,18 @@ fn c2_every_format() {
             "application/json",
         ),
         (
-            document(DocumentKind::Json, r#"{"email": "{{ data.email }}", "name": {{ data.name }}, "n": {{ data.n }}}"#),
+            document(
+                DocumentKind::Json,
+                r#"{"email": "{{ data.email }}", "name": {{ data.name }}, "n": {{ data.n }}}"#,
+            ),
             r#"{"email": "a@x", "name": "Ann \"A\", B", "n": 7}"#,
             "application/json",
         ),
         (
-            document(DocumentKind::Xml, "<lead name=\"{{ data.name }}\">{{ data.email }}</lead>"),
+            document(
+                DocumentKind::Xml,
+                "<lead name=\"{{ data.name }}\">{{ data.email }}</lead>",
+            ),
             "<lead name=\"Ann &quot;A&quot;, B\">a@x</lead>",
             "application/xml",
         ),
@@ -171,7 +186,11 @@ fn c8_shapes() {
     }
     assert_eq!(written(&data, Shape::Array, &[LEAD]).unwrap(), r#"[{"n":7}]"#);
     let xml = policy(document(DocumentKind::Xml, "<a/>"));
-    assert!(written(&xml, Shape::Array, &[LEAD, OTHER]).unwrap_err().contains("batch.shape"));
+    assert!(
+        written(&xml, Shape::Array, &[LEAD, OTHER])
+            .unwrap_err()
+            .contains("batch.shape")
+    );
 }
 
 /// C3: a value can't end its field or its line.
@@ -180,16 +199,26 @@ fn c3_values_stay_in_their_place() {
     let evil = r#"{"data":{"v":"a|b\nc,\"d\"\t"}}"#;
     let v = || fields(&[("v", "data.v"), ("w", "'w'")]);
     let separated = policy(separated(v(), b'|'));
-    assert_eq!(written(&separated, Shape::Single, &[evil]).unwrap(), "\"a|b\nc,\"\"d\"\"\t\"|w\n");
+    assert_eq!(
+        written(&separated, Shape::Single, &[evil]).unwrap(),
+        "\"a|b\nc,\"\"d\"\"\t\"|w\n"
+    );
     let joined = policy(BodyFormat::Line(LineLayout::Joined {
         columns: v(),
         delimiter: "::".into(),
     }));
-    assert!(written(&joined, Shape::Single, &[evil]).unwrap_err().contains("value of v"));
+    assert!(
+        written(&joined, Shape::Single, &[evil])
+            .unwrap_err()
+            .contains("value of v")
+    );
     let fixed = policy(BodyFormat::Line(LineLayout::Fixed {
         columns: vec![(Expression::compile("data.v").unwrap(), 12)],
     }));
-    assert_eq!(written(&fixed, Shape::Single, &[evil]).unwrap(), "a|b c,\"d\"   \n");
+    assert_eq!(
+        written(&fixed, Shape::Single, &[evil]).unwrap(),
+        "a|b c,\"d\"   \n"
+    );
 }
 
 /// C7: what is packed unpacks to what it was.
@@ -205,7 +234,9 @@ fn c7_compressed() {
         let packed = plain(&policy, &event).unwrap();
         let mut unpacked = Vec::new();
         match compress {
-            Compression::Gzip => flate2::read::GzDecoder::new(&*packed).read_to_end(&mut unpacked).map(drop),
+            Compression::Gzip => flate2::read::GzDecoder::new(&*packed)
+                .read_to_end(&mut unpacked)
+                .map(drop),
             _ => zstd::stream::copy_decode(&*packed, &mut unpacked),
         }
         .unwrap();
@@ -224,6 +255,12 @@ fn c5_enrichment() {
     ])));
     let body = written(&enriched, Shape::Single, &[LEAD]).unwrap();
     // sha256("a@xs3cret")
-    assert!(body.starts_with(r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""#), "{body}");
-    assert_eq!(body.len(), r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""}"#.len() + 64);
+    assert!(
+        body.starts_with(r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""#),
+        "{body}"
+    );
+    assert_eq!(
+        body.len(),
+        r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""}"#.len() + 64
+    );
 }

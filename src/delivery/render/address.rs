@@ -37,7 +37,9 @@ impl Way {
         match address.url.fixed() {
             Some(text) => {
                 let place = Place::parse(text, allows_plaintext);
-                place.map(Self::Fixed).map_err(|why| format!("url {}: {why}", address.shown))
+                place
+                    .map(Self::Fixed)
+                    .map_err(|why| format!("url {}: {why}", address.shown))
             }
             None => Ok(Self::Made(address.url.clone())),
         }
@@ -48,8 +50,11 @@ impl Way {
         match (self, scope) {
             (Self::Fixed(place), _) => Ok(place.clone()),
             (Self::Made(template), Some(scope)) => {
-                let text = template.render(scope).map_err(|problem| format!("url: {problem}"))?;
-                Place::parse(&text, allows_plaintext).map_err(|why| format!("url {}: {why}", template.source()))
+                let text = template
+                    .render(scope)
+                    .map_err(|problem| format!("url: {problem}"))?;
+                Place::parse(&text, allows_plaintext)
+                    .map_err(|why| format!("url {}: {why}", template.source()))
             }
             (Self::Made(_), None) => Err("url: it is made from an event, and there is none".to_owned()),
         }
@@ -67,7 +72,11 @@ impl Place {
         }
         let credentials = take_credentials(&mut url)?;
         let address = host_and_port(&url).into();
-        Ok(Self { url, credentials, address })
+        Ok(Self {
+            url,
+            credentials,
+            address,
+        })
     }
 }
 
@@ -137,7 +146,10 @@ impl Chooser {
     }
 
     fn is_well(&self, index: usize, now: Timestamp) -> bool {
-        let failed = self.failed.get(index).map_or(0, |failed| failed.load(Ordering::Relaxed));
+        let failed = self
+            .failed
+            .get(index)
+            .map_or(0, |failed| failed.load(Ordering::Relaxed));
         failed == 0 || now.0 >= failed.saturating_add(UNWELL_MS)
     }
 }
@@ -167,7 +179,10 @@ mod tests {
         for event in 0..3000 {
             counts[random.choose(&format!("event-{event}"), 1, now)] += 1;
         }
-        assert!(counts.iter().all(|count| (800..1200).contains(count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|count| (800..1200).contains(count)),
+            "{counts:?}"
+        );
 
         let healthy = Chooser::new(Balance::Healthy, 3);
         healthy.learn(1, false, now);
@@ -179,7 +194,11 @@ mod tests {
         for index in 0..3 {
             healthy.learn(index, false, later);
         }
-        assert_eq!(healthy.choose("e", 1, later), 1, "when all are unwell, somebody is asked");
+        assert_eq!(
+            healthy.choose("e", 1, later),
+            1,
+            "when all are unwell, somebody is asked"
+        );
         healthy.learn(2, true, later);
         assert_eq!(healthy.choose("e", 1, later), 2);
     }

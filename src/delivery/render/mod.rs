@@ -127,16 +127,28 @@ impl Composer {
         let configured = Configured::new(&policy.headers)?;
         let mut composer = Self {
             scene: Scene::new(endpoint),
-            method: policy.method.as_ref().map_or(Ok(Method::Fixed(http::Method::POST)), Method::new)?,
+            method: policy
+                .method
+                .as_ref()
+                .map_or(Ok(Method::Fixed(http::Method::POST)), Method::new)?,
             chooser: Chooser::new(policy.balance, ways.len()),
             ways,
             fallbacks: policy.fallbacks.iter().map(way).collect::<Result<_, _>>()?,
-            shown: policy.addresses.iter().chain(&policy.fallbacks).map(|address| address.shown.clone()).collect(),
+            shown: policy
+                .addresses
+                .iter()
+                .chain(&policy.fallbacks)
+                .map(|address| address.shown.clone())
+                .collect(),
             allows_plaintext: policy.allows_plaintext,
             query: policy.query.clone(),
             headers: HeaderMap::new(),
             made_headers: configured.clone(),
-            routes: policy.routes.iter().map(|route| Branch::new(route, policy)).collect::<Result<_, _>>()?,
+            routes: policy
+                .routes
+                .iter()
+                .map(|route| Branch::new(route, policy))
+                .collect::<Result<_, _>>()?,
             body: policy.body.clone(),
             batch,
             timeout: policy.timeout,
@@ -152,7 +164,10 @@ impl Composer {
     fn lasting_headers(&self, mut headers: HeaderMap) -> HeaderMap {
         let defaults = [
             (header::CONTENT_TYPE, body::content_type(&self.body, self.shape())),
-            (header::CONTENT_ENCODING, body::content_encoding(self.body.compress)),
+            (
+                header::CONTENT_ENCODING,
+                body::content_encoding(self.body.compress),
+            ),
             (header::USER_AGENT, Some(HeaderValue::from_static(USER_AGENT))),
         ];
         for (name, value) in defaults {
@@ -228,7 +243,11 @@ impl Composer {
     pub fn course(&self, load: &Load<'_>) -> Result<Course, String> {
         let chosen = self.chooser.choose(load.id, load.number, load.now);
         if self.is_plain {
-            return Ok(Course { scope: None, route: None, chosen });
+            return Ok(Course {
+                scope: None,
+                route: None,
+                chosen,
+            });
         }
         let scope = self.scene.of(load)?;
         let mut route = None;
@@ -239,13 +258,20 @@ impl Composer {
                 break;
             }
         }
-        Ok(Course { scope: Some(scope), route, chosen })
+        Ok(Course {
+            scope: Some(scope),
+            route,
+            chosen,
+        })
     }
 
     /// The same course where templates see more.
     #[must_use]
     pub fn widened(course: Course, widen: impl FnOnce(Scope) -> Scope) -> Course {
-        Course { scope: course.scope.map(widen), ..course }
+        Course {
+            scope: course.scope.map(widen),
+            ..course
+        }
     }
 
     /// How many addresses the try may go to, one after the other.
@@ -257,7 +283,9 @@ impl Composer {
     /// Bound on the whole attempt.
     #[must_use]
     pub fn timeout(&self, course: &Course) -> Duration {
-        self.branch(course).and_then(|branch| branch.timeout).unwrap_or(self.timeout)
+        self.branch(course)
+            .and_then(|branch| branch.timeout)
+            .unwrap_or(self.timeout)
     }
 
     fn branch(&self, course: &Course) -> Option<&Branch> {
@@ -276,7 +304,9 @@ impl Composer {
         let event = load.first()?;
         let branch = self.branch(course);
         let scope = course.scope.as_ref();
-        let Place { mut url, credentials, .. } = self.way(course, stop)?.place(scope, self.allows_plaintext)?;
+        let Place {
+            mut url, credentials, ..
+        } = self.way(course, stop)?.place(scope, self.allows_plaintext)?;
         let mut headers = self.headers.clone();
         if let Some(scope) = scope {
             self.add_query(&mut url, scope)?;
@@ -296,7 +326,9 @@ impl Composer {
         if let Some(value) = trace.and_then(|text| HeaderValue::from_str(text).ok()) {
             headers.entry(TRACEPARENT).or_insert(value);
         }
-        let method = branch.and_then(|branch| branch.method.as_ref()).unwrap_or(&self.method);
+        let method = branch
+            .and_then(|branch| branch.method.as_ref())
+            .unwrap_or(&self.method);
         Ok(OutgoingRequest {
             method: method.of(scope)?,
             url,
@@ -342,7 +374,9 @@ impl Composer {
     #[must_use]
     pub fn shown(&self, course: &Course, stop: usize) -> String {
         let branch = self.branch(course);
-        let method = branch.and_then(|branch| branch.method.as_ref()).unwrap_or(&self.method);
+        let method = branch
+            .and_then(|branch| branch.method.as_ref())
+            .unwrap_or(&self.method);
         let method = method.of(course.scope.as_ref()).unwrap_or_default();
         let made = match (self.way(course, stop), &course.scope) {
             (Ok(Way::Made(template)), Some(scope)) => template.render(&scope.masked()).ok(),
@@ -352,8 +386,14 @@ impl Composer {
             return format!("{method} {}", mask_parts(url));
         }
         let routed = branch.filter(|branch| stop == 0 && branch.way.is_some());
-        let index = if stop == 0 { course.chosen } else { self.ways.len() + stop - 1 };
-        let written = routed.map(|branch| &branch.shown).or_else(|| self.shown.get(index));
+        let index = if stop == 0 {
+            course.chosen
+        } else {
+            self.ways.len() + stop - 1
+        };
+        let written = routed
+            .map(|branch| &branch.shown)
+            .or_else(|| self.shown.get(index));
         format!("{method} {}", written.map_or("", |shown| shown))
     }
 
@@ -371,7 +411,11 @@ impl Branch {
         Ok(Self {
             when: route.when.clone(),
             way: route.address.as_ref().map(way).transpose()?,
-            shown: route.address.as_ref().map(|address| address.shown.clone()).unwrap_or_default(),
+            shown: route
+                .address
+                .as_ref()
+                .map(|address| address.shown.clone())
+                .unwrap_or_default(),
             timeout: route.timeout,
             method: route.method.as_ref().map(Method::new).transpose()?,
             headers: Configured::new(&route.headers)?,
@@ -391,7 +435,9 @@ impl Method {
         match (self, scope) {
             (Self::Fixed(method), _) => Ok(method.clone()),
             (Self::Made(template), Some(scope)) => {
-                let text = template.render(scope).map_err(|problem| format!("method: {problem}"))?;
+                let text = template
+                    .render(scope)
+                    .map_err(|problem| format!("method: {problem}"))?;
                 method(text.trim())
             }
             (Self::Made(_), None) => Err("method: it is made from an event, and there is none".to_owned()),

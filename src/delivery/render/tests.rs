@@ -7,7 +7,12 @@ fn with_headers(headers: &[(&str, &str)]) -> Endpoint {
     let mut endpoint = endpoint("http://127.0.0.1:9/hook?token=t");
     endpoint.request.headers = headers
         .iter()
-        .map(|(name, value)| (name.parse().unwrap(), Template::compile(value, Target::Text).unwrap()))
+        .map(|(name, value)| {
+            (
+                name.parse().unwrap(),
+                Template::compile(value, Target::Text).unwrap(),
+            )
+        })
         .collect();
     endpoint
 }
@@ -134,7 +139,8 @@ fn what_no_request_can_be_made_from_is_named() {
     }
 }
 
-const LEAD: &str = r#"{"type":"lead.new","source":"/web","data":{"state":"CA","value":150,"email":"a b@x","path":"../up"}}"#;
+const LEAD: &str =
+    r#"{"type":"lead.new","source":"/web","data":{"state":"CA","value":150,"email":"a b@x","path":"../up"}}"#;
 
 /// The URL and the method of the first request for `LEAD`.
 fn goes_to(change: impl FnOnce(&mut Endpoint)) -> Result<(String, String), String> {
@@ -160,17 +166,29 @@ fn b4_the_url_is_built_from_the_event() {
             &[("source", "{{ event.source }}"), ("email", "{{ data.email }}")][..],
             "https://a.example/v2/leads/CA/validate?source=%2Fweb&email=a+b%40x",
         ),
-        ("https://a.example/?k=1", &[("a", "b")], "https://a.example/?k=1&a=b"),
-        ("https://a.example/x/{{ data.email }}", &[], "https://a.example/x/a%20b%40x"),
+        (
+            "https://a.example/?k=1",
+            &[("a", "b")],
+            "https://a.example/?k=1&a=b",
+        ),
+        (
+            "https://a.example/x/{{ data.email }}",
+            &[],
+            "https://a.example/x/a%20b%40x",
+        ),
     ] {
         let found = goes_to(|endpoint| {
             endpoint.request.addresses = vec![url(template)];
             let text = |value| fixed(value, Target::Text);
-            endpoint.request.query = query.iter().map(|(name, value)| ((*name).into(), text(value))).collect();
+            endpoint.request.query = query
+                .iter()
+                .map(|(name, value)| ((*name).into(), text(value)))
+                .collect();
         });
         assert_eq!(found.unwrap().1, expected);
     }
-    let climbs = goes_to(|endpoint| endpoint.request.addresses = vec![url("https://a.example/{{ data.path }}/x")]);
+    let climbs =
+        goes_to(|endpoint| endpoint.request.addresses = vec![url("https://a.example/{{ data.path }}/x")]);
     assert_eq!(climbs.unwrap().1, "https://a.example/..%2Fup/x");
     let plain = goes_to(|endpoint| {
         endpoint.request.allows_plaintext = false;
@@ -190,18 +208,40 @@ fn b4_routes_are_chosen_by_condition_and_by_time() {
         headers: Vec::new(),
     };
     for (conditions, expected) in [
-        ([("data.value > 100", "https://premium.example/"), ("true", "https://other.example/")], "https://premium.example/"),
-        ([("data.value > 200", "https://premium.example/"), ("data.state in ['CA', 'TX']", "https://regional.example/")], "https://regional.example/"),
+        (
+            [
+                ("data.value > 100", "https://premium.example/"),
+                ("true", "https://other.example/"),
+            ],
+            "https://premium.example/",
+        ),
+        (
+            [
+                ("data.value > 200", "https://premium.example/"),
+                ("data.state in ['CA', 'TX']", "https://regional.example/"),
+            ],
+            "https://regional.example/",
+        ),
         // 2023-11-14T22:13:20Z
-        ([("now.hour < 9 or now.hour > 17", "https://night.example/"), ("true", "https://day.example/")], "https://night.example/"),
+        (
+            [
+                ("now.hour < 9 or now.hour > 17", "https://night.example/"),
+                ("true", "https://day.example/"),
+            ],
+            "https://night.example/",
+        ),
     ] {
         let found = goes_to(|endpoint| {
             endpoint.request.routes = conditions.iter().map(|(when, to)| route(when, to)).collect();
         });
         assert_eq!(found.unwrap(), ("PUT".to_owned(), expected.to_owned()));
     }
-    let found = goes_to(|endpoint| endpoint.request.routes = vec![route("data.value > 1000", "https://x.example/")]);
-    assert_eq!(found.unwrap(), ("POST".to_owned(), "https://a.example/".to_owned()));
+    let found =
+        goes_to(|endpoint| endpoint.request.routes = vec![route("data.value > 1000", "https://x.example/")]);
+    assert_eq!(
+        found.unwrap(),
+        ("POST".to_owned(), "https://a.example/".to_owned())
+    );
 
     let mut endpoint = endpoint("https://a.example/");
     endpoint.request.routes = vec![route("data.value > 100", "https://x.example/")];
@@ -221,6 +261,13 @@ fn c1_headers_are_made_from_the_event() {
     assert_eq!(request.headers["x-fixed"], "f");
     let evil = event("e", r#"{"data":{"state":"CA\r\nx-evil: 1"}}"#);
     let mut endpoint = endpoint;
-    endpoint.request.headers = vec![("x-state".parse().unwrap(), fixed("{{ data.state }}", Target::Header))];
-    assert!(composed(&endpoint, &evil, 1, Timestamp(0)).unwrap_err().contains("x-state"));
+    endpoint.request.headers = vec![(
+        "x-state".parse().unwrap(),
+        fixed("{{ data.state }}", Target::Header),
+    )];
+    assert!(
+        composed(&endpoint, &evil, 1, Timestamp(0))
+            .unwrap_err()
+            .contains("x-state")
+    );
 }

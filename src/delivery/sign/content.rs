@@ -70,7 +70,10 @@ impl<'a> Facts<'a> {
     /// # Errors
     /// One sentence if the request has no id.
     pub(super) fn of(request: &'a OutgoingRequest, now: Timestamp) -> Result<Self, String> {
-        let id = request.headers.get(WEBHOOK_ID).and_then(|value| value.to_str().ok());
+        let id = request
+            .headers
+            .get(WEBHOOK_ID)
+            .and_then(|value| value.to_str().ok());
         Ok(Self {
             id: id.ok_or("a request without webhook-id cannot be signed")?,
             now,
@@ -94,9 +97,7 @@ impl Content {
         let mut parts = Vec::new();
         let mut rest = template;
         while let Some((before, after)) = rest.split_once("{{") {
-            let (name, behind) = after
-                .split_once("}}")
-                .ok_or("there is a `{{` without its `}}`")?;
+            let (name, behind) = after.split_once("}}").ok_or("there is a `{{` without its `}}`")?;
             push_text(&mut parts, before);
             parts.push(named(name.trim())?);
             rest = behind;
@@ -138,7 +139,10 @@ fn named(name: &str) -> Result<Part, String> {
     let found = NAMES.iter().find(|(known, _)| *known == name);
     found.map(|(_, part)| part.clone()).ok_or_else(|| {
         let known: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
-        format!("`{{{{ {name} }}}}` is not known here: known are {}", known.join(" "))
+        format!(
+            "`{{{{ {name} }}}}` is not known here: known are {}",
+            known.join(" ")
+        )
     })
 }
 
@@ -167,7 +171,9 @@ pub fn check_content(template: &str) -> Result<(), String> {
         return Err("`{{ signature }}` can't stand in what is signed".to_owned());
     }
     if !content.has(&Part::Body) && !content.has(&Part::BodySha256) {
-        return Err("the signed text leaves the body out, so anybody could change it: name `{{ body }}`".to_owned());
+        return Err(
+            "the signed text leaves the body out, so anybody could change it: name `{{ body }}`".to_owned(),
+        );
     }
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy,
-    Selection, TlsPolicy,
+    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy,
+    RequestPolicy, ResponsePolicy, Selection, TlsPolicy,
 };
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::network::NetworkPolicy;

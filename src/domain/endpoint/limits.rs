@@ -22,7 +22,9 @@ impl RetryMatch {
         match self {
             Self::Status(listed) => status == Some(listed),
             // A status outside every class counts as 5xx (RFC 9110 §15).
-            Self::StatusClass(hundred) => status.is_some_and(|status| (status / 100).min(5) == u16::from(hundred)),
+            Self::StatusClass(hundred) => {
+                status.is_some_and(|status| (status / 100).min(5) == u16::from(hundred))
+            }
             Self::Class(listed) => listed == class,
         }
     }

@@ -1,9 +1,9 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod auth;
 mod batch;
 mod body;
-mod auth;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
@@ -16,13 +16,13 @@ mod settings;
 mod sign;
 mod tls;
 
+pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
-pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
-pub use request::{Address, Balance, RequestPolicy, Route};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
+pub use request::{Address, Balance, RequestPolicy, Route};
 pub use response::ResponsePolicy;
 pub use selection::{Judgement, Selection};
 pub use settings::Settings;

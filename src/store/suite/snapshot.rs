@@ -9,7 +9,8 @@ use crate::domain::age::Ages;
 use crate::domain::event::{EventHead, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    AttemptFilter, DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, DeliveryState, Due, DueQuery, FoundEvent, LaneId, LaneTotals, LoadError, LoggedAttempt, Pause, Store,
+    AttemptFilter, DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, DeliveryState, Due, DueQuery,
+    FoundEvent, LaneId, LaneTotals, LoadError, LoggedAttempt, Pause, Store,
 };
 
 /// Longer than any commit of a check lasts.
