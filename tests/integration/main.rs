@@ -26,4 +26,5 @@ mod readme;
 mod reload;
 mod retry;
 mod secrets;
+mod selection;
 mod space;
