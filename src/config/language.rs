@@ -86,6 +86,9 @@ pub(super) fn template<'n>(
         let template = Template::compile_parts(&resolved.parts(), target).map_err(wrong)?;
         names.check(template.names())?;
         check_settings(&value.settings(), template.settings())?;
+        if let Err(problem) = template.trial() {
+            value.warn(&wrong(problem));
+        }
         Ok(template)
     }
 }

@@ -115,7 +115,8 @@ fn b7_tenants_are_kept_apart() {
 fn c4_check_shows_mistakes_in_expressions() {
     let text = endpoint("crm", "http://127.0.0.1:1/", "when = \"data.score|flaot > 5\"");
     let daemon = Setup::new(&text).stopped();
-    let ran = daemon.cli(&["check"]).exits(1);
+    let config = daemon.path("config.toml").display().to_string();
+    let ran = daemon.cli(&["check", "--config", &config]).exits(1);
     let said = format!("{}{}", ran.out, ran.err);
     assert!(
         said.contains("there is no filter `flaot`; did you mean `float`?"),

@@ -268,6 +268,38 @@ fn what_costs_too_much_ends() {
     }
 }
 
+/// What is broken whatever the event holds is found without one; what an event may mend is not complained of.
+#[test]
+fn a_trial_finds_broken_documents() {
+    for (target, text, message) in [
+        (Target::Json, r#"{"a": {{ data.a }},}"#, "not JSON"),
+        (Target::Json, r#"{"a": "{{ data.a }}}"#, "not JSON"),
+        (Target::Xml, "<a><!-- {{ data.a }} --></a>", "inside a comment"),
+        (Target::Xml, "<a>{{ data.a }}</a", "ends inside a tag"),
+    ] {
+        let problem = Template::compile(text, target).unwrap().trial().unwrap_err();
+        assert!(problem.says.contains(message), "{text}: {problem}");
+    }
+    for (target, text) in [
+        (
+            Target::Json,
+            r#"{"a": {{ data.a.b.c }}, "d": "{{ data.d|date('%Y') }}"}"#,
+        ),
+        (
+            Target::Json,
+            r#"[{% for x in data.list %}{{ x }}{% if not loop.last %},{% endif %}{% endfor %}]"#,
+        ),
+        (Target::Xml, "<a b='{{ data.a|upper }}'>{{ data.b|int + 1 }}</a>"),
+        (Target::Url, "https://a.example/{{ data.a }}?b={{ data.b.c }}"),
+    ] {
+        assert_eq!(Template::compile(text, target).unwrap().trial(), Ok(()), "{text}");
+    }
+    assert!(
+        Template::compile(r#"{"a": }"#, Target::Json).is_err(),
+        "fixed text is checked at once"
+    );
+}
+
 /// References of the configuration are data, whatever they hold, and never shown.
 #[test]
 fn references_are_data() {
