@@ -1,6 +1,7 @@
 //! The command line: the tree of verbs, and what their ends mean as exit codes. One verb, one file. Verbs
 //! that ask the daemon know its control API and nothing else of it.
 
+pub mod attempts;
 pub mod bench;
 pub mod check;
 pub mod client;
@@ -58,6 +59,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// List, show, pause, resume and flush endpoints; move or bury what removed ones are owed
     Endpoints(endpoints::EndpointsArgs),
+    /// Every try of the last days: when, to whom, how it ended, how long its parts took
+    Attempts(attempts::AttemptsArgs),
     /// Where an event stands
     Events(events::EventsArgs),
     /// List, show, replay, export and purge dead letters
@@ -89,6 +92,7 @@ pub fn run() -> ExitCode {
         Verb::Send(args) => return send::run(&args),
         Verb::Status(args) => wait(status::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
+        Verb::Attempts(args) => wait(attempts::run(args)),
         Verb::Events(args) => wait(events::run(args)),
         Verb::Dead(args) => wait(dead::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
@@ -150,6 +154,8 @@ mod tree_tests {
             "endpoints flush crm",
             "endpoints move old --to new",
             "endpoints bury old --reason gone",
+            "attempts --endpoint crm --event 01J --outcome error --class timeout --status 503 --since 2h --until 1h",
+            "attempts --limit 5 --json --follow",
             "events show 01J",
             "dead list --endpoint crm --type contact.* --reason rejected --status 422 --since 2h --until 1h --json",
             "dlq show crm:1",

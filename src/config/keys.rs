@@ -123,8 +123,9 @@ static STORE: Section = Section {
         ("min_free", Plain),
         ("dedup_window", Plain),
         ("dedup_max", Plain),
+        ("attempts_keep", Plain),
+        ("attempts_max_size", Plain),
         ("dead_keep", Plain),
-        ("attempts_keep", NotYet),
         ("postgres", NotYet),
     ],
 };
@@ -161,11 +162,7 @@ static LOG: Section = Section {
 
 static LIMITS: Section = Section {
     name: "limits",
-    keys: &[
-        ("in_flight", Plain),
-        ("shutdown", Plain),
-        ("batch_memory", NotYet),
-    ],
+    keys: &[("in_flight", Plain), ("shutdown", Plain), ("batch_memory", Plain)],
 };
 
 static NETWORK: Section = Section {
@@ -212,14 +209,14 @@ static ENDPOINT: Section = Section {
         ("fallback_on", NotYet),
         ("query", NotYet),
         ("follow_redirects", NotYet),
-        ("rate", NotYet),
-        ("order", NotYet),
+        ("rate", Plain),
+        ("order", Plain),
         ("order_key", NotYet),
         ("proxy", NotYet),
         ("route", NotYet),
         ("body", NotYet),
         ("auth", NotYet),
-        ("batch", NotYet),
+        ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
     ],
@@ -266,6 +263,20 @@ static RESPONSE: Section = Section {
         ("capture", NotYet),
         ("error", NotYet),
         ("emit", NotYet),
+    ],
+};
+
+static BATCH: Section = Section {
+    name: "endpoint.batch",
+    keys: &[
+        ("max_events", Plain),
+        ("max_bytes", Plain),
+        ("max_wait", Plain),
+        ("shape", Plain),
+        ("wrap", Plain),
+        ("items", NotYet),
+        ("item_id", NotYet),
+        ("item_success", NotYet),
     ],
 };
 

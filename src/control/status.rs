@@ -292,6 +292,8 @@ fn store_numbers(stats: StoreStats) -> StoreNumbers {
         commits: stats.commits,
         dedup_ids: stats.dedup_ids,
         dedup_since: stats.dedup_since,
+        attempts_bytes: stats.attempts_bytes,
+        attempts_dropped: stats.attempts_dropped,
         refusing: stats.refusing,
     }
 }

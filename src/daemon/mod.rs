@@ -140,6 +140,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     let config = Arc::new(loaded.config);
     let bounds = SchedulerConfig {
         in_flight_max: config.limits.in_flight_max,
+        batch_bytes_max: config.limits.batch_bytes_max,
         ..SchedulerConfig::default()
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);

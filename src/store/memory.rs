@@ -13,9 +13,9 @@ use self::faults::Faults;
 pub use self::faults::Reached;
 use self::model::Model;
 use super::{
-    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
-    Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
+    AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
+    DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
 use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
@@ -138,6 +138,17 @@ impl Store for MemoryStore {
                 state.faults.check().map(|()| Committed::default())
             }
         }
+    }
+
+    fn log_attempts(&self, attempts: Vec<NewAttempt>, _now: Timestamp) {
+        let mut state = self.locked();
+        for new in attempts {
+            state.model.log_attempt(new);
+        }
+    }
+
+    fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        self.locked().model.attempts(filter, before, limit)
     }
 
     fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {

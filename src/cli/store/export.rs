@@ -103,7 +103,7 @@ fn write(
         let line = if args.events {
             event_line(&found, names)
         } else {
-            serde_json::to_vec(&view(&found, names, Vec::new())).map_err(|error| error.to_string())
+            serde_json::to_vec(&view(&found, names)).map_err(|error| error.to_string())
         };
         let written = line
             .map_err(io::Error::other)

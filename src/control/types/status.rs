@@ -84,6 +84,12 @@ pub struct StoreNumbers {
     /// How far back they reach; `null`: nothing is remembered.
     #[serde(with = "rfc3339::option")]
     pub dedup_since: Option<Timestamp>,
+    /// Bytes of the attempt log on disk.
+    #[serde(default)]
+    pub attempts_bytes: u64,
+    /// Attempts that could not be logged since the start.
+    #[serde(default)]
+    pub attempts_dropped: u64,
     /// Why new events are refused at this moment: `queue_full` or `disk_full`; `null`: they are taken.
     pub refusing: Option<String>,
 }
@@ -129,6 +135,21 @@ pub struct LaneNumbers {
     pub skipped: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
+    /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.
+    #[serde(default)]
+    pub success_rate: Option<f64>,
+    /// Of the attempts of the last minute, the share that ended in an error, by its class; timeouts are `timeout`.
+    #[serde(default)]
+    pub error_rates: BTreeMap<String, f64>,
+    /// Seconds that the requests since the start spent in each phase: `dns`, `connect`, `first_byte`, `body`.
+    #[serde(default)]
+    pub phase_seconds: BTreeMap<String, f64>,
+    /// Requests over a connection that was made for them.
+    #[serde(default)]
+    pub connections_opened: u64,
+    /// Requests over a connection that was open already.
+    #[serde(default)]
+    pub connections_reused: u64,
     /// Half of the latest attempts (one to two minutes of them) took at most so long, in milliseconds;
     /// `null`: there were none.
     pub p50_ms: Option<u64>,

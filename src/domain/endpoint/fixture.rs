@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, Selection, TlsPolicy};
+use super::{
+    BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, Selection, TlsPolicy,
+};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
@@ -47,6 +49,9 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         },
         breaker: breaker(),
         concurrency: Concurrency { min: 1, max: 32 },
+        rate: None,
+        batch: None,
+        order: OrderPolicy::None,
         best_effort: false,
     }
 }

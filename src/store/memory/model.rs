@@ -2,7 +2,7 @@
 //! looks at everything it needs, however long that takes, so that it can be checked by reading. Knows no
 //! lock, no fault and no disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::domain::age::Ages;
@@ -10,10 +10,15 @@ use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::bounds;
 use crate::store::{
-    AcceptGroup, Accepted, DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId,
-    DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, Pause,
-    Settle, SettleTo,
+    AcceptGroup, Accepted, AttemptFilter, AttemptPage, DeadEvidence, DeadFilter, DeadLetter, DeadPage,
+    Deferral, DeliveryId, DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId,
+    LaneTotals, LoggedAttempt, NewAttempt, Pause, Settle, SettleTo,
 };
+
+/// How long tries stay in the log.
+const ATTEMPTS_KEEP: Duration = Duration::from_secs(7 * 86_400);
+/// Tries in the log; the oldest go first.
+const ATTEMPTS_MAX: usize = 100_000;
 
 /// Where a delivery that still exists stands.
 #[derive(Clone, Debug)]
@@ -57,6 +62,10 @@ pub(super) struct Model {
     deliveries: BTreeMap<DeliveryId, Place>,
     /// When each (source, id) was accepted.
     remembered: HashMap<(Box<str>, Box<str>), (Timestamp, Seq)>,
+    /// The log of attempts, oldest first.
+    attempts: VecDeque<LoggedAttempt>,
+    /// The number of the next one in the log.
+    attempt_next: u64,
 }
 
 impl Model {
@@ -69,6 +78,8 @@ impl Model {
             events: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             remembered: HashMap::new(),
+            attempts: VecDeque::new(),
+            attempt_next: 1,
         }
     }
 
@@ -98,6 +109,33 @@ impl Model {
         lanes
             .filter_map(|(id, lane)| Some((id, lane.paused.clone()?)))
             .collect()
+    }
+
+    pub(super) fn log_attempt(&mut self, new: NewAttempt) {
+        let lane = self.lanes.get(new.lane.0 as usize);
+        self.attempts.push_back(LoggedAttempt {
+            number: self.attempt_next,
+            endpoint: lane.map(|lane| lane.name.clone()).unwrap_or_default(),
+            entry: bounds::logged(new.entry),
+        });
+        self.attempt_next += 1;
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.pop_front();
+        }
+    }
+
+    pub(super) fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        let before = before.unwrap_or(u64::MAX);
+        let mut found = self
+            .attempts
+            .iter()
+            .rev()
+            .filter(|logged| logged.number < before && filter.matches(logged));
+        let attempts: Vec<LoggedAttempt> = found.by_ref().take(limit).cloned().collect();
+        AttemptPage {
+            attempts,
+            next: found.next().map(|logged| logged.number + 1),
+        }
     }
 
     pub(super) fn lanes(&self) -> Vec<LaneTotals> {
@@ -215,6 +253,7 @@ impl Model {
             ..DueAnswer::default()
         };
         let mut waiting = Vec::new();
+        let mut tried_ones = Vec::new();
         for (DeliveryId { seq, .. }, place) in self.of_lane(lane) {
             if query.held.contains(seq) {
                 continue;
@@ -232,6 +271,9 @@ impl Model {
                     }
                 }
                 Place::Waiting { due, tried } => {
+                    if let Some(tried) = tried {
+                        tried_ones.push(Due::deferred(*seq, *due, tried.tries));
+                    }
                     waiting.push((*due, *seq, tried.as_ref().map_or(0, |t| t.tries)))
                 }
                 Place::Fresh | Place::Dead(_) => {}
@@ -243,6 +285,9 @@ impl Model {
             .take_while(|(due, ..)| *due <= query.now)
             .count()
             .min(query.deferred_max);
+        tried_ones.sort_by_key(|due| (due.was_due, due.seq));
+        tried_ones.truncate(query.tried_max);
+        answer.tried = tried_ones;
         answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
         let given = waiting.into_iter().take(ready);
         answer.deferred = given
@@ -437,6 +482,8 @@ impl Model {
             .map(|(id, _)| *id)
             .collect();
         self.discard(&ids);
+        let kept = |logged: &LoggedAttempt| now.since(logged.entry.attempt.started) <= ATTEMPTS_KEEP;
+        self.attempts.retain(kept);
     }
 
     /// Events kept, and their bytes.

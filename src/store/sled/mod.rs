@@ -58,13 +58,14 @@ use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
 pub use self::repair::{Repair, RepairPlan, Repaired};
 use self::writer::Writer;
+use super::attempts::log::AttemptLog;
 use super::bounds;
 use super::files::Lock;
 use super::record::{self, Identity, LaneRecord};
 use super::{
-    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
-    Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
+    AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
+    DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
 use crate::config::StoreConfig;
 use crate::domain::age::Ages;
@@ -95,6 +96,8 @@ pub struct SledStore {
     search: Mutex<Search>,
     /// Nothing is written: the store was opened to be looked at.
     read_only: bool,
+    /// Beside the queue: nothing in it depends on this.
+    attempts: Mutex<AttemptLog>,
     /// A file smaller than this is not rewritten.
     rewrite_bytes_min: u64,
     _owner: Lock,
@@ -312,6 +315,22 @@ impl Store for SledStore {
         })
     }
 
+    fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp) {
+        let index = lock(&self.index);
+        let name = |lane| index.lane(lane).and_then(|lane| lane.name.clone());
+        let tries = attempts
+            .into_iter()
+            .map(|new| (name(new.lane).unwrap_or_default(), bounds::logged(new.entry)))
+            .collect();
+        drop(index);
+        lock(&self.attempts).append(tries, now);
+    }
+
+    fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        let window = lock(&self.attempts).window();
+        window.search(filter, before, limit)
+    }
+
     fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
         self.due_now(lane, query)
     }
@@ -402,6 +421,7 @@ impl Store for SledStore {
         let (events, live_bytes) = lock(&self.index).size();
         let numbers = *lock(&self.numbers);
         let engine = self.engine.load();
+        let attempts = lock(&self.attempts).size();
         let damage = lock(&self.damage);
         StoreStats {
             events,
@@ -413,6 +433,8 @@ impl Store for SledStore {
             commits: numbers.commits,
             dedup_ids: numbers.dedup_ids,
             dedup_since: numbers.dedup_since,
+            attempts_bytes: attempts.bytes,
+            attempts_dropped: attempts.dropped,
             refusing: numbers.refusing.map(|refusal| match refusal {
                 Refusal::QueueFull => "queue_full".to_owned(),
                 Refusal::DiskFull => "disk_full".to_owned(),
@@ -447,6 +469,7 @@ impl Store for SledStore {
         }
         let closed = StoreError::Failed("the store is closed".to_owned());
         self.working_writer()?.failed = Some(closed);
+        lock(&self.attempts).sync();
         Ok(())
     }
 }

@@ -17,6 +17,8 @@ use super::{CACHE_BYTES, Damage, SledStore, keys};
 use crate::config::StoreConfig;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::attempts::Retention;
+use crate::store::attempts::log::AttemptLog;
 use crate::store::files::{self, Ballast, Lock, LockError};
 use crate::store::record::{self, Identity};
 
@@ -183,6 +185,7 @@ impl SledStore {
             numbers: Mutex::default(),
             sweep: Mutex::default(),
             search: Mutex::default(),
+            attempts: Mutex::new(attempt_log(config, !options.check_only)),
             rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }
@@ -206,6 +209,15 @@ pub(super) fn own(folder: &Path) -> Result<Lock, OpenError> {
             source: held,
         },
     })
+}
+
+/// The log of attempts beside the queue.
+fn attempt_log(config: &StoreConfig, writable: bool) -> AttemptLog {
+    let retention = Retention {
+        keep_ms: u64::try_from(config.attempts_keep.as_millis()).unwrap_or(u64::MAX),
+        bytes_max: config.attempts_bytes_max,
+    };
+    AttemptLog::open(&config.path.join("attempts"), retention, writable)
 }
 
 /// How ids are remembered, as configured.

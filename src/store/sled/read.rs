@@ -137,6 +137,9 @@ impl SledStore {
             return Ok(answer);
         }
         let engine = self.engine.load();
+        if query.tried_max > 0 {
+            answer.tried = self.tried(&engine, lane, query)?;
+        }
         let mut given = HashSet::new();
         let mut range = engine.range(keys::deferrals_of(lane));
         loop {
@@ -162,6 +165,27 @@ impl SledStore {
                 answer.deferred.push(Due::deferred(id.seq, due, tries));
             }
         }
+    }
+
+    /// Deliveries of a lane that were deferred after a try, those due first first.
+    fn tried(&self, engine: &Engine, lane: LaneId, query: &DueQuery) -> Result<Vec<Due>, StoreError> {
+        let mut tried = Vec::new();
+        for pair in engine.range(keys::deferrals_of(lane)) {
+            let (key, value) = pair?;
+            let Some((id, due)) = keys::parse_deferral(&key) else {
+                continue;
+            };
+            let known = query.held.contains(&id.seq) || !lock(&self.index).is(Mark::Deferred, id);
+            let record = record::decode::<DeferralRecord>(&value).ok();
+            let Some(before) = record.and_then(|record| record.tried).filter(|_| !known) else {
+                continue;
+            };
+            tried.push(Due::deferred(id.seq, due, before.tries));
+            if tried.len() == query.tried_max {
+                break;
+            }
+        }
+        Ok(tried)
     }
 
     /// The earliest due time among a lane's deferrals.

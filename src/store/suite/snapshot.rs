@@ -9,8 +9,8 @@ use crate::domain::age::Ages;
 use crate::domain::event::{EventHead, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, DeliveryState, Due, DueQuery, FoundEvent,
-    LaneId, LaneTotals, LoadError, Pause, Store,
+    AttemptFilter, DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, DeliveryState, Due, DueQuery,
+    FoundEvent, LaneId, LaneTotals, LoadError, LoggedAttempt, Pause, Store,
 };
 
 /// Longer than any commit of a check lasts.
@@ -22,6 +22,8 @@ const COMMIT_MS_MAX: u64 = 10_000;
 pub(super) struct Snapshot {
     pub(super) lanes: BTreeMap<Box<str>, LaneShot>,
     pub(super) events: BTreeMap<u64, EventShot>,
+    /// The log of attempts, newest first; events by their names.
+    pub(super) attempts: Vec<LoggedAttempt>,
 }
 
 /// One lane of a [`Snapshot`].
@@ -90,7 +92,15 @@ impl Snapshot {
             .map(name)
             .zip(loaded.into_iter().map(event_shot))
             .collect();
-        Self { lanes, events }
+        let mut attempts = all_attempts(store, &AttemptFilter::default(), 5);
+        for logged in &mut attempts {
+            logged.entry.seq = Seq(name(logged.entry.seq));
+        }
+        Self {
+            lanes,
+            events,
+            attempts,
+        }
     }
 }
 
@@ -155,6 +165,24 @@ fn check_walk(store: &dyn Store, seqs: &[Seq]) {
             .into_iter()
             .filter(|(_, ages)| *ages != Ages::default());
         assert_eq!(told.collect::<BTreeMap<_, _>>(), ages);
+    }
+}
+
+/// Walks the log of attempts, a page at a time, to the end.
+pub(super) fn all_attempts(store: &dyn Store, filter: &AttemptFilter, limit: usize) -> Vec<LoggedAttempt> {
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.attempts(filter, before, limit);
+        assert!(page.attempts.len() <= limit);
+        found.extend(page.attempts);
+        before = page.next;
+        if before.is_none() {
+            assert!(
+                found.is_sorted_by(|a, b| a.number > b.number),
+                "newest first, each once"
+            );
+            return found;
+        }
     }
 }
 
