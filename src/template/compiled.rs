@@ -187,8 +187,18 @@ impl Template {
                 Ok(self.0.shown.to_string())
             }
             Form::Fixed { text, .. } => Ok(text.to_string()),
-            Form::Made(made) => made.render(scope, self.0.target),
+            Form::Made(made) => made
+                .render(scope, self.0.target)
+                .map_err(|error| self.without_secrets(error, scope)),
         }
+    }
+
+    /// The engine quotes values in its errors: what may quote a secret is said of the masked rendering instead.
+    fn without_secrets(&self, error: RenderError, scope: &Scope) -> RenderError {
+        if !self.has_secret() || scope.0.is_masked {
+            return error;
+        }
+        masked_error(error, self.render(&scope.masked()).err())
     }
 }
 
@@ -249,6 +259,14 @@ impl Made {
 fn write(env: &Environment<'_>, root: Value, sink: &mut Sink) -> Result<(), minijinja::Error> {
     let template = env.get_template(TEMPLATE_NAME)?;
     template.render_captured_to(root, sink).map(|_| ())
+}
+
+/// What may be said of an `error` that may quote a secret: the error of the same in a masked scope, if it fails there too.
+pub(super) fn masked_error(error: RenderError, masked: Option<RenderError>) -> RenderError {
+    masked.unwrap_or_else(|| Problem {
+        says: "it can't be worked out with the secret it reads".to_owned(),
+        ..error
+    })
 }
 
 /// Runs the engine so that an oversight in it ends one rendering, not the task that asked for it.

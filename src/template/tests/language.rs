@@ -326,6 +326,18 @@ fn references_are_data() {
             .help
             .contains("[secrets]")
     );
+    for failing in [
+        "{{ secrets.crm_key|int }}",
+        "{{ secrets.crm_key - 1 }}",
+        "{{ secrets.crm_key|date }}",
+    ] {
+        let template = Template::compile(failing, Target::Text).unwrap();
+        let error = template.render(&scope()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{failing}: {error}");
+        let expression = Expression::compile(failing.trim_matches(['{', '}', ' '])).unwrap();
+        let error = expression.eval(&scope()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{failing}: {error}");
+    }
     let masked = Template::compile("{{ secrets.crm_key|b64 }}", Target::Text).unwrap();
     assert_eq!(masked.render(&scope().masked()).unwrap(), "Kioq");
 }
