@@ -16,12 +16,14 @@ mod verifiers;
 
 mod harness;
 
+mod batches;
 mod control;
 mod dead;
 mod delivery;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod order;
 mod readme;
 mod reload;
 mod retry;
