@@ -86,6 +86,9 @@ pub(super) fn template<'n>(
         let template = Template::compile_parts(&resolved.parts(), target).map_err(wrong)?;
         names.check(template.names())?;
         check_settings(&value.settings(), template.settings())?;
+        if let Err(problem) = template.trial() {
+            value.warn(&wrong(problem));
+        }
         Ok(template)
     }
 }
@@ -107,15 +110,15 @@ pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Rea
     }
 }
 
-/// An expression; none when the text is empty.
-pub(super) fn optional_expression<'n>(
-    names: &'n Names<'n>,
-) -> impl Fn(&Value<'_>) -> Read<Option<Expression>> + 'n {
+/// What `how` reads; none when the text is empty.
+pub(super) fn optional<'n, T>(
+    how: impl Fn(&Value<'_>) -> Read<T> + 'n,
+) -> impl Fn(&Value<'_>) -> Read<Option<T>> + 'n {
     move |value| {
-        if value.masked()?.text.trim().is_empty() {
+        if value.is_empty_text() {
             return Ok(None);
         }
-        expression(names)(value).map(Some)
+        how(value).map(Some)
     }
 }
 
@@ -141,4 +144,96 @@ fn wrong(problem: Problem) -> Wrong {
         _ => String::new(),
     };
     Wrong::whole(format!("{place}{}", problem.says), problem.help)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::load::load_text;
+    use crate::config::secrets::Secrets;
+    use crate::config::{Loaded, Problems, effective};
+    use crate::domain::endpoint::Judgement;
+    use crate::domain::time::Timestamp;
+
+    fn read(lines: &str) -> Result<Loaded, Problems> {
+        let text = format!(
+            "[vars]\nflow = \"spring\"\nlimits = {{ score = 50 }}\n[secrets]\nkey = \"${{env:KEY}}\"\n\
+             [[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n{lines}\n"
+        );
+        let variable = |name: &str| (name == "KEY").then(|| "{{ hunter2 }}".to_owned());
+        load_text(Path::new("config.toml"), text, &Secrets { variable: &variable })
+    }
+
+    /// B2, C6: conditions see the event, the operator's values and its secrets; secrets show nowhere.
+    #[test]
+    fn b2_c6_conditions_see_the_event_and_the_settings() {
+        let loaded = read(concat!(
+            "bind = \"lead\"\nwhen = \"lead.score >= vars.limits.score and secrets.key\"\n",
+            "skip_reason = \"{{ lead.score }} in {{ vars.flow }} with {{ secrets.key }} of ${env:KEY}\""
+        ));
+        let loaded = loaded.unwrap();
+        let endpoint = &loaded.config.endpoints[0];
+        let judge = |json: &'static str| {
+            let scope = endpoint.scope(&bytes::Bytes::from_static(json.as_bytes()), Timestamp(0));
+            endpoint.selection.judge(&scope)
+        };
+        assert_eq!(judge(r#"{"data":{"score":50}}"#), Ok(Judgement::Send));
+        let reason = "49 in spring with *** of ***".to_owned();
+        assert_eq!(judge(r#"{"data":{"score":49}}"#), Ok(Judgement::Skip(reason)));
+        assert!(judge("{}").unwrap_err().says.contains("undefined"));
+        let shown = format!("{:?} {}", loaded.config, effective(&loaded.config));
+        assert!(
+            !shown.contains("hunter2") && shown.contains("lead.score >= vars.limits.score"),
+            "{shown}"
+        );
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+
+    /// C4: a mistake is shown with its file, line, key, its place in the text, and how to mend it.
+    #[test]
+    fn c4_mistakes_are_shown_where_they_are() {
+        for (lines, expected) in [
+            (
+                "when = \"data.score >=\"",
+                "config.toml:9:8: endpoint.crm.when: at character 12: it can't be read",
+            ),
+            (
+                "when = \"scor > 5\"",
+                "there is nothing called `scor` here; known here: event, data",
+            ),
+            ("when = \"response.ok\"", "`response` is not there yet"),
+            (
+                "when = \"vars.flwo == 'x'\"",
+                "vars.flwo is not set; add flwo = … under [vars]",
+            ),
+            ("when = \"secrets.none\"", "secrets.none is not set"),
+            (
+                "when = \"'${env:KEY}' == data.k\"",
+                "give it a name under [secrets]",
+            ),
+            ("when = \"{{ data.x }}\"", "an expression has no braces"),
+            ("when = 5", "endpoint.crm.when: 5 has to be a string"),
+            (
+                "when = \"data.x\"\nskip_reason = \"{{ data.x|uper }}\"",
+                "at character 11: there is no filter `uper`; did you mean `upper`?",
+            ),
+            (
+                "when = \"data.x\"\nskip_reason = \"{{ '${env:KEY}' }}\"",
+                "a ${…} stands inside a tag",
+            ),
+            ("skip_reason = \"x\"", "nothing is skipped without `when`"),
+            ("bind = \"vars\"", "\"vars\" can't name data"),
+            ("bind = \"a-b\"", "can't name data"),
+            (
+                "filter = { data = { score = { \"$gtt\" = 5 } } }",
+                "endpoint.crm.filter: at data.score.$gtt: there is no such operator; did you mean $gt",
+            ),
+            ("filter = \"x\"", "has to be a table"),
+        ] {
+            let found = read(lines).unwrap_err().to_string();
+            assert!(found.contains(expected), "{lines}\n{found}");
+            assert!(!found.contains("hunter2"), "{found}");
+        }
+    }
 }

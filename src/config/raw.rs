@@ -380,6 +380,11 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether a string without anything in it was written.
+    pub(super) fn is_empty_text(&self) -> bool {
+        self.written.as_str().is_some_and(|text| text.trim().is_empty())
+    }
+
     /// Whether a table was written.
     pub(super) fn is_table(&self) -> bool {
         self.written.is_table()

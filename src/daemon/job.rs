@@ -2,15 +2,15 @@
 //! hands the decisions to the store.
 
 mod read;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::scene::{self, Load};
-use crate::delivery::{self as courier, Courier, Item, Tried, batch};
+use crate::delivery::{Courier, Item, Tried, batch};
 use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
-use crate::domain::endpoint::{Endpoint, Judgement};
+use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::several::Several;
@@ -25,6 +25,7 @@ use crate::store::{
 use super::clock::Clock;
 
 use read::Found;
+use wanted::{Wanted, wanted};
 
 /// Before the store is asked again for an event that it could not read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -164,6 +165,11 @@ struct Parcel {
 }
 
 impl Parcel {
+    fn add(&mut self, event: Event, owed: Owed) {
+        self.events.push(event);
+        self.owed.push(owed);
+    }
+
     /// Takes out what goes beyond `bytes_max`; the first event stays in any case.
     fn cut(&mut self, bytes_max: usize) -> Several<Due> {
         let mut bytes = 0;
@@ -343,8 +349,7 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
     attempt
 }
 
-/// Tells what can be sent from what has ended already: events that have expired, those that the endpoint's `when`
-/// leaves out, and those that can't be read.
+/// Tells what can be sent from what has ended already: events that nobody wants any more, and those that can't be read.
 fn sort_out(
     job: &Job,
     found: Several<Result<Found, LoadError>>,
@@ -355,20 +360,23 @@ fn sort_out(
     let mut ends = Several::new();
     for (due, found) in job.batch.iter().copied().zip(found) {
         match found {
-            Ok(Found { event, .. }) if event.head.expires.is_some_and(|expires| expires <= now.wall) => {
-                to.numbers.expired();
-                let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
-                tracing::info!(endpoint, event, "expired before it could be delivered");
-                ends.push(End::settled(job.lane, due, SettleTo::Settled));
-            }
             Ok(Found { event, before }) => {
                 let first_attempt = before.map_or(now.wall, |before| before.first_attempt);
                 let owed = Owed { due, first_attempt };
-                match left_out(job.lane, to, &event, &owed, now) {
-                    Some(end) => ends.push(end),
-                    None => {
-                        parcel.events.push(event);
-                        parcel.owed.push(owed);
+                match wanted(to, &event, due.tries + 1, now.wall) {
+                    Wanted::Yes => parcel.add(event, owed),
+                    Wanted::No => ends.push(End::settled(job.lane, due, SettleTo::Settled)),
+                    Wanted::Unknown(tried) => {
+                        let told = Told {
+                            lane: job.lane,
+                            to,
+                            now,
+                            signal: tried.signal,
+                            batch: None,
+                            exchange: tried.exchange,
+                            random: random(job.lane, due),
+                        };
+                        ends.push(told.conclude(event, &owed, tried.attempt, (0, 1)));
                     }
                 }
             }
@@ -376,46 +384,6 @@ fn sort_out(
         }
     }
     (parcel, ends)
-}
-
-/// The end of a delivery that the endpoint's `when` leaves out (B2). One for which `when` can't be worked out goes where
-/// requests go that can't be built: nobody can say that it was not wanted.
-fn left_out(lane: LaneId, to: &Destination, event: &Event, owed: &Owed, now: Now) -> Option<End> {
-    let selection = &to.endpoint.selection;
-    selection.when.as_ref()?;
-    let load = Load {
-        events: std::slice::from_ref(event),
-        id: &event.head.id,
-        number: owed.due.tries + 1,
-        now: now.wall,
-    };
-    let scope = to
-        .endpoint
-        .scope(&event.json, now.wall)
-        .with("delivery", scene::delivery(&load, event));
-    match selection.judge(&scope) {
-        Ok(Judgement::Send) => None,
-        Ok(Judgement::Skip(reason)) => {
-            to.numbers.skipped();
-            let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
-            tracing::info!(endpoint, event, reason, "skipped");
-            Some(End::settled(lane, owed.due, SettleTo::Settled))
-        }
-        Err(error) => {
-            let why = format!("`when` can't be worked out: {error}");
-            let told = Told {
-                lane,
-                to,
-                now,
-                signal: EndpointSignal::default(),
-                batch: None,
-                exchange: Exchange::default(),
-                random: random(lane, owed.due),
-            };
-            let attempt = courier::unsent(&load, why).attempt;
-            Some(told.conclude(event.clone(), owed, attempt, (0, 1)))
-        }
-    }
 }
 
 /// What to do with a delivery whose event can't be read. A damaged event goes to the dead letters, where a

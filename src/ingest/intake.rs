@@ -29,40 +29,48 @@ const REMEMBERED_MAX: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Owed {
     lanes: Arc<[LaneId]>,
-    /// The same lanes with the endpoints that filter; `None`: none of them does, so the event need not be parsed.
-    filtering: Option<Arc<[(LaneId, Option<Arc<Endpoint>>)]>>,
+    /// The same lanes, some of which filter; `None`: none of them does, so the event need not be parsed.
+    candidates: Option<Arc<[Candidate]>>,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    lane: LaneId,
+    /// The endpoint if it filters.
+    filtering: Option<Arc<Endpoint>>,
+}
+
+impl Candidate {
+    fn passes(&self, event: &EventJson<'_>) -> bool {
+        let endpoint = self.filtering.as_ref();
+        let filter = endpoint.and_then(|endpoint| endpoint.selection.filter.as_ref());
+        filter.is_none_or(|filter| filter.matches(event))
+    }
 }
 
 impl Owed {
     fn new<'t>(owed: impl Iterator<Item = &'t (Arc<Endpoint>, LaneId)> + Clone) -> Self {
         let filters = |endpoint: &Endpoint| endpoint.selection.filter.is_some();
-        let with_filter = |(endpoint, lane): &(Arc<Endpoint>, LaneId)| {
-            (*lane, filters(endpoint).then(|| Arc::clone(endpoint)))
+        let candidate = |(endpoint, lane): &(Arc<Endpoint>, LaneId)| Candidate {
+            lane: *lane,
+            filtering: filters(endpoint).then(|| Arc::clone(endpoint)),
         };
+        let any = owed.clone().any(|(endpoint, _)| filters(endpoint));
         Self {
             lanes: owed.clone().map(|(_, lane)| *lane).collect(),
-            filtering: owed
-                .clone()
-                .any(|(endpoint, _)| filters(endpoint))
-                .then(|| owed.map(with_filter).collect()),
+            candidates: any.then(|| owed.map(candidate).collect()),
         }
     }
 
     /// Those whose filter lets the event that `event_json` holds pass (B3).
     #[must_use]
     pub fn lanes(&self, event_json: &[u8]) -> Arc<[LaneId]> {
-        let Some(filtering) = &self.filtering else {
+        let Some(candidates) = &self.candidates else {
             return Arc::clone(&self.lanes);
         };
         let event = EventJson::new(event_json);
-        let passes = |endpoint: &Option<Arc<Endpoint>>| {
-            let filter = endpoint
-                .as_ref()
-                .and_then(|endpoint| endpoint.selection.filter.as_ref());
-            filter.is_none_or(|filter| filter.matches(&event))
-        };
-        let passing = filtering.iter().filter(|(_, endpoint)| passes(endpoint));
-        passing.map(|(lane, _)| *lane).collect()
+        let passing = candidates.iter().filter(|candidate| candidate.passes(&event));
+        passing.map(|candidate| candidate.lane).collect()
     }
 }
 
@@ -95,7 +103,7 @@ impl RouteTable {
         let owed = Owed::new(owed);
         Ok(match addressed {
             Some(_) => Owed {
-                filtering: None,
+                candidates: None,
                 ..owed
             },
             None => owed,

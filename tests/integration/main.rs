@@ -33,6 +33,7 @@ mod readme;
 mod reload;
 mod retry;
 mod secrets;
+mod selection;
 mod space;
 mod spool;
 mod store;

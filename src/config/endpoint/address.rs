@@ -30,12 +30,12 @@ impl Reader<'_> {
     /// The addresses of an endpoint: `url`, or `urls`.
     pub(super) fn addresses(self, table: &Table<'_>) -> Vec<Address> {
         match (table.value("url"), table.value("urls")) {
-            (Some(_), Some(urls)) => {
+            (Some(_), Some(urls)) if !urls.is_empty() => {
                 let help = "keep one of them; fallback_urls are tried after url";
                 urls.reject(&Wrong::whole("there are both url and urls", help));
                 Vec::new()
             }
-            (Some(url), None) => url.read(|value| self.address(value)).into_iter().collect(),
+            (Some(url), _) => url.read(|value| self.address(value)).into_iter().collect(),
             (None, _) => self.listed(table, "urls"),
         }
     }

@@ -1,6 +1,6 @@
 //! Which events an endpoint gets beyond their type: `filter` and `when`, and the name that templates give to data.
 
-use crate::config::language::{self, Names};
+use crate::config::language::{self, Names, optional};
 use crate::config::raw::{Table, Value};
 use crate::config::values::{self, Read, Wrong};
 use crate::domain::endpoint::Selection;
@@ -9,12 +9,13 @@ use crate::template::Target;
 
 pub(super) fn selection(table: &Table<'_>, bind: &str) -> Selection {
     let names = Names::of_event(bind);
+    let reason = language::template(Target::Text, &names);
     let selection = Selection {
         filter: table.read("filter", filter).flatten(),
         when: table
-            .read("when", language::optional_expression(&names))
+            .read("when", optional(language::expression(&names)))
             .flatten(),
-        skip_reason: table.read("skip_reason", language::template(Target::Text, &names)),
+        skip_reason: table.read("skip_reason", optional(reason)).flatten(),
     };
     if selection.skip_reason.is_some() && !table.has("when") {
         let wrong = Wrong::whole("nothing is skipped without `when`", "add when = …, or remove it");
@@ -44,9 +45,8 @@ fn bound_name(value: &Value<'_>) -> Read<String> {
 
 fn filter(value: &Value<'_>) -> Read<Option<Filter>> {
     if !value.is_table() {
-        return Err(value
-            .wrong_type("a table")
-            .or_write("write it like { data = { score = { \"$gte\" = 50 } } }"));
+        let wrong = value.wrong_type("a table");
+        return Err(wrong.or_write("write it like { data = { score = { \"$gte\" = 50 } } }"));
     }
     Filter::compile(&value.json()?).map_err(|wrong| Wrong::whole(wrong.says, wrong.help))
 }
