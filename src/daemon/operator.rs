@@ -55,14 +55,14 @@ impl Daemon {
             batch_bytes_max: config.ingest.batch_bytes_max,
         };
         let routes = RouteTable::default();
-        let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
+        let intake = Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall)));
         let daemon = Self {
             path,
-            workshop: Workshop::new(queue.clone()),
+            workshop: Workshop::new(queue.clone(), Arc::clone(&intake)),
             adopting: Mutex::new(()),
             queue,
             dispatcher,
-            intake: Arc::new(intake),
+            intake,
             clock,
             config: ArcSwap::new(Arc::clone(&config)),
         };

@@ -23,6 +23,8 @@ pub struct Desk {
     sender: Sender,
     remembered: Remembered,
     ack: Ack,
+    /// Whether it is open while the daemon takes no events any more.
+    is_always_open: bool,
 }
 
 /// What one turn's events are judged by, the same for all of them.
@@ -85,6 +87,16 @@ impl Desk {
             sender,
             remembered: Remembered::default(),
             ack: Ack::default(),
+            is_always_open: false,
+        }
+    }
+
+    /// The desk of the daemon itself: what is born from a delivery is taken as long as deliveries end.
+    #[must_use]
+    pub fn of_daemon(intake: Arc<Intake>, sender: Sender) -> Self {
+        Self {
+            is_always_open: true,
+            ..Self::new(intake, sender)
         }
     }
 
@@ -115,7 +127,7 @@ impl Desk {
         Rules {
             table: self.intake.routes.load_full(),
             moment: Moment::new(self.intake.now()),
-            closed: self.intake.closed(),
+            closed: self.intake.closed().filter(|_| !self.is_always_open),
         }
     }
 

@@ -18,6 +18,7 @@ mod verifiers;
 
 mod harness;
 
+mod answers;
 mod attempts;
 mod batches;
 mod control;
