@@ -197,10 +197,7 @@ impl Object for Response {
             .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{method} takes a text")))?;
         match self.search(method, text) {
             Some(found) => found.map_err(|says| Error::new(ErrorKind::InvalidOperation, says)),
-            None => Err(Error::new(
-                ErrorKind::UnknownMethod,
-                format!("an answer has no method {method}; it has xpath, split and match"),
-            )),
+            None => Err(Error::from(ErrorKind::UnknownMethod)),
         }
     }
 
@@ -218,10 +215,7 @@ fn headers(headers: &HeaderMap) -> Value {
             .collect();
         Value::from(texts.join(", "))
     };
-    headers
-        .keys()
-        .map(|name| (name.as_str().to_owned(), joined(name)))
-        .collect()
+    Value::from_pairs(headers.keys().map(|name| (name.as_str().to_owned(), joined(name))))
 }
 
 /// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).
@@ -387,7 +381,7 @@ mod tests {
             (&xml, "response.xpath('//[')", "xpath("),
             (&text, "response.match('(')", "match("),
             (&text, "response.split('')", "a text to split at"),
-            (&text, "response.find('x')", "has no method find"),
+            (&text, "response.find('x')", "no method named find"),
             (&text, "response.match(5)", "takes a text"),
             (&text, "response.match()", "one text"),
         ] {
