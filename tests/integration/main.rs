@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/standard_webhooks.rs"]
@@ -17,6 +19,7 @@ mod verifiers;
 mod harness;
 
 mod batches;
+mod attempts;
 mod control;
 mod dead;
 mod delivery;
@@ -24,8 +27,12 @@ mod ingest;
 mod isolation;
 mod lifecycle;
 mod order;
+mod manners;
+mod operations;
 mod readme;
 mod reload;
 mod retry;
 mod secrets;
 mod space;
+mod spool;
+mod store;
