@@ -112,7 +112,19 @@ static INGEST: Section = Section {
         ("max_batch", Plain),
         ("max_connections", Plain),
         ("spool", NotYet),
-        ("allow", NotYet),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Plain),
+        ("group", Plain),
+        ("uid", Plain),
+        ("gid", Plain),
+        ("types", Plain),
+        ("rate", Plain),
     ],
 };
 
@@ -122,8 +134,10 @@ static CONTROL: Section = Section {
         ("socket", Plain),
         ("mode", Plain),
         ("group", Plain),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("operators", Plain),
+        ("readers", Plain),
+        ("listen", Plain),
+        ("token", Private),
     ],
 };
 

@@ -2,6 +2,7 @@
 //! `keys`), then checked into [`Config`] (`sections`, `endpoint`), with every problem reported at once.
 //! Nothing outside this room knows TOML, and nothing in it opens a socket or a store.
 
+mod access;
 mod effective;
 mod endpoint;
 mod keys;
@@ -16,11 +17,14 @@ mod tests;
 mod url;
 mod values;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::access::{AllowRule, Who};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::secret::Secret;
 
 pub use effective::effective;
 pub use load::{Loaded, load};
@@ -96,6 +100,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Who may send what; empty: whoever can open the socket may send everything.
+    pub allow: Vec<AllowRule>,
 }
 
 /// `[control]`
@@ -107,6 +113,14 @@ pub struct ControlConfig {
     pub mode: u32,
     /// Its group; empty: left as it is.
     pub group: String,
+    /// Who may see and change everything; empty, with `readers` empty too: whoever can open the socket.
+    pub operators: Vec<Who>,
+    /// Who may see everything and change nothing.
+    pub readers: Vec<Who>,
+    /// Where the API is served over TCP as well; never without `token`.
+    pub listen: Option<SocketAddr>,
+    /// What a client of [`ControlConfig::listen`] has to show.
+    pub token: Option<Secret>,
 }
 
 /// `[log]`
@@ -182,6 +196,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            allow: Vec::new(),
         }
     }
 }
@@ -192,6 +207,10 @@ impl Default for ControlConfig {
             socket: "/run/posthaste/control.sock".into(),
             mode: 0o660,
             group: "posthaste-admin".to_owned(),
+            operators: Vec::new(),
+            readers: Vec::new(),
+            listen: None,
+            token: None,
         }
     }
 }

@@ -7,8 +7,10 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use serde::Deserialize;
 
+use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::server::{App, Peer, audit, body, no_endpoint};
+use super::guard::audit;
+use super::server::{App, body, no_endpoint};
 use super::types::{EndpointRow, EndpointView, Moved, Page, PauseRequest};
 use super::units::{duration_text, parse_duration};
 use super::{page, status};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::domain::time::Timestamp;
+use crate::ingest::intake::Intake;
 use crate::scheduler::{Input, LaneView};
 use crate::store::LaneId;
 use crate::store::committer::Queue;
@@ -47,6 +48,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// How long the daemon has been running, by the monotonic clock.
     fn uptime(&self) -> Duration;
+
+    /// The way in for events.
+    fn intake(&self) -> &Arc<Intake>;
 
     /// What the producers' socket has seen since the start.
     fn ingest(&self) -> IngestNumbers;

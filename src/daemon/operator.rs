@@ -10,6 +10,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::config::{self, Config};
 use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
+use crate::domain::access::Access;
 use crate::domain::time::Timestamp;
 use crate::ingest::frame::Code;
 use crate::ingest::intake::{Intake, RouteTable};
@@ -55,6 +56,7 @@ impl Daemon {
         };
         let routes = RouteTable::default();
         let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
+        intake.guard(Access::new(config.ingest.allow.clone()));
         let daemon = Self {
             path,
             workshop: Workshop::new(queue.clone()),
@@ -68,12 +70,6 @@ impl Daemon {
         let prepared = daemon.workshop.prepare(&config).await?;
         daemon.put_in_force(config, prepared);
         Ok(Arc::new(daemon))
-    }
-
-    /// The door for producers.
-    #[must_use]
-    pub fn intake(&self) -> &Arc<Intake> {
-        &self.intake
     }
 
     /// The way to the dispatcher.
@@ -150,6 +146,9 @@ impl Daemon {
     fn put_in_force(&self, config: Arc<Config>, prepared: Prepared) {
         self.dispatcher.configure(prepared.destinations);
         self.intake.routes.store(Arc::new(prepared.routes));
+        if self.config.load().ingest.allow != config.ingest.allow {
+            self.intake.guard(Access::new(config.ingest.allow.clone()));
+        }
         self.config.store(config);
     }
 }
@@ -218,6 +217,10 @@ impl Operator for Daemon {
 
     fn uptime(&self) -> Duration {
         Duration::from_millis(self.clock.now().mono_ms)
+    }
+
+    fn intake(&self) -> &Arc<Intake> {
+        &self.intake
     }
 
     fn ingest(&self) -> IngestNumbers {

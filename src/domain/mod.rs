@@ -2,13 +2,17 @@
 //!
 //! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`route`]
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
-//! (when to try again) and [`delivery`] (the durable state machine that puts the last two together).
+//! (when to try again) and [`delivery`] (the durable state machine that puts the last two together). Beside them
+//! stand [`access`] (who may send what, and how fast: [`rate`]) and [`people`] (users and groups by number).
 
+pub mod access;
 pub mod backoff;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod outcome;
+pub mod people;
+pub mod rate;
 pub mod route;
 pub mod secret;
 pub mod time;

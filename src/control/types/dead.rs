@@ -147,10 +147,11 @@ pub struct Change {
     /// Replay only: at most so many become due per second or minute (`"50/s"`, `"600/m"`); absent: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// Replay only: to this endpoint instead.
+    /// Replay only: to this endpoint instead. A new event is made of each dead letter, with the same type, source and
+    /// data, an id of its own, and the old id as `replayof`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Replay only: with this payload instead.
+    /// Replay only: with this payload instead, as a new event; for one id alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
 }
@@ -166,6 +167,9 @@ pub struct ChangeReport {
     pub changed: u64,
     /// Found, but their endpoint is orphaned, so there is nowhere to replay them to.
     pub orphaned: u64,
+    /// Dead letters of which no new event could be made, each with why.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Ids that name no dead letter (any more).
     pub not_found: Vec<String>,
     /// When the last of a paced replay becomes due; `null`: nothing is replayed.
