@@ -18,3 +18,4 @@ pub mod ingest;
 pub mod observe;
 pub mod scheduler;
 pub mod store;
+pub mod template;

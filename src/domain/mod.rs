@@ -15,4 +15,5 @@ pub mod people;
 pub mod rate;
 pub mod route;
 pub mod secret;
+pub mod several;
 pub mod time;

@@ -14,14 +14,16 @@ use source::{Source, read_all};
 
 /// Who may import what: a room and the beginnings of the paths it may name. Every room may name itself.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("domain", &[]),
+    // Expressions and templates know only values and names.
+    ("template", &[]),
+    ("domain", &["template"]),
     // Only signing knows what a usable signing secret looks like.
-    ("config", &["domain", "delivery::sign"]),
+    ("config", &["domain", "template", "delivery::sign"]),
     ("ingest", &["domain", "store"]),
     ("store", &["domain", "config"]),
     // The nouns of the store, not the parts that do anything; see STORE_PARTS.
     ("scheduler", &["domain", "store"]),
-    ("delivery", &["domain"]),
+    ("delivery", &["domain", "template"]),
     // Metrics show what the status shows, by the same schema.
     ("observe", &["domain", "config", "control::types"]),
     (
