@@ -16,7 +16,10 @@ use crate::config::{
     Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
     StoreConfig,
 };
-use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
+use crate::control::operator::{
+    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, NotDefined, Operator,
+    ReloadReport,
+};
 use crate::control::server::serve;
 use crate::control::types::{
     Change, ChangeReport, DeadLetterView, DeadSelect, EndpointRow, EndpointState, EndpointView, EventView,
@@ -28,6 +31,8 @@ use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+use crate::ingest::intake::{Intake, RouteTable};
+use crate::ingest::lines::Limits;
 use crate::scheduler::{Input, LaneState, LaneView};
 use crate::store::committer::{Committer, Queue};
 use crate::store::memory::MemoryStore;
@@ -45,6 +50,7 @@ struct FakeDaemon {
     told: Mutex<Vec<Input>>,
     reload: Result<ReloadReport, Vec<String>>,
     health: Mutex<Health>,
+    intake: Arc<Intake>,
 }
 
 impl Operator for FakeDaemon {
@@ -90,6 +96,18 @@ impl Operator for FakeDaemon {
         Duration::from_secs(60)
     }
 
+    fn change_endpoint(
+        &self,
+        _name: String,
+        _change: EndpointChange,
+    ) -> BoxFuture<'_, Result<Defined, NotDefined>> {
+        Box::pin(async { Err(NotDefined::Missing) })
+    }
+
+    fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,
@@ -118,17 +136,14 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             dead_keep: Duration::from_secs(86_400),
         },
         ingest: IngestConfig {
-            socket: PathBuf::from("/run/ingest.sock"),
-            mode: 0o660,
+            socket: "/run/i.sock".into(),
             group: String::new(),
-            event_bytes_max: 1 << 20,
-            batch_bytes_max: 1 << 20,
-            connections_max: 10,
+            ..IngestConfig::default()
         },
         control: ControlConfig {
-            socket: PathBuf::from("/run/control.sock"),
-            mode: 0o660,
+            socket: "/run/c.sock".into(),
             group: String::new(),
+            ..ControlConfig::default()
         },
         log: LogConfig {
             format: LogFormat::Auto,
@@ -141,6 +156,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         },
         network: NetworkConfig { https_only: true },
         endpoints,
+        managed: std::collections::BTreeSet::new(),
         hash: "c0ffee".to_owned(),
     }
 }
@@ -152,7 +168,7 @@ struct World {
     daemon: Arc<FakeDaemon>,
     lanes: [LaneId; 3],
     stop: CancellationToken,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     socket: PathBuf,
     _folder: tempfile::TempDir,
     _committer: Committer,
@@ -186,7 +202,13 @@ impl World {
             window: 0,
             failures: 5,
         };
+        let limits = Limits {
+            event_bytes_max: 4096,
+            batch_bytes_max: 4096,
+        };
+        let routes = RouteTable::default();
         let daemon = Arc::new(FakeDaemon {
+            intake: Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(|| NOW))),
             queue,
             config: Arc::new(config(vec![endpoint("crm", true), endpoint("bill", false)])),
             views: vec![view],
@@ -198,7 +220,7 @@ impl World {
         let socket = folder.path().join("control.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, daemon.clone(), stop.clone()));
+        let server = tokio::spawn(serve(listener.into(), daemon.clone(), stop.clone()));
         Self {
             client: Client::new(socket.clone()),
             store,
@@ -865,5 +887,5 @@ async fn a_silent_client_does_not_hold_up_the_stop() {
     let _: Status = world.client.get("/v1/status").await.unwrap();
     world.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), world.server).await;
-    assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
 }

@@ -7,6 +7,7 @@ mod effective;
 mod endpoint;
 mod keys;
 mod load;
+pub mod managed;
 mod problem;
 mod raw;
 mod secrets;
@@ -17,6 +18,7 @@ mod tests;
 mod url;
 mod values;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +29,8 @@ use crate::domain::endpoint::Endpoint;
 use crate::domain::secret::Secret;
 
 pub use effective::effective;
-pub use load::{Loaded, load};
+pub use endpoint::is_name as is_endpoint_name;
+pub use load::{Loaded, load, recheck, reload};
 pub use problem::{Excerpt, Problem, Problems};
 pub use values::{parse_duration, parse_size, show_duration, show_size};
 
@@ -54,6 +57,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The names of those that were defined over the API.
+    pub managed: BTreeSet<Box<str>>,
     /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret
     /// that changes behind a reference doesn't change it.
     pub hash: String,

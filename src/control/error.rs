@@ -85,6 +85,18 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
+    /// 422: an endpoint was refused for `problems`; it stays as it was.
+    #[must_use]
+    pub fn invalid_endpoint(problems: Vec<String>) -> Self {
+        let mut error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_endpoint",
+            "the endpoint is not good, so nothing was changed",
+        );
+        error.detail.problems = problems;
+        error
+    }
+
     /// 422: the configuration was refused for `problems`; the old one stays in force.
     #[must_use]
     pub fn invalid_config(problems: Vec<String>) -> Self {

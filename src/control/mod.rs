@@ -13,6 +13,7 @@ pub mod endpoints;
 pub mod error;
 pub mod events;
 pub mod guard;
+pub mod managed;
 pub mod operator;
 pub mod orphans;
 pub mod page;

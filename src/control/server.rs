@@ -16,7 +16,7 @@ use super::doors::{self, Door};
 use super::error::{ApiError, ApiResult};
 use super::guard::{Need, guard, method_of};
 use super::operator::Operator;
-use super::{configuration, dead, endpoints, events, orphans, replay, status};
+use super::{configuration, dead, endpoints, events, managed, orphans, replay, status};
 use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
 
@@ -136,6 +136,10 @@ fn table() -> Vec<Route> {
         need: Need::Send,
         ..change("/v1/events", post(super::post::accept))
     };
+    let define = |method: Method, handler| Route {
+        method,
+        ..change("/v1/endpoints/{name}", handler)
+    };
     vec![
         alive,
         see("/readyz", get(status::readyz)),
@@ -145,6 +149,9 @@ fn table() -> Vec<Route> {
         see("/v1/events/{id}", get(events::show)),
         see("/v1/endpoints", get(endpoints::list)),
         see("/v1/endpoints/{name}", get(endpoints::show)),
+        define(Method::PUT, axum::routing::put(managed::put)),
+        define(Method::PATCH, axum::routing::patch(managed::patch)),
+        define(Method::DELETE, axum::routing::delete(managed::delete)),
         change("/v1/endpoints/{name}/pause", post(endpoints::pause)),
         change("/v1/endpoints/{name}/resume", post(endpoints::resume)),
         change("/v1/endpoints/{name}/flush", post(endpoints::flush)),

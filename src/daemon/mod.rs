@@ -5,6 +5,7 @@ pub mod adopt;
 pub mod clock;
 pub mod dispatcher;
 pub mod job;
+pub mod managed;
 pub mod notify;
 pub mod operator;
 pub mod signals;
@@ -104,7 +105,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
-        path: options.config.clone(),
         loaded,
         queue,
         clock,
@@ -120,7 +120,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
 /// What the daemon is started with, once its store is open.
 struct Start {
-    path: PathBuf,
     loaded: Loaded,
     queue: Queue,
     clock: Clock,
@@ -131,7 +130,6 @@ struct Start {
 /// Everything between the store's opening and its closing.
 async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Result<(), DaemonError> {
     let Start {
-        path,
         loaded,
         queue,
         clock,
@@ -145,7 +143,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     let mut dispatching = tokio::spawn(dispatcher.run());
-    let daemon = Daemon::start(path, Arc::clone(&config), queue, handle, clock)
+    let daemon = Daemon::start(loaded.texts, Arc::clone(&config), queue, handle, clock)
         .await
         .map_err(DaemonError::Endpoints)?;
     loaded

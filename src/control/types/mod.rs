@@ -13,8 +13,8 @@ pub use config::{ConfigView, ReloadReport};
 pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 pub use event::{DeliveryView, EventView};
 pub use status::{
-    EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers, Status, StoreNumbers,
-    Totals,
+    DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers, Status,
+    StoreNumbers, Totals,
 };
 
 /// A page of a list.
@@ -80,6 +80,17 @@ pub struct BuryRequest {
 pub struct Moved {
     /// How many deliveries it concerned.
     pub deliveries: u64,
+}
+
+/// The answer to `DELETE /v1/endpoints/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Removed {
+    /// The endpoint that is gone.
+    pub name: String,
+    /// Deliveries it is still owed; they stay, as orphaned.
+    pub deliveries: u64,
+    /// Its dead letters, which stay as well.
+    pub dead: u64,
 }
 
 /// A record that would not decode, set aside. `GET /v1/quarantine`

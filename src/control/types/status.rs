@@ -217,8 +217,29 @@ pub struct EndpointRow {
 pub struct EndpointView {
     /// Its name.
     pub name: String,
+    /// Where it is defined, which is where it can be changed; `null` for an orphaned one.
+    #[serde(default)]
+    pub defined_in: Option<DefinedIn>,
     /// What it is doing.
     pub status: EndpointRow,
     /// Its keys of config.toml with every default filled in, secrets masked; `null` for an orphaned one.
     pub config: Option<serde_json::Value>,
+}
+
+/// Where an endpoint is defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DefinedIn {
+    /// In the configuration's files: read-only over the API.
+    File,
+    /// Over the API.
+    Api,
+}
+
+impl DefinedIn {
+    /// By whether the API has it.
+    #[must_use]
+    pub fn of(is_managed: bool) -> Self {
+        if is_managed { Self::Api } else { Self::File }
+    }
 }
