@@ -17,7 +17,7 @@ use crate::config::{
     StoreConfig,
 };
 use crate::control::operator::{
-    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, NotDefined, Operator,
+    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
     ReloadReport,
 };
 use crate::control::server::serve;
@@ -102,6 +102,10 @@ impl Operator for FakeDaemon {
         _change: EndpointChange,
     ) -> BoxFuture<'_, Result<Defined, NotDefined>> {
         Box::pin(async { Err(NotDefined::Missing) })
+    }
+
+    fn news(&self) -> tokio::sync::broadcast::Receiver<LiveEvent> {
+        tokio::sync::broadcast::channel(1).1
     }
 
     fn intake(&self) -> &Arc<Intake> {
@@ -710,7 +714,7 @@ async fn g2_replay_refusals() {
     assert!(
         failure
             .to_string()
-            .contains("posthaste dead export --endpoint old"),
+            .contains("posthaste dead replay --endpoint old --to OTHER"),
         "{failure}"
     );
     let report = world
@@ -719,11 +723,20 @@ async fn g2_replay_refusals() {
         .unwrap();
     assert_eq!((report.changed, report.orphaned), (0, 1));
     let elsewhere = Change {
-        endpoint: Some("bill".to_owned()),
+        endpoint: Some("nobody".to_owned()),
         ..filter(DeadSelect::default())
     };
     let failure = world.change("replay", elsewhere).await.unwrap_err();
-    assert!(failure.to_string().contains("not supported"), "{failure}");
+    assert!(
+        failure.to_string().contains("not a configured endpoint"),
+        "{failure}"
+    );
+    let for_many = Change {
+        data: Some(json!(1)),
+        ..filter(DeadSelect::default())
+    };
+    let failure = world.change("replay", for_many).await.unwrap_err();
+    assert!(failure.to_string().contains("for one dead letter"), "{failure}");
     let failure = world.change("replay", Change::default()).await.unwrap_err();
     assert!(failure.to_string().contains("ids, or filter"), "{failure}");
     assert!(world.told().is_empty());

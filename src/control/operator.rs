@@ -6,6 +6,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::broadcast;
+
 use crate::config::Config;
 use crate::config::managed::Keys;
 use crate::domain::time::Timestamp;
@@ -14,7 +16,7 @@ use crate::scheduler::{Input, LaneView};
 use crate::store::LaneId;
 use crate::store::committer::Queue;
 
-pub use super::types::{Health, IngestNumbers, LaneNumbers, ReloadReport};
+pub use super::types::{Health, IngestNumbers, LaneNumbers, LiveEvent, ReloadReport};
 
 /// A future that can be returned from a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -94,6 +96,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// How long the daemon has been running, by the monotonic clock.
     fn uptime(&self) -> Duration;
+
+    /// What happens from now on; whoever falls far behind misses something and is told so.
+    fn news(&self) -> broadcast::Receiver<LiveEvent>;
 
     /// The way in for events.
     fn intake(&self) -> &Arc<Intake>;

@@ -10,13 +10,14 @@ use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::routing::{MethodRouter, get, post};
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::doors::{self, Door};
 use super::error::{ApiError, ApiResult};
 use super::guard::{Need, guard, method_of};
 use super::operator::Operator;
-use super::{configuration, dead, endpoints, events, managed, orphans, replay, status};
+use super::{configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status};
 use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
 
@@ -32,6 +33,8 @@ pub struct App {
     pub users: Arc<Mutex<Users>>,
     /// Cancelled when the daemon stops serving; what would go on for ever ends then.
     pub stop: CancellationToken,
+    /// Places for listeners of `/v1/live`.
+    pub listeners: Arc<Semaphore>,
     needs: Arc<[(Method, &'static str, Need)]>,
 }
 
@@ -164,7 +167,16 @@ fn table() -> Vec<Route> {
         change("/v1/reload", post(configuration::reload)),
         see("/v1/config", get(configuration::show)),
         see("/v1/quarantine", get(status::quarantine)),
+        see("/v1/live", get(live::live)),
+        see("/v1/openapi.json", get(openapi::document)),
     ]
+}
+
+/// Method and path of every route.
+#[cfg(test)]
+pub(super) fn routes() -> Vec<(Method, &'static str)> {
+    let table = table().into_iter();
+    table.map(|route| (route.method, route.path)).collect()
 }
 
 /// The table as routes, each held to what it needs.
@@ -179,6 +191,7 @@ pub fn router(operator: Arc<dyn Operator>, stop: CancellationToken) -> Router {
         users: Arc::default(),
         needs,
         stop,
+        listeners: Arc::new(Semaphore::new(live::LISTENERS_MAX)),
     };
     table
         .into_iter()

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::control::types::LiveEvent;
 use crate::domain::event::Seq;
 use crate::domain::time::Now;
 use crate::scheduler::{
@@ -19,6 +20,7 @@ use crate::store::{LaneId, Pause};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended};
+use super::news::News;
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -44,7 +46,10 @@ pub enum Message {
 
 /// The way to the dispatcher. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DispatcherHandle(mpsc::UnboundedSender<Message>);
+pub struct DispatcherHandle {
+    to: mpsc::UnboundedSender<Message>,
+    news: broadcast::Sender<LiveEvent>,
+}
 
 impl DispatcherHandle {
     /// Tells the scheduler something.
@@ -55,6 +60,12 @@ impl DispatcherHandle {
     /// Puts other endpoints in force.
     pub fn configure(&self, destinations: HashMap<LaneId, Arc<Destination>>) {
         self.send(Message::Configure(destinations));
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<LiveEvent> {
+        self.news.subscribe()
     }
 
     /// The lanes as they are; empty when the dispatcher has stopped. An answer also shows that the loop
@@ -75,7 +86,7 @@ impl DispatcherHandle {
 
     fn send(&self, message: Message) {
         // The dispatcher goes last; who still talks then has nothing to say that matters.
-        let _ = self.0.send(message);
+        let _ = self.to.send(message);
     }
 }
 
@@ -91,6 +102,7 @@ pub struct Dispatcher {
     messages: mpsc::UnboundedReceiver<Message>,
     notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
+    news: News,
 }
 
 impl Dispatcher {
@@ -104,7 +116,11 @@ impl Dispatcher {
     ) -> (Self, DispatcherHandle) {
         // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
-        let handle = DispatcherHandle(to_self.clone());
+        let news = News::new();
+        let handle = DispatcherHandle {
+            to: to_self.clone(),
+            news: news.source(),
+        };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
             destinations: HashMap::new(),
@@ -115,6 +131,7 @@ impl Dispatcher {
             messages,
             notices,
             wake_at: None,
+            news,
         };
         (dispatcher, handle)
     }
@@ -162,6 +179,12 @@ impl Dispatcher {
     fn apply(&mut self, messages: &mut Vec<Message>, notices: &mut Vec<Vec<Notice>>) {
         let now = self.clock.now();
         for notice in notices.drain(..).flatten() {
+            if let Notice::Committed {
+                lane, seq, deferred, ..
+            } = notice
+            {
+                self.news.committed(lane, seq, deferred);
+            }
             self.scheduler.handle(input_of(notice), now);
         }
         for message in messages.drain(..) {
@@ -195,6 +218,7 @@ impl Dispatcher {
             return;
         };
         let endpoint = &*to.endpoint.name;
+        self.news.moved(endpoint, view);
         match view.state {
             LaneState::Ready => tracing::info!(endpoint, "sends again"),
             LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
@@ -267,7 +291,12 @@ impl Dispatcher {
         }
         for end in ends {
             match end.settle {
-                Some(settle) => self.queue.settle(settle),
+                Some(settle) => {
+                    if let Some(to) = self.destinations.get(&lane) {
+                        self.news.decided(&to.endpoint.name, &settle);
+                    }
+                    self.queue.settle(settle);
+                }
                 None => {
                     // It is still pending in the store, which is asked for it again.
                     self.let_go(lane, end.seq, now);

@@ -6,6 +6,7 @@ pub mod clock;
 pub mod dispatcher;
 pub mod job;
 pub mod managed;
+pub mod news;
 pub mod notify;
 pub mod operator;
 pub mod signals;

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, broadcast, watch};
 
 use crate::config::managed::{self, Keys, Texts};
 use crate::config::{self, Config};
 use crate::control::operator::{
-    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, NotDefined, Operator,
+    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
     ReloadReport,
 };
 use crate::domain::access::Access;
@@ -301,6 +301,10 @@ impl Operator for Daemon {
 
     fn uptime(&self) -> Duration {
         Duration::from_millis(self.clock.now().mono_ms)
+    }
+
+    fn news(&self) -> broadcast::Receiver<LiveEvent> {
+        self.dispatcher.listen()
     }
 
     fn intake(&self) -> &Arc<Intake> {

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rfc3339;
+use super::schema::Instant;
 use crate::domain::time::Timestamp;
 
 /// The whole daemon on one screen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
@@ -16,6 +18,7 @@ pub struct Status {
     pub config_hash: String,
     /// The daemon's clock when this was read; ages are relative to it.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub now: Timestamp,
     /// How long the daemon has been running, in milliseconds.
     pub uptime_ms: u64,
@@ -32,7 +35,7 @@ pub struct Status {
 }
 
 /// Whether the daemon works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "state", content = "why")]
 pub enum Health {
     /// It takes events and delivers them.
@@ -44,7 +47,7 @@ pub enum Health {
 }
 
 /// Sums over every endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Deliveries owed, those that wait for a later try too.
     pub pending: u64,
@@ -56,13 +59,14 @@ pub struct Totals {
     pub dead: u64,
     /// When the oldest event still owed to anyone was accepted; `null`: nothing is owed.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub oldest: Option<Timestamp>,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
 }
 
 /// The store as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreNumbers {
     /// Events kept.
     pub events: u64,
@@ -82,13 +86,14 @@ pub struct StoreNumbers {
     pub dedup_ids: u64,
     /// How far back they reach; `null`: nothing is remembered.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub dedup_since: Option<Timestamp>,
     /// Why new events are refused at this moment: `queue_full` or `disk_full`; `null`: they are taken.
     pub refusing: Option<String>,
 }
 
 /// What the producers' socket has seen since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IngestNumbers {
     /// Connections open now.
     pub connections: u64,
@@ -105,7 +110,7 @@ pub struct IngestNumbers {
 }
 
 /// What the attempts at one endpoint have shown since the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LaneNumbers {
     /// Attempts the endpoint took.
     pub delivered: u64,
@@ -132,11 +137,12 @@ pub struct LaneNumbers {
     pub last_error: Option<String>,
     /// When the latest attempt began.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub last_attempt: Option<Timestamp>,
 }
 
 /// What an endpoint is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     /// Sends as its limits allow.
@@ -178,7 +184,7 @@ impl EndpointState {
 }
 
 /// One endpoint in the status.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointRow {
     /// Its name.
     pub name: String,
@@ -186,9 +192,11 @@ pub struct EndpointRow {
     pub state: EndpointState,
     /// Since when; `null` where that is not known.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub since: Option<Timestamp>,
     /// Until when at the latest; `null`: until something happens.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub until: Option<Timestamp>,
     /// Why, in one sentence; empty while ready.
     pub why: String,
@@ -204,16 +212,18 @@ pub struct EndpointRow {
     pub limit: u32,
     /// When the oldest event still owed to it was accepted.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub oldest: Option<Timestamp>,
     /// The earliest retry that is planned; `null`: none.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub next_attempt: Option<Timestamp>,
     /// What its attempts have shown since the start.
     pub attempts: LaneNumbers,
 }
 
 /// One endpoint whole. `GET /v1/endpoints` and `GET /v1/endpoints/{name}`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointView {
     /// Its name.
     pub name: String,
@@ -227,7 +237,7 @@ pub struct EndpointView {
 }
 
 /// Where an endpoint is defined.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DefinedIn {
     /// In the configuration's files: read-only over the API.
