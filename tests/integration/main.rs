@@ -16,12 +16,17 @@ mod verifiers;
 
 mod harness;
 
+mod access;
 mod control;
 mod dead;
 mod delivery;
+mod http_events;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod live;
+mod managed;
+mod openapi;
 mod readme;
 mod reload;
 mod retry;

@@ -35,20 +35,7 @@ pub struct Verifier {
 impl Verifier {
     /// The npm package. `None`, after saying so, where it can't be had; under `CI=true` that is a failure.
     pub fn npm() -> Option<Self> {
-        let folder = installed("npm", "standardwebhooks@1.1.1", |folder, package| {
-            let mut install = Command::new("npm");
-            install
-                .args([
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--loglevel=error",
-                    "--prefix",
-                ])
-                .arg(folder);
-            install.arg(package);
-            install
-        })?;
+        let folder = npm("standardwebhooks@1.1.1")?;
         Some(Self {
             program: "node",
             script: "verify.mjs",
@@ -121,6 +108,25 @@ fn line(request: &Signed) -> String {
         "{}\n",
         json!({ "secret": request.secret, "headers": headers, "body_base64": body })
     )
+}
+
+/// The folder with a package of npm's in it. `None`, after saying so, where it can't be had; under `CI=true` that is a
+/// failure.
+pub fn npm(package: &str) -> Option<PathBuf> {
+    installed("npm", package, |folder, package| {
+        let mut install = Command::new("npm");
+        install
+            .args([
+                "install",
+                "--no-audit",
+                "--no-fund",
+                "--loglevel=error",
+                "--prefix",
+            ])
+            .arg(folder);
+        install.arg(package);
+        install
+    })
 }
 
 /// The folder with `package` in it. Tests that ask at once wait for the first; what is installed stays.
