@@ -211,3 +211,125 @@ fn token(value: &Value<'_>) -> Read<Option<Secret>> {
     }
     Ok(Some(Secret::new(&text)))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::effective;
+    use super::super::load::load_text;
+    use super::super::secrets::Secrets;
+    use super::super::{Config, Loaded, Problems};
+    use super::*;
+
+    fn read(text: &str) -> Result<Loaded, Problems> {
+        let variable = |name: &str| (name == "TOKEN").then(|| "correct-horse-battery".to_owned());
+        let path = Path::new("/nowhere/config.toml");
+        load_text(path, text.to_owned(), &Secrets { variable: &variable })
+    }
+
+    fn config(text: &str) -> Config {
+        read(text).unwrap().config
+    }
+
+    /// A7: a rule names one sort of sender or everybody; what it leaves out is everything.
+    #[test]
+    fn a7_rules_are_read() {
+        let config = config(
+            "[[ingest.allow]]\nuser = \"root\"\ntypes = [\"a.*\", \"b\"]\nrate = \"10/m\"\n[[ingest.allow]]\ngid = 7\n\
+             [[ingest.allow]]\nrate = \"\"",
+        );
+        let [root, group, all] = &config.ingest.allow[..] else {
+            panic!("{:?}", config.ingest.allow);
+        };
+        assert_eq!(
+            (root.who.to_string().as_str(), root.types.len()),
+            ("user:root", 2)
+        );
+        assert_eq!(root.rate.map(|rate| rate.to_string()), Some("10/m".to_owned()));
+        assert!(matches!(group.who, Who::Group { gid: 7, .. }) && group.types[0].as_str() == "**");
+        assert_eq!((&all.who, all.rate), (&Who::Anybody, None));
+    }
+
+    /// A7: people are named with their sort, and have to be there.
+    #[test]
+    fn a7_people_are_read() {
+        let config = config("control.operators = [\"user:root\", \"gid:7\"]\ncontrol.readers = [\"uid:5\"]");
+        let shown: Vec<_> = config.control.operators.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["user:root", "gid:7"]);
+        assert_eq!(config.control.readers, [Who::User { name: None, uid: 5 }]);
+    }
+
+    /// A7: what is wrong is named with its key, and what the token is stays unsaid.
+    #[test]
+    fn a7_mistakes_are_named() {
+        for (text, expected) in [
+            (
+                "[[ingest.allow]]\nuser = \"root\"\nuid = 0",
+                "ingest.allow[1].user: a rule names one of",
+            ),
+            (
+                "[[ingest.allow]]\nuser = \"nobody-has-it\"",
+                "is not in /etc/passwd; create it, or write its number (uid)",
+            ),
+            (
+                "[[ingest.allow]]\ngroup = \"nobody-has-it\"",
+                "is not in /etc/group",
+            ),
+            (
+                "[[ingest.allow]]\nuid = -1",
+                "ingest.allow[1].uid: -1 is out of range",
+            ),
+            ("[[ingest.allow]]\ntypes = []", "no event type is listed"),
+            ("[[ingest.allow]]\ntypes = [\"a.b*\"]", "wildcard"),
+            (
+                "[[ingest.allow]]\nrate = \"fast\"",
+                "\"fast\" is not a rate; write it like 50/s",
+            ),
+            (
+                "control.operators = [\"ada\"]",
+                "control.operators: \"ada\" names nobody",
+            ),
+            ("control.readers = [\"uid:x\"]", "names nobody"),
+            (
+                "control.listen = \"127.0.0.1:1\"",
+                "control.listen: whoever reaches this address",
+            ),
+            (
+                "control.listen = \"here\"\ncontrol.token = \"${env:TOKEN}\"",
+                "is not an address with a port",
+            ),
+            (
+                "control.token = \"S3CRET\"",
+                "control.token: a token has at least 16",
+            ),
+            ("control.token = \"S3CRET with blanks in it\"", "no blanks"),
+        ] {
+            let found = read(text).unwrap_err().to_string();
+            assert!(found.contains(expected), "{text}\n{found}");
+            assert!(!found.contains("S3CRET"), "{found}");
+        }
+        let open = read("control.listen = \"192.0.2.7:1\"\ncontrol.token = \"${env:TOKEN}\"").unwrap();
+        assert!(
+            open.warnings
+                .iter()
+                .any(|warning| warning.message.contains("without encryption"))
+        );
+    }
+
+    /// C6, A7: what is shown means the same when it is read again, and never shows the token.
+    #[test]
+    fn c6_access_is_shown_without_the_token() {
+        let before = config(
+            "[[ingest.allow]]\nuser = \"root\"\ntypes = [\"a\"]\nrate = \"1/h\"\n[[ingest.allow]]\nuid = 33\n\
+             [control]\noperators = [\"uid:5\"]\nlisten = \"127.0.0.1:1\"\ntoken = \"${env:TOKEN}\"",
+        );
+        let shown = effective(&before);
+        assert_eq!(shown["control"]["token"], "***");
+        let again = toml::to_string(&shown)
+            .unwrap()
+            .replace("\"***\"", "\"${env:TOKEN}\"");
+        let again = config(&again);
+        assert_eq!((again.ingest, again.control), (before.ingest, before.control));
+    }
+}
