@@ -12,7 +12,7 @@ use toml::de::DeTable;
 
 use super::endpoint::{self, Written};
 use super::keys;
-use super::managed::{self, Texts};
+use super::managed::{self, FileTexts, Texts};
 use super::problem::{Findings, Problem, Problems};
 use super::raw::{Reading, Table};
 use super::secrets::Secrets;
@@ -145,7 +145,7 @@ fn others(
     path: &Path,
     at_hand: AtHand<'_>,
     findings: &RefCell<Findings>,
-) -> (Vec<(PathBuf, String)>, Vec<(PathBuf, String)>) {
+) -> (FileTexts, FileTexts) {
     if let Some(texts) = at_hand.texts {
         return (texts.included.clone(), texts.managed.clone());
     }
@@ -330,7 +330,7 @@ fn gets_the_same(one: &Endpoint, other: &Endpoint) -> bool {
 }
 
 /// The files that `include` names, in the order of the patterns, then of the names.
-fn read_included(file: &Table<'_>, path: &Path, findings: &RefCell<Findings>) -> Vec<(PathBuf, String)> {
+fn read_included(file: &Table<'_>, path: &Path, findings: &RefCell<Findings>) -> FileTexts {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut found: Vec<PathBuf> = Vec::new();
     let patterns = match file.value("include") {

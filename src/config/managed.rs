@@ -21,15 +21,18 @@ const HEAD: &str = "# Defined over the control API; change it by posthaste endpo
 /// Keys of an `[[endpoint]]` with their values, as JSON.
 pub type Keys = Map<String, Value>;
 
+/// Files with what stands in each.
+pub type FileTexts = Vec<(PathBuf, String)>;
+
 /// The files of a configuration, as they were read. They may hold secrets, so they are never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Texts {
     /// The file that was named.
     pub main: (PathBuf, String),
     /// Those it includes.
-    pub included: Vec<(PathBuf, String)>,
+    pub included: FileTexts,
     /// Those of endpoints defined over the API, in order of their names.
-    pub managed: Vec<(PathBuf, String)>,
+    pub managed: FileTexts,
 }
 
 impl fmt::Debug for Texts {
@@ -84,7 +87,7 @@ fn is_file_of(file: &Path, name: &str) -> bool {
 
 /// The files in `folder`, in order of their names. One that is not there has none; one that can't be read is a
 /// problem, because its endpoints would be taken for removed.
-pub(super) fn read(folder: &Path, findings: &RefCell<Findings>) -> Vec<(PathBuf, String)> {
+pub(super) fn read(folder: &Path, findings: &RefCell<Findings>) -> FileTexts {
     let wrong = |path: &Path, error: &std::io::Error| {
         let message = format!("endpoints defined over the API can't be read: {error}");
         let help = "this is for the daemon's user: sudo -u posthaste posthaste check";

@@ -116,7 +116,7 @@ impl Dispatcher {
     ) -> (Self, DispatcherHandle) {
         // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
-        let news = News::new();
+        let news = News::default();
         let handle = DispatcherHandle {
             to: to_self.clone(),
             news: news.source(),

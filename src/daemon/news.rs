@@ -25,16 +25,17 @@ pub struct News {
     dying: HashMap<(LaneId, Seq), LiveDead>,
 }
 
-impl News {
-    /// Nobody watches yet.
-    #[must_use]
-    pub fn new() -> Self {
+/// Nobody watches yet.
+impl Default for News {
+    fn default() -> Self {
         Self {
             to: broadcast::channel(BEHIND_MAX).0,
             dying: HashMap::new(),
         }
     }
+}
 
+impl News {
     /// Where to watch.
     #[must_use]
     pub fn source(&self) -> broadcast::Sender<LiveEvent> {
