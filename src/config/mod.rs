@@ -10,6 +10,7 @@ mod load;
 pub mod managed;
 mod problem;
 mod raw;
+mod schema;
 mod secrets;
 mod sections;
 mod source;
@@ -32,6 +33,7 @@ pub use effective::effective;
 pub use endpoint::is_name as is_endpoint_name;
 pub use load::{Loaded, load, recheck, reload};
 pub use problem::{Excerpt, Problem, Problems};
+pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
 
 /// The file that is read when no other is named.
@@ -77,6 +79,10 @@ pub struct StoreConfig {
     pub dedup_window: Duration,
     /// At most so many of them; the oldest go first.
     pub dedup_ids_max: usize,
+    /// How long attempts are kept in the log.
+    pub attempts_keep: Duration,
+    /// At most so many bytes of them, beside the queue; the oldest go first. 0: none are kept.
+    pub attempts_bytes_max: u64,
     /// How long dead letters are kept.
     pub dead_keep: Duration,
 }
@@ -107,6 +113,8 @@ pub struct IngestConfig {
     pub connections_max: usize,
     /// Who may send what; empty: whoever can open the socket may send everything.
     pub allow: Vec<AllowRule>,
+    /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
+    pub spool: Option<PathBuf>,
 }
 
 /// `[control]`
@@ -158,6 +166,8 @@ pub enum LogFormat {
 pub struct LimitsConfig {
     /// Requests under way, all endpoints together.
     pub in_flight_max: usize,
+    /// Bytes of batches under way, all endpoints together.
+    pub batch_bytes_max: u64,
     /// How long a stop may wait for requests under way.
     pub shutdown: Duration,
 }
@@ -187,6 +197,8 @@ impl Default for StoreConfig {
             free_min: FreeMin::Percent(5.0),
             dedup_window: Duration::from_secs(24 * 3600),
             dedup_ids_max: 1_000_000,
+            attempts_keep: Duration::from_secs(7 * 86_400),
+            attempts_bytes_max: 256 << 20,
             dead_keep: Duration::from_secs(90 * 86_400),
         }
     }
@@ -202,6 +214,7 @@ impl Default for IngestConfig {
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
             allow: Vec::new(),
+            spool: Some("/var/spool/posthaste".into()),
         }
     }
 }
@@ -234,6 +247,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             in_flight_max: 512,
+            batch_bytes_max: 64 << 20,
             shutdown: Duration::from_secs(30),
         }
     }

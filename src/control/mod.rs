@@ -6,6 +6,7 @@
 //! [`server`] has every route in one table; [`doors`] takes the connections, [`guard`] holds each request to what its
 //! peer may do, and each handler stands in the file of its subject.
 
+pub mod attempts;
 pub mod configuration;
 pub mod dead;
 pub mod doors;

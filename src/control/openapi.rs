@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 
 use super::types::{
     BuryRequest, Change, ChangeReport, ConfigView, DeadLetterView, EndpointRow, EndpointView, ErrorBody,
-    EventView, IngestAnswer, LiveDead, LiveRates, LiveState, MoveRequest, Moved, Page, PauseRequest,
-    QuarantinedView, ReloadReport, Removed, Status,
+    EventView, IngestAnswer, LiveDead, LiveRates, LiveState, LoggedAttemptView, MoveRequest, Moved, Page,
+    PauseRequest, QuarantinedView, ReloadReport, Removed, Status,
 };
 
 /// `GET /v1/openapi.json`
@@ -22,6 +22,11 @@ const PAGED: &[&str] = &["limit", "cursor"];
 /// What narrows a list of dead letters.
 const DEAD: &[&str] = &[
     "endpoint", "type", "reason", "status", "since", "until", "with", "limit", "cursor",
+];
+
+/// What narrows the log of attempts.
+const ATTEMPTS: &[&str] = &[
+    "endpoint", "event", "outcome", "class", "status", "since", "until", "limit", "cursor",
 ];
 
 /// The document being put together.
@@ -240,6 +245,9 @@ impl Document {
             "/v1/events/{id}",
             show.gives("200", "The event and what it owes", event),
         );
+        let attempts = self.schema::<Page<LoggedAttemptView>>();
+        let list = Operation::new("The log of attempts").query(ATTEMPTS);
+        self.add("get", "/v1/attempts", list.gives("200", "Newest first", attempts));
     }
 
     fn endpoints(&mut self) {

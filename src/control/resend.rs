@@ -2,9 +2,8 @@
 //! becomes durable, then the dead letter goes; its id follows from what is asked for, so asking again after a crash in
 //! between makes no second one.
 
-use std::collections::BTreeMap;
-
-use serde_json::value::{RawValue, to_raw_value};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::dead::{Names, letter_id};
@@ -17,11 +16,12 @@ use crate::domain::time::Timestamp;
 use crate::ingest::build::{self, Moment};
 use crate::ingest::frame::{Line, judge};
 use crate::ingest::lines::Limits;
+use crate::ingest::rewrite::with_members;
 use crate::ingest::sender::Sender;
 use crate::store::{AcceptGroup, DeliveryId, LaneId, LoadError, NewEvent};
 
 /// Attributes of the dead event that were meant for its first delivery alone.
-const LEFT_BEHIND: [&str; 4] = ["delay", "deliverat", "expirytime", "data_base64"];
+const LEFT_BEHIND: [&str; 3] = ["delay", "deliverat", "expirytime"];
 
 /// How dead letters are sent anew.
 #[derive(Debug)]
@@ -105,25 +105,27 @@ fn anew(
     now: Timestamp,
     limits: &Limits,
 ) -> Result<Event, String> {
-    let mut members: BTreeMap<&str, Box<RawValue>> =
-        serde_json::from_slice(&dead.json).map_err(|error| format!("its bytes are not JSON: {error}"))?;
-    let raw = |text: &str| to_raw_value(text).map_err(|error| error.to_string());
-    let mut left_behind = &LEFT_BEHIND[..3];
-    if let Some(data) = &resend.data {
-        left_behind = &LEFT_BEHIND;
-        members.insert("data", data.clone());
-        let is_json = |kind: &RawValue| kind.get().contains("json");
-        if members.get("datacontenttype").is_some_and(|kind| !is_json(kind)) {
-            members.remove("datacontenttype");
+    let id = new_id(dead, letter, resend);
+    let set = [
+        ("id", Some(&*id)),
+        ("replayof", Some(&*dead.head.id)),
+        ("endpoint", Some(&*resend.to.0)),
+    ];
+    let mut without = LEFT_BEHIND.to_vec();
+    if resend.data.is_some() {
+        without.extend(["data", "data_base64"]);
+        if !is_json(dead) {
+            without.push("datacontenttype");
         }
     }
-    for name in left_behind {
-        members.remove(name);
+    let mut text = with_members(&dead.json, &without, &set)?;
+    if let Some(data) = &resend.data {
+        // In front of the end of an object that has members.
+        text.truncate(text.len() - 1);
+        text.extend_from_slice(b",\"data\":");
+        text.extend_from_slice(data.get().as_bytes());
+        text.push(b'}');
     }
-    members.insert("id", raw(&new_id(dead, letter, resend))?);
-    members.insert("replayof", raw(&dead.head.id)?);
-    members.insert("endpoint", raw(&resend.to.0)?);
-    let text = serde_json::to_vec(&members).map_err(|error| error.to_string())?;
     match judge(&text, limits) {
         Line::Event(parsed) => {
             build::event(&parsed, &resend.sender, &Moment::new(now)).map_err(|refused| refused.message)
@@ -131,6 +133,18 @@ fn anew(
         Line::Refused(refused) => Err(refused.message),
         Line::Batch(_) | Line::Control(_) => Err("it is no event".to_owned()),
     }
+}
+
+/// Whether the payload says that it is JSON, or says nothing, which means the same (CloudEvents JSON format 3.1).
+fn is_json(event: &Event) -> bool {
+    #[derive(Deserialize)]
+    struct Typed {
+        datacontenttype: Option<String>,
+    }
+    let typed = serde_json::from_slice::<Typed>(&event.json).ok();
+    typed
+        .and_then(|typed| typed.datacontenttype)
+        .is_none_or(|kind| kind.contains("json"))
 }
 
 /// The same for the same request, and for no other.
@@ -260,6 +274,11 @@ mod tests {
                 r#""data_base64":"YQ==","datacontenttype":"text/plain""#,
                 Some("{}"),
                 json!({ "data": {} }),
+            ),
+            (
+                r#""data":1,"datacontenttype":"application/vnd.x+json""#,
+                Some("2"),
+                json!({ "data": 2, "datacontenttype": "application/vnd.x+json" }),
             ),
             (
                 r#""data_base64":"YQ==","datacontenttype":"text/plain""#,

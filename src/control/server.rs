@@ -17,7 +17,9 @@ use super::doors::{self, Door};
 use super::error::{ApiError, ApiResult};
 use super::guard::{Need, guard, method_of};
 use super::operator::Operator;
-use super::{configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status};
+use super::{
+    attempts, configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status,
+};
 use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
 
@@ -150,6 +152,7 @@ fn table() -> Vec<Route> {
         see("/v1/status", get(status::status)),
         send,
         see("/v1/events/{id}", get(events::show)),
+        see("/v1/attempts", get(attempts::list)),
         see("/v1/endpoints", get(endpoints::list)),
         see("/v1/endpoints/{name}", get(endpoints::show)),
         define(Method::PUT, axum::routing::put(managed::put)),

@@ -19,8 +19,8 @@ use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
 
 use super::clock::Clock;
-use super::job::{self, Destination, Ended};
-use super::news::News;
+use super::job::{self, Destination, Ended, News};
+use super::live::Live;
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -32,8 +32,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// What others tell the dispatcher.
 #[derive(Debug)]
 pub enum Message {
-    /// A job has ended.
-    Ended(Box<Ended>),
+    /// Something of a job.
+    Job(Box<News>),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -102,7 +102,7 @@ pub struct Dispatcher {
     messages: mpsc::UnboundedReceiver<Message>,
     notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
-    news: News,
+    live: Live,
 }
 
 impl Dispatcher {
@@ -116,10 +116,10 @@ impl Dispatcher {
     ) -> (Self, DispatcherHandle) {
         // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
-        let news = News::default();
+        let live = Live::default();
         let handle = DispatcherHandle {
             to: to_self.clone(),
-            news: news.source(),
+            news: live.source(),
         };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
@@ -131,7 +131,7 @@ impl Dispatcher {
             messages,
             notices,
             wake_at: None,
-            news,
+            live,
         };
         (dispatcher, handle)
     }
@@ -183,13 +183,18 @@ impl Dispatcher {
                 lane, seq, deferred, ..
             } = notice
             {
-                self.news.committed(lane, seq, deferred);
+                self.live.committed(lane, seq, deferred);
             }
             self.scheduler.handle(input_of(notice), now);
         }
         for message in messages.drain(..) {
             match message {
-                Message::Ended(ended) => self.end(*ended),
+                Message::Job(news) => match *news {
+                    News::Ended(ended) => self.end(ended),
+                    News::GivenBack { lane, batch } => {
+                        self.scheduler.handle(Input::GivenBack { lane, batch }, now);
+                    }
+                },
                 Message::Tell(input) => self.scheduler.handle(input, now),
                 Message::Configure(destinations) => self.configure(destinations),
                 Message::Views(answer) => drop(answer.send(self.scheduler.lanes())),
@@ -218,7 +223,7 @@ impl Dispatcher {
             return;
         };
         let endpoint = &*to.endpoint.name;
-        self.news.moved(endpoint, view);
+        self.live.moved(endpoint, view);
         match view.state {
             LaneState::Ready => tracing::info!(endpoint, "sends again"),
             LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
@@ -240,6 +245,8 @@ impl Dispatcher {
                 enabled: to.endpoint.enabled,
                 concurrency: to.endpoint.concurrency,
                 breaker: to.endpoint.breaker,
+                rate: to.endpoint.rate,
+                batch: to.endpoint.batch.clone(),
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);
@@ -269,9 +276,9 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        let tell = move |ended| {
-            // Gone at the very end only; then the delivery stays pending.
-            let _ = back.send(Message::Ended(Box::new(ended)));
+        let tell = move |news| {
+            // Gone at the very end only; then the deliveries stay pending.
+            let _ = back.send(Message::Job(Box::new(news)));
         };
         self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
@@ -293,9 +300,9 @@ impl Dispatcher {
             match end.settle {
                 Some(settle) => {
                     if let Some(to) = self.destinations.get(&lane) {
-                        self.news.decided(&to.endpoint.name, &settle);
+                        self.live.decided(&to.endpoint.name, &settle);
                     }
-                    self.queue.settle(settle);
+                    self.queue.settle(settle, end.attempt);
                 }
                 None => {
                     // It is still pending in the store, which is asked for it again.

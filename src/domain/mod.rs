@@ -2,11 +2,14 @@
 //!
 //! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`route`]
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
-//! (when to try again) and [`delivery`] (the durable state machine that puts the last two together). Beside them
-//! stand [`access`] (who may send what, and how fast: [`rate`]) and [`people`] (users and groups by number).
+//! (when to try again), [`delivery`] (the durable state machine that puts the last two together), [`company`] (the
+//! same for a batch that failed as one) and [`age`] (how old what waits is). Beside them stand [`access`] (who may
+//! send what, and how fast: [`rate`]) and [`people`] (users and groups by number).
 
 pub mod access;
+pub mod age;
 pub mod backoff;
+pub mod company;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;

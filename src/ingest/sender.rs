@@ -36,6 +36,16 @@ impl Sender {
         }
     }
 
+    /// A local user who is not connected, such as the owner of a file.
+    #[must_use]
+    pub fn of_user(uid: u32) -> Self {
+        let peer = Credentials {
+            uid: Some(uid),
+            gid: None,
+        };
+        Self::local(peer, user_name(uid).as_deref())
+    }
+
     /// Somebody on another machine, who has shown that they may send.
     #[must_use]
     pub fn remote(address: IpAddr) -> Self {

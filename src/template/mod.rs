@@ -29,7 +29,7 @@ pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};
 pub use scope::{Scope, Secrets};
 pub use target::Target;
-pub use value::{from_json, to_json};
+pub use value::{from_json, to_json, to_json_text};
 
 /// The hidden name under which a template finds the configuration's own references (`${env:…}`).
 const REFERENCES: &str = "__references__";

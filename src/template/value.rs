@@ -168,13 +168,21 @@ pub(super) fn escape_json(text: &str, json: &mut String) {
 /// # Errors
 /// What JSON can't hold: bytes, numbers that are not finite, values that nest too deep.
 pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
-    let broken = |error: Error| Problem::from_engine(&error, "");
-    let mut json = String::new();
-    write_json(value, &mut json, 0).map_err(broken)?;
-    serde_json::from_str(&json).map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))
+    serde_json::from_str(&to_json_text(value)?)
+        .map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))
 }
 
-/// `json` as a value for templates: integers stay integers, members keep their order.
+/// `value` as compact JSON text. Unlike [`to_json`] it keeps the order of members.
+///
+/// # Errors
+/// As [`to_json`].
+pub fn to_json_text(value: &Value) -> Result<String, Problem> {
+    let mut json = String::new();
+    write_json(value, &mut json, 0).map_err(|error| Problem::from_engine(&error, ""))?;
+    Ok(json)
+}
+
+/// `json` as a value for templates: integers stay integers.
 #[must_use]
 pub fn from_json(json: serde_json::Value) -> Value {
     serde::Deserialize::deserialize(json).unwrap_or_default()

@@ -14,8 +14,9 @@ use source::{Source, read_all};
 
 /// Who may import what: a room and the beginnings of the paths it may name. Every room may name itself.
 const IMPORTS: &[(&str, &[&str])] = &[
-    // Expressions and templates know only values and names.
+    // The language of the configuration; knows nobody.
     ("template", &[]),
+    // Policies hold what was compiled.
     ("domain", &["template"]),
     // Only signing knows what a usable signing secret looks like.
     ("config", &["domain", "template", "delivery::sign"]),
@@ -28,12 +29,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("observe", &["domain", "config", "control::types"]),
     (
         "control",
-        &["domain", "config", "store", "scheduler", "observe", "ingest"],
+        &[
+            "domain",
+            "template",
+            "config",
+            "store",
+            "scheduler",
+            "observe",
+            "ingest",
+        ],
     ),
     (
         "daemon",
         &[
             "domain",
+            "template",
             "config",
             "store",
             "scheduler",
@@ -47,6 +57,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "domain",
+            "template",
             "config",
             "store",
             "scheduler",
@@ -66,6 +77,7 @@ const STORE_PARTS: &[&str] = &["store::committer", "store::sled", "store::memory
 /// "Pure" in its first comment is held to it as well.
 const PURE: &[&str] = &[
     "src/domain/",
+    "src/template/",
     "src/scheduler/",
     "src/ingest/frame.rs",
     "src/store/record.rs",

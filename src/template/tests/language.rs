@@ -9,15 +9,12 @@ use super::super::{Expression, Part, Scope, Secrets, Target, Template, from_json
 const NOW_MS: u64 = 1_768_473_000_000;
 
 fn scope() -> Scope {
-    let event = json!({
-        "type": "lead.created", "id": "e1", "source": "/web",
-        "data": {
-            "email": "a\"b@example.com", "first_name": "Ada", "phone": "+1 (555) 123-4567", "state": "CA",
-            "score": 85, "big": 9_007_199_254_740_993_u64, "half": 0.5, "corporate": true, "none": null,
-            "birth_date": "1990-01-16", "tags": ["a", "b,c"], "zip": 90210,
-        },
-    });
-    Scope::new(Bytes::from(event.to_string()), NOW_MS)
+    // As text: members keep the order in which the producer wrote them.
+    let event = r#"{"type": "lead.created", "id": "e1", "source": "/web", "data": {
+        "email": "a\"b@example.com", "first_name": "Ada", "phone": "+1 (555) 123-4567", "state": "CA",
+        "score": 85, "big": 9007199254740993, "half": 0.5, "corporate": true, "none": null,
+        "birth_date": "1990-01-16", "tags": ["a", "b,c"], "zip": 90210, "crlf": "a\r\nx-evil: 1"}}"#;
+    Scope::new(Bytes::from_static(event.as_bytes()), NOW_MS)
         .bind("lead")
         .with(
             "vars",
@@ -188,7 +185,7 @@ fn c3_what_cant_stand_there_is_an_error() {
             "{{ lead.state }}://x.example/%2e{{ '.' }}",
             "leads elsewhere",
         ),
-        (Target::Header, "{{ 'a\r\nx-evil: 1' }}", "U+000D"),
+        (Target::Header, "{{ lead.crlf }}", "U+000D"),
         (
             Target::Text,
             "{{ lead.emial }}",
@@ -199,7 +196,7 @@ fn c3_what_cant_stand_there_is_an_error() {
         let outcome = rendered(text, target);
         assert!(
             outcome.starts_with("render: ") && outcome.contains(message),
-            "{text}: {outcome}"
+            "{text}: {outcome:.300}"
         );
     }
 }
@@ -230,7 +227,7 @@ fn what_has_no_bound_is_refused_at_load() {
         let outcome = rendered(text, Target::Text);
         assert!(
             outcome.starts_with("compile: ") && outcome.contains(message),
-            "{text}: {outcome}"
+            "{text}: {outcome:.300}"
         );
     }
     for chain in ["-", "not ", "data."] {
@@ -259,14 +256,14 @@ fn what_costs_too_much_ends() {
             "steps",
         ),
         (
-            "{{ 'a'.join(range(100000)|map('string')) ~ 'x'.replace('x', 'y'|ljust(65536)).replace('y', 'y'|ljust(65536)) }}",
+            "{{ 'a'.join(range(100000)|map('string')) ~ 'x'.replace('x', 'y'|ljust(65536)).replace(' ', 'y'|ljust(65536)) }}",
             "bytes, at most",
         ),
     ] {
         let outcome = rendered(text, Target::Text);
         assert!(
             outcome.starts_with("render: ") && outcome.contains(message),
-            "{text}: {outcome}"
+            "{text}: {outcome:.300}"
         );
     }
 }

@@ -19,14 +19,14 @@ const DYING_MAX: usize = 4096;
 
 /// Tells the news.
 #[derive(Debug)]
-pub struct News {
+pub struct Live {
     to: broadcast::Sender<LiveEvent>,
     /// Decided, and on its way to the disk.
     dying: HashMap<(LaneId, Seq), LiveDead>,
 }
 
 /// Nobody watches yet.
-impl Default for News {
+impl Default for Live {
     fn default() -> Self {
         Self {
             to: broadcast::channel(BEHIND_MAX).0,
@@ -35,7 +35,7 @@ impl Default for News {
     }
 }
 
-impl News {
+impl Live {
     /// Where to watch.
     #[must_use]
     pub fn source(&self) -> broadcast::Sender<LiveEvent> {
