@@ -183,6 +183,7 @@ impl World {
             window: 0,
             failures: 5,
             gathers_until: None,
+            held_up: 0,
         };
         let limits = Limits {
             event_bytes_max: 4096,

@@ -4,7 +4,7 @@
 //! refusal, pure) · [`attributes`] (what the members of an event may be, pure) · [`sender`] (who sends) ·
 //! [`build`] (an event with its defaults filled in) · [`intake`] (what the sessions share: routes, limits, counters) ·
 //! [`turn`] (the lines of one read, their one commit and their answers) · [`answer`] (what is written back) ·
-//! [`session`] (one connection) · [`listener`] (who may connect) · [`spool`] (what was left while nobody listened) ·
+//! [`wire`] (the bytes of a connection) · [`session`] (one connection) · [`listener`] (who may connect) · [`spool`] (what was left while nobody listened) ·
 //! [`rewrite`] (an event with other attributes). Beside them stands [`http`]: the same events as requests carry them,
 //! pure.
 //!
@@ -24,3 +24,4 @@ pub mod sender;
 pub mod session;
 pub mod spool;
 pub mod turn;
+pub mod wire;

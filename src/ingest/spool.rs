@@ -427,3 +427,6 @@ impl RejectedFile {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

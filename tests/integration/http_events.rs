@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::servers::Target;
 use crate::harness::{Daemon, Setup, endpoint, installed, run};
-use crate::{required, verifiers};
+use crate::{packages, required};
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const BATCH: (&str, &str) = ("content-type", "application/cloudevents-batch+json");
@@ -18,7 +18,7 @@ fn body(received: &posthaste::cli::receive::server::Received) -> Value {
 /// A9: the official JavaScript library sends in every mode, and what it sent arrives whole.
 #[test]
 fn a9_the_npm_library_is_understood() {
-    let Some(library) = verifiers::npm("cloudevents@10.0.0") else {
+    let Some(library) = packages::npm("cloudevents@10.0.0") else {
         return;
     };
     let mut target = Target::new();

@@ -226,7 +226,7 @@ pub struct EndpointRow {
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<Instant>")]
     pub until: Option<Timestamp>,
-    /// Why, in one sentence; empty while ready.
+    /// Why, in one sentence; empty while ready and nothing is held up.
     pub why: String,
     /// Deliveries owed, deferred ones too.
     pub pending: u64,
@@ -248,6 +248,13 @@ pub struct EndpointRow {
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<Instant>")]
     pub next_attempt: Option<Timestamp>,
+    /// Until when a batch waits for more events; `null`: none does.
+    #[serde(with = "rfc3339::option", default)]
+    #[schemars(with = "Option<Instant>")]
+    pub batch_until: Option<Timestamp>,
+    /// With `order`: keys whose first delivery waits for another try and holds up all that follows.
+    #[serde(default)]
+    pub held_up: u32,
     /// What its attempts have shown since the start.
     pub attempts: LaneNumbers,
 }
