@@ -143,7 +143,19 @@ static INGEST: Section = Section {
         ("max_batch", Size),
         ("max_connections", Count(1, 65_536)),
         ("spool", Text),
-        ("allow", NotYet),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Text),
+        ("group", Text),
+        ("uid", Count(0, u32::MAX as u64 - 1)),
+        ("gid", Count(0, u32::MAX as u64 - 1)),
+        ("types", List(&Text)),
+        ("rate", Text),
     ],
 };
 
@@ -153,8 +165,10 @@ static CONTROL: Section = Section {
         ("socket", Text),
         ("mode", Mode),
         ("group", Text),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("operators", List(&Text)),
+        ("readers", List(&Text)),
+        ("listen", Text),
+        ("token", Private),
     ],
 };
 
