@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/standard_webhooks.rs"]
@@ -16,6 +18,7 @@ mod verifiers;
 
 mod harness;
 
+mod attempts;
 mod batches;
 mod control;
 mod dead;
@@ -23,6 +26,8 @@ mod delivery;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod manners;
+mod operations;
 mod order;
 mod readme;
 mod reload;
@@ -30,3 +35,5 @@ mod retry;
 mod secrets;
 mod selection;
 mod space;
+mod spool;
+mod store;
