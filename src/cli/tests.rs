@@ -139,7 +139,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
             in_flight_max: 512,
             shutdown: Duration::from_secs(30),
         },
-        network: NetworkConfig { https_only: true },
+        network: NetworkConfig::default(),
         endpoints,
         hash: "c0ffee".to_owned(),
     }

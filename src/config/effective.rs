@@ -94,7 +94,12 @@ fn endpoint(endpoint: &Endpoint) -> Value {
 }
 
 fn network(config: &NetworkConfig) -> Value {
-    let names = |ranges: &[AddressRange]| ranges.iter().map(|range| range.as_str().to_owned()).collect::<Vec<_>>();
+    let names = |ranges: &[AddressRange]| {
+        ranges
+            .iter()
+            .map(|range| range.as_str().to_owned())
+            .collect::<Vec<_>>()
+    };
     json!({
         "https_only": config.https_only,
         "deny": names(&config.policy.addresses.deny),

@@ -147,7 +147,10 @@ fn ranges(list: &super::raw::Value<'_>) -> Vec<AddressRange> {
 
 fn range(value: &super::raw::Value<'_>) -> Read<AddressRange> {
     AddressRange::parse(&values::text(value)?).ok_or_else(|| {
-        let help = format!("write one of {}, or a block like 10.0.0.0/8", AddressRange::groups().join(" "));
+        let help = format!(
+            "write one of {}, or a block like 10.0.0.0/8",
+            AddressRange::groups().join(" ")
+        );
         Wrong::new("is no range of addresses", help)
     })
 }

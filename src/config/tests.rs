@@ -13,7 +13,7 @@ use super::load::load_text;
 use super::secrets::Secrets;
 use super::*;
 use crate::domain::backoff::Schedule;
-use crate::domain::endpoint::{Concurrency, SignPolicy};
+use crate::domain::endpoint::Concurrency;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -308,10 +308,7 @@ fn defaults_lie_beneath_every_endpoint() {
         (endpoint.breaker.failures, endpoint.breaker.open),
         (9, Duration::from_secs(7))
     );
-    let [SignPolicy::Standard { keys }] = &endpoint.sign[..] else {
-        panic!("{:?}", endpoint.sign)
-    };
-    assert_eq!(keys[0].0.len(), 24);
+    assert_eq!(endpoint.sign[0].secrets[0].key.0.len(), 24);
 }
 
 #[test]

@@ -219,7 +219,10 @@ mod tests {
         let known = names.lock();
         assert_eq!(known.len(), NAMES_MAX);
         assert!(known.contains_key("one-more.invalid"));
-        assert!(!known.contains_key(&*format!("n{}.invalid", NAMES_MAX - 1)), "the oldest went");
+        assert!(
+            !known.contains_key(&*format!("n{}.invalid", NAMES_MAX - 1)),
+            "the oldest went"
+        );
     }
 
     /// D8: refused addresses are left out; a name that has no other is refused.
@@ -232,7 +235,11 @@ mod tests {
             },
             dns_cache: LONG,
         };
-        let of = |list: &[&str]| list.iter().map(|text| text.parse().unwrap()).collect::<Vec<IpAddr>>();
+        let of = |list: &[&str]| {
+            list.iter()
+                .map(|text| text.parse().unwrap())
+                .collect::<Vec<IpAddr>>()
+        };
         let mixed = of(&["10.0.0.1", "192.0.2.1", "64:ff9b::10.0.0.1"]);
         assert_eq!(permitted(&mixed, &policy).unwrap(), of(&["192.0.2.1"]));
         let blocked = permitted(&of(&["10.0.0.1", "10.0.0.2"]), &policy).unwrap_err();

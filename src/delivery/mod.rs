@@ -167,7 +167,10 @@ impl Courier {
         loop {
             let request = self.request_with(&pass, events, id, number, now)?;
             let sent = self.sender.send(request, self.bounds, started).await;
-            if !sent.as_ref().is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED) {
+            if !sent
+                .as_ref()
+                .is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
+            {
                 return Ok((pass, sent));
             }
             refusals += 1;

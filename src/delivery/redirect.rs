@@ -71,7 +71,9 @@ mod tests {
     }
 
     fn followed(from: &str, status: u16, location: &str) -> Option<OutgoingRequest> {
-        let headers = [(LOCATION, HeaderValue::from_str(location).unwrap())].into_iter().collect();
+        let headers = [(LOCATION, HeaderValue::from_str(location).unwrap())]
+            .into_iter()
+            .collect();
         next(&request(from), StatusCode::from_u16(status).unwrap(), &headers)
     }
 
@@ -79,12 +81,48 @@ mod tests {
     #[test]
     fn d8_where_redirects_lead() {
         for (from, status, location, url, with_secret) in [
-            ("https://a.example/x", 307, "/y?z=1", Some("https://a.example/y?z=1"), true),
-            ("https://a.example/x", 308, "https://a.example/y", Some("https://a.example/y"), true),
-            ("https://a.example/x", 301, "//b.example/y", Some("https://b.example/y"), false),
-            ("https://a.example/x", 302, "https://a.example:8443/", Some("https://a.example:8443/"), false),
-            ("http://a.example/x", 307, "https://a.example/x", Some("https://a.example/x"), false),
-            ("https://a.example/x", 307, "https://u:p@a.example/y", Some("https://a.example/y"), true),
+            (
+                "https://a.example/x",
+                307,
+                "/y?z=1",
+                Some("https://a.example/y?z=1"),
+                true,
+            ),
+            (
+                "https://a.example/x",
+                308,
+                "https://a.example/y",
+                Some("https://a.example/y"),
+                true,
+            ),
+            (
+                "https://a.example/x",
+                301,
+                "//b.example/y",
+                Some("https://b.example/y"),
+                false,
+            ),
+            (
+                "https://a.example/x",
+                302,
+                "https://a.example:8443/",
+                Some("https://a.example:8443/"),
+                false,
+            ),
+            (
+                "http://a.example/x",
+                307,
+                "https://a.example/x",
+                Some("https://a.example/x"),
+                false,
+            ),
+            (
+                "https://a.example/x",
+                307,
+                "https://u:p@a.example/y",
+                Some("https://a.example/y"),
+                true,
+            ),
             ("https://a.example/x", 307, "http://a.example/x", None, false),
             ("https://a.example/x", 307, "ftp://a.example/x", None, false),
             ("https://a.example/x", 307, "http://", None, false),
@@ -92,14 +130,29 @@ mod tests {
             ("https://a.example/x", 304, "/y", None, false),
         ] {
             let next = followed(from, status, location);
-            assert_eq!(next.as_ref().map(|next| next.url.as_str()), url, "{status} {location}");
+            assert_eq!(
+                next.as_ref().map(|next| next.url.as_str()),
+                url,
+                "{status} {location}"
+            );
             if let Some(next) = next {
-                assert_eq!(next.headers.contains_key("x-key"), with_secret, "{status} {location}");
+                assert_eq!(
+                    next.headers.contains_key("x-key"),
+                    with_secret,
+                    "{status} {location}"
+                );
                 assert_eq!((next.method.as_str(), &*next.body), ("PUT", &b"body"[..]));
                 assert!(next.headers.contains_key("content-type"));
             }
         }
-        assert!(next(&request("https://a.example/"), StatusCode::FOUND, &HeaderMap::new()).is_none());
+        assert!(
+            next(
+                &request("https://a.example/"),
+                StatusCode::FOUND,
+                &HeaderMap::new()
+            )
+            .is_none()
+        );
     }
 
     #[test]

@@ -166,8 +166,9 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
 
 fn client_identity(identity: &ClientIdentity) -> Result<Identity, String> {
     let pem = format!("{}\n{}", identity.certificate_pem, identity.key_pem.expose());
-    Identity::from_pem(pem.as_bytes())
-        .map_err(|_| "tls.client_cert and tls.client_key hold no certificate and its key in PEM form".to_owned())
+    Identity::from_pem(pem.as_bytes()).map_err(|_| {
+        "tls.client_cert and tls.client_key hold no certificate and its key in PEM form".to_owned()
+    })
 }
 
 /// The proxy at `url`. Its address is held to the same rules as any other: a name when it is connected to, an

@@ -20,9 +20,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::endpoint::{
-    Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture,
-};
+use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
@@ -440,7 +438,10 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender.send(request, bounds, tokio::time::Instant::now()).await.unwrap();
+    let answer = sender
+        .send(request, bounds, tokio::time::Instant::now())
+        .await
+        .unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

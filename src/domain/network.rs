@@ -89,10 +89,7 @@ const GROUPS: &[(&str, &[IpNet])] = &[
     // RFC 3927 and RFC 4291 §2.5.6.
     (
         "link-local",
-        &[
-            v4(169, 254, 0, 0, 16),
-            v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
-        ],
+        &[v4(169, 254, 0, 0, 16), v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10)],
     ),
     // Where clouds tell a machine about itself: most at the first, then AWS and Google over IPv6, Alibaba,
     // Azure's wire server, Oracle.
@@ -143,7 +140,11 @@ impl AddressRange {
     pub fn parse(text: &str) -> Option<Self> {
         let blocks = match GROUPS.iter().find(|(name, _)| *name == text) {
             Some((_, blocks)) => blocks.to_vec(),
-            None => vec![text.parse().or_else(|_| text.parse().map(IpNet::from)).ok()?],
+            None => vec![
+                text.parse::<IpNet>()
+                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+                    .ok()?,
+            ],
         };
         Some(Self {
             name: text.into(),
@@ -227,7 +228,11 @@ mod tests {
     use super::*;
 
     fn policy(deny: &[&str], allow: &[&str]) -> AddressPolicy {
-        let ranges = |list: &[&str]| list.iter().map(|text| AddressRange::parse(text).unwrap()).collect();
+        let ranges = |list: &[&str]| {
+            list.iter()
+                .map(|text| AddressRange::parse(text).unwrap())
+                .collect()
+        };
         AddressPolicy {
             deny: ranges(deny),
             allow: ranges(allow),
@@ -249,13 +254,40 @@ mod tests {
             ),
             (
                 "metadata",
-                &["169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"],
+                &[
+                    "169.254.169.254",
+                    "fd00:ec2::254",
+                    "fd20:ce::254",
+                    "100.100.100.200",
+                    "168.63.129.16",
+                    "192.0.0.192",
+                ],
                 &["169.254.169.253", "fd00:ec2::253", "8.8.8.8"],
             ),
             (
                 "private",
-                &["10.0.0.0", "10.255.255.255", "172.16.0.1", "172.31.255.255", "192.168.0.1", "100.64.0.1", "198.19.0.1", "fc00::1", "fdff::1", "fec0::1"],
-                &["9.255.255.255", "11.0.0.0", "172.15.0.1", "172.32.0.1", "192.169.0.1", "100.128.0.0", "fe00::1", "127.0.0.1"],
+                &[
+                    "10.0.0.0",
+                    "10.255.255.255",
+                    "172.16.0.1",
+                    "172.31.255.255",
+                    "192.168.0.1",
+                    "100.64.0.1",
+                    "198.19.0.1",
+                    "fc00::1",
+                    "fdff::1",
+                    "fec0::1",
+                ],
+                &[
+                    "9.255.255.255",
+                    "11.0.0.0",
+                    "172.15.0.1",
+                    "172.32.0.1",
+                    "192.169.0.1",
+                    "100.128.0.0",
+                    "fe00::1",
+                    "127.0.0.1",
+                ],
             ),
             (
                 "loopback",
@@ -336,7 +368,14 @@ mod tests {
 
     #[test]
     fn d8_what_is_no_range() {
-        for text in ["", "lan", "10.0.0.0/33", "10.0.0", "10.0.0.0-10.0.0.9", "example.com"] {
+        for text in [
+            "",
+            "lan",
+            "10.0.0.0/33",
+            "10.0.0",
+            "10.0.0.0-10.0.0.9",
+            "example.com",
+        ] {
             assert_eq!(AddressRange::parse(text), None, "{text}");
         }
     }

@@ -19,7 +19,14 @@ const TYPES: &[(&str, &[&str], &[&str])] = &[
     (
         "oauth2",
         &["token_url", "client_id"],
-        &["client_secret", "scope", "grant", "refresh_token", "auth_style", "params"],
+        &[
+            "client_secret",
+            "scope",
+            "grant",
+            "refresh_token",
+            "auth_style",
+            "params",
+        ],
     ),
     ("rotating", &["header", "values"], &["version_header", "rotate"]),
 ];
@@ -103,7 +110,10 @@ fn secret(table: &Table<'_>, key: &str) -> Option<Secret> {
 fn some_secret(value: &Value<'_>) -> Read<Secret> {
     let text = values::text(value)?;
     if text.is_empty() {
-        return Err(Wrong::whole("there is nothing in it", "write it like \"${env:NAME}\""));
+        return Err(Wrong::whole(
+            "there is nothing in it",
+            "write it like \"${env:NAME}\"",
+        ));
     }
     if text.contains(|c: char| c.is_control()) {
         return Err(Wrong::whole(
@@ -153,15 +163,23 @@ fn basic(table: &Table<'_>) -> Option<AuthPolicy> {
 
 fn oauth2(table: &Table<'_>, network: &NetworkConfig, allow_http: bool) -> Option<AuthPolicy> {
     let token_url = table.read("token_url", |value| {
-        request_url(value, network, allow_http, "http:// shows client_secret and tokens to everybody on the way")
+        request_url(
+            value,
+            network,
+            allow_http,
+            "http:// shows client_secret and tokens to everybody on the way",
+        )
     });
     let client_id = secret(table, "client_id");
     let client_secret = secret(table, "client_secret");
     let grant = grant(table);
-    let params = table.entries("params").into_iter().filter_map(|(_, name, value)| {
-        let value = value.read(values::text)?;
-        Some((name.into(), Secret::new(&value)))
-    });
+    let params = table
+        .entries("params")
+        .into_iter()
+        .filter_map(|(_, name, value)| {
+            let value = value.read(values::text)?;
+            Some((name.into(), Secret::new(&value)))
+        });
     let params = params.collect();
     let style = table
         .read("auth_style", values::choice(AuthStyle::NAMES))

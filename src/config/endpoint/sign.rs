@@ -91,9 +91,7 @@ fn custom(table: &Table<'_>) -> Option<CustomSign> {
     let template = |key, default: &str, check: fn(&str) -> Result<(), String>| {
         let read = |value: &Value<'_>| {
             let text = values::text(value)?;
-            check(&text)
-                .map(|()| text)
-                .map_err(|says| Wrong::whole(says, ""))
+            check(&text).map(|()| text).map_err(|says| Wrong::whole(says, ""))
         };
         table.read(key, read).unwrap_or_else(|| default.to_owned()).into()
     };

@@ -46,7 +46,8 @@ fn identity(table: &Table<'_>) -> Option<ClientIdentity> {
     };
     let written = ["client_cert", "client_key"].map(|key| table.read(key, values::text));
     // What could not be read at all has been reported.
-    let unreadable = |text: &Option<String>, pem: &str| text.as_ref().is_some_and(|t| !t.is_empty()) && pem.is_empty();
+    let unreadable =
+        |text: &Option<String>, pem: &str| text.as_ref().is_some_and(|t| !t.is_empty()) && pem.is_empty();
     if !unreadable(&written[0], &certificate_pem) && !unreadable(&written[1], &key_pem) {
         let help = "name both, as PEM files";
         table.reject_key(&["client_cert", "client_key"], &Wrong::whole(says, help));

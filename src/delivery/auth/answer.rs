@@ -62,7 +62,11 @@ fn said(written: &Written, secrets: &[&Secret]) -> String {
         }
         let kept = text.chars().filter(|c| !c.is_control());
         let kept: String = kept.take(ERROR_CHARS_MAX).collect();
-        if kept.is_empty() { kept } else { format!("{before}{kept}") }
+        if kept.is_empty() {
+            kept
+        } else {
+            format!("{before}{kept}")
+        }
     };
     part(&written.error, " ") + &part(&written.error_description, ": ")
 }
@@ -81,7 +85,11 @@ mod tests {
     #[test]
     fn d2_grants() {
         for (body, lifetime, refresh) in [
-            (r#"{"access_token":"T","token_type":"example","expires_in":3600,"refresh_token":"R","example_parameter":"e"}"#, Some(3600), Some("R")),
+            (
+                r#"{"access_token":"T","token_type":"example","expires_in":3600,"refresh_token":"R","example_parameter":"e"}"#,
+                Some(3600),
+                Some("R"),
+            ),
             (r#"{"access_token":"T","expires_in":"60"}"#, Some(60), None),
             (r#"{"access_token":"T","expires_in":-1}"#, None, None),
             (r#"{"access_token":"T","expires_in":1e300}"#, None, None),
@@ -90,14 +98,21 @@ mod tests {
             let grant = granted(body.as_bytes(), &[]).unwrap();
             assert_eq!(grant.access_token.expose(), "T", "{body}");
             assert_eq!(grant.lifetime, lifetime.map(Duration::from_secs), "{body}");
-            assert_eq!(grant.refresh_token.as_ref().map(Secret::expose), refresh, "{body}");
+            assert_eq!(
+                grant.refresh_token.as_ref().map(Secret::expose),
+                refresh,
+                "{body}"
+            );
         }
         for (body, message) in [
             ("<html>", "no JSON object"),
             ("[]", "no JSON object"),
             ("{}", "without an access_token"),
             (r#"{"access_token":""}"#, "without an access_token"),
-            (r#"{"error":"bad_verification_code"}"#, "without an access_token bad_verification_code"),
+            (
+                r#"{"error":"bad_verification_code"}"#,
+                "without an access_token bad_verification_code",
+            ),
         ] {
             let error = granted(body.as_bytes(), &[]).unwrap_err();
             assert!(error.contains(message), "{body}: {error}");
@@ -110,7 +125,10 @@ mod tests {
         let secret = Secret::new("hunter2");
         for (body, expected) in [
             (r#"{"error":"invalid_client"}"#, " invalid_client"),
-            (r#"{"error":"invalid_client","error_description":"hunter2 is wrong\n"}"#, " invalid_client: [secret] is wrong"),
+            (
+                r#"{"error":"invalid_client","error_description":"hunter2 is wrong\n"}"#,
+                " invalid_client: [secret] is wrong",
+            ),
             ("not JSON", ""),
         ] {
             assert_eq!(refusal(body.as_bytes(), &[&secret]), expected);

@@ -51,8 +51,9 @@ impl Pass {
 }
 
 fn sensitive(name: &HeaderName, text: &str) -> Result<HeaderValue, String> {
-    let mut value = HeaderValue::from_str(text)
-        .map_err(|_| format!("auth: what {name} is to say holds a line break or another control character"))?;
+    let mut value = HeaderValue::from_str(text).map_err(|_| {
+        format!("auth: what {name} is to say holds a line break or another control character")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -95,7 +96,9 @@ impl Authenticator {
                 query: Some((name.clone(), value.clone())),
                 ..Pass::default()
             },
-            AuthPolicy::Bearer { token } => Pass::header(&AUTHORIZATION, &format!("Bearer {}", token.expose()))?,
+            AuthPolicy::Bearer { token } => {
+                Pass::header(&AUTHORIZATION, &format!("Bearer {}", token.expose()))?
+            }
             AuthPolicy::Basic { username, password } => {
                 Pass::header(&AUTHORIZATION, &basic(username.expose(), password.expose()))?
             }
@@ -130,7 +133,9 @@ impl Authenticator {
     ) -> Result<Option<Arc<Pass>>, Unauthorised> {
         match self {
             Self::Fixed(_) => Ok(None),
-            Self::Fetched(source) if refusals == 1 => source.replaced(refused.serial, deadline).await.map(Some),
+            Self::Fetched(source) if refusals == 1 => {
+                source.replaced(refused.serial, deadline).await.map(Some)
+            }
             Self::Fetched(_) => Ok(None),
             Self::Rotating(ring) => Ok(ring.after(refused.serial, refusals)),
         }
@@ -180,7 +185,11 @@ mod tests {
                 "x-api-key",
                 "k1",
             ),
-            (AuthPolicy::Bearer { token: secret("t.1") }, "authorization", "Bearer t.1"),
+            (
+                AuthPolicy::Bearer { token: secret("t.1") },
+                "authorization",
+                "Bearer t.1",
+            ),
             (
                 // RFC 7617 §2, the example.
                 AuthPolicy::Basic {
@@ -216,6 +225,9 @@ mod tests {
             token: Secret::new("hunter2\n"),
         };
         let error = authenticated(&policy).unwrap_err();
-        assert!(error.contains("line break") && !error.contains("hunter2"), "{error}");
+        assert!(
+            error.contains("line break") && !error.contains("hunter2"),
+            "{error}"
+        );
     }
 }

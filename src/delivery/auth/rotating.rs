@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Pass, sensitive};
-use crate::domain::endpoint::{RotatingPolicy, Rotate};
+use crate::domain::endpoint::{Rotate, RotatingPolicy};
 
 /// The tokens, and which one is in use. Starts at the first with each start of the daemon and each reload.
 #[derive(Debug)]
@@ -23,7 +23,8 @@ impl Ring {
         let passes = policy.values.iter().enumerate().map(|(serial, token)| {
             let mut pass = Pass::header(&policy.header, token.value.expose())?;
             if let Some(name) = &policy.version_header {
-                pass.headers.push((name.clone(), sensitive(name, &token.version)?));
+                pass.headers
+                    .push((name.clone(), sensitive(name, &token.version)?));
             }
             Ok(Arc::new(Pass { serial, ..pass }))
         });
@@ -107,7 +108,11 @@ mod tests {
         assert_eq!(token(&first), "t1 v1");
         let other = ring.pass();
         assert_eq!(token(&ring.after(first.serial, 1).unwrap()), "t2 v2");
-        assert_eq!(token(&ring.after(other.serial, 1).unwrap()), "t2 v2", "moved on once");
+        assert_eq!(
+            token(&ring.after(other.serial, 1).unwrap()),
+            "t2 v2",
+            "moved on once"
+        );
         assert_eq!(token(&ring.pass()), "t2 v2");
         assert_eq!(token(&ring.after(1, 2).unwrap()), "t3 v3");
         assert!(ring.after(2, 3).is_none());

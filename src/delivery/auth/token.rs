@@ -167,7 +167,11 @@ impl TokenSource {
     async fn fetched(&self, refused: Option<usize>, deadline: Instant) -> Result<Arc<Pass>, Unauthorised> {
         let asked = Instant::now();
         let Ok(mut fetching) = timeout_at(deadline, self.tokens.fetching.lock()).await else {
-            return Err(self.unauthorised(ErrorClass::Timeout, None, "no answer within the endpoint's timeout"));
+            return Err(self.unauthorised(
+                ErrorClass::Timeout,
+                None,
+                "no answer within the endpoint's timeout",
+            ));
         };
         if let Some(held) = self.tokens.held.load_full()
             && Some(held.pass.serial) != refused
@@ -193,7 +197,10 @@ impl TokenSource {
         tokio::spawn(async move {
             let mut fetching: MutexGuard<'_, Fetching> = source.tokens.fetching.lock().await;
             if let Err(why) = source.fetch(&mut fetching, RENEWAL_TIMEOUT).await {
-                tracing::warn!(why = why.message, "an access token could not be renewed before its time");
+                tracing::warn!(
+                    why = why.message,
+                    "an access token could not be renewed before its time"
+                );
             }
         });
     }
@@ -232,10 +239,16 @@ impl TokenSource {
         }
     }
 
-    fn hold(&self, fetching: &mut Fetching, granted: Granted, started: Instant) -> Result<Held, Unauthorised> {
+    fn hold(
+        &self,
+        fetching: &mut Fetching,
+        granted: Granted,
+        started: Instant,
+    ) -> Result<Held, Unauthorised> {
         let text = format!("Bearer {}", granted.access_token.expose());
-        let pass = Pass::header(&AUTHORIZATION, &text)
-            .map_err(|_| self.unauthorised(ErrorClass::InvalidResponse, None, "the access_token is no token"))?;
+        let pass = Pass::header(&AUTHORIZATION, &text).map_err(|_| {
+            self.unauthorised(ErrorClass::InvalidResponse, None, "the access_token is no token")
+        })?;
         if granted.refresh_token.is_some() && fetching.refresh_token.is_some() {
             fetching.refresh_token = granted.refresh_token;
         }
@@ -262,7 +275,11 @@ impl TokenSource {
         let secrets: Vec<_> = self.secrets().collect();
         if answer.status.is_success() {
             return answer::granted(&answer.body, &secrets).map_err(|lacks| {
-                self.unauthorised(ErrorClass::InvalidResponse, None, &format!("it answered {status} {lacks}"))
+                self.unauthorised(
+                    ErrorClass::InvalidResponse,
+                    None,
+                    &format!("it answered {status} {lacks}"),
+                )
             });
         }
         let says = answer::refusal(&answer.body, &secrets);
@@ -308,7 +325,10 @@ impl TokenSource {
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         );
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-        headers.insert(USER_AGENT, HeaderValue::from_static(crate::delivery::render::USER_AGENT));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(crate::delivery::render::USER_AGENT),
+        );
         let mut form = Serializer::new(String::new());
         match refresh_token {
             None => form.append_pair("grant_type", "client_credentials"),

@@ -47,7 +47,9 @@ impl Signer {
         let signatures: Vec<_> = policies.iter().map(Signature::new).collect::<Result<_, _>>()?;
         for (index, signature) in signatures.iter().enumerate() {
             let header = &signature.recipe.header;
-            let is_taken = signatures[..index].iter().any(|other| other.recipe.header == *header);
+            let is_taken = signatures[..index]
+                .iter()
+                .any(|other| other.recipe.header == *header);
             if is_taken && signature.recipe.separator.is_none() {
                 return Err(format!("sign: two signatures can't share the header {header}"));
             }
@@ -91,16 +93,16 @@ impl Signature {
             .filter(|(_, until)| until.is_none_or(|until| now < until))
             .take(recipe.separator.map_or(1, |_| usize::MAX));
         let facts = Facts::of(request, now)?;
-        let content = recipe.content.pieces(&facts);
+        let content = recipe.content.pieces(&facts)?;
         let pieces: Vec<&[u8]> = content.iter().map(|piece| &**piece).collect();
-        let mut value = recipe.lead.text(&facts, "");
+        let mut value = recipe.lead.text(&facts, "")?;
         let mut count = 0;
         for (keyed, _) in in_force {
             if count > 0 {
                 value.push_str(recipe.separator.unwrap_or_default());
             }
             let signature = keyed.sign(&pieces);
-            value.push_str(&recipe.each.text(&facts, &encoded(recipe.encoding, &signature)));
+            value.push_str(&recipe.each.text(&facts, &encoded(recipe.encoding, &signature))?);
             count += 1;
         }
         if count == 0 {
@@ -109,12 +111,18 @@ impl Signature {
                 recipe.header
             ));
         }
-        let timestamp = recipe.timestamp.as_ref().map(|(name, format)| (name, format.write(now)));
+        let timestamp = recipe
+            .timestamp
+            .as_ref()
+            .map(|(name, format)| (name, format.write(now)));
         if let Some((name, text)) = timestamp {
             set(request, name, text, false)?;
         }
         // Another scheme of the same family has signed already.
-        if let Some(first) = request.headers.get(&recipe.header).and_then(|first| first.to_str().ok())
+        if let Some(first) = request
+            .headers
+            .get(&recipe.header)
+            .and_then(|first| first.to_str().ok())
             && let Some(separator) = recipe.separator
         {
             value = [first, &value].join(separator);
@@ -123,9 +131,15 @@ impl Signature {
     }
 }
 
-fn set(request: &mut OutgoingRequest, name: &HeaderName, text: String, sensitive: bool) -> Result<(), String> {
-    let mut value = HeaderValue::try_from(text)
-        .map_err(|_| format!("sign: what {name} is to say holds a line break or another control character"))?;
+fn set(
+    request: &mut OutgoingRequest,
+    name: &HeaderName,
+    text: String,
+    sensitive: bool,
+) -> Result<(), String> {
+    let mut value = HeaderValue::try_from(text).map_err(|_| {
+        format!("sign: what {name} is to say holds a line break or another control character")
+    })?;
     value.set_sensitive(sensitive);
     request.headers.insert(name.clone(), value);
     Ok(())

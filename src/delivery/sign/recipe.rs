@@ -4,9 +4,7 @@ use http::HeaderName;
 
 use super::content::Content;
 use super::keyed::Algorithm;
-use crate::domain::endpoint::{
-    CustomSign, HmacHash, Preset, SignScheme, SignatureEncoding, TimestampFormat,
-};
+use crate::domain::endpoint::{CustomSign, HmacHash, Preset, SignScheme, SignatureEncoding, TimestampFormat};
 
 use SignatureEncoding::{Base64, Hex};
 use TimestampFormat::{Rfc3339, Unix, UnixMs};
@@ -65,11 +63,7 @@ fn row(preset: Preset) -> Row {
         Preset::Standard => Row {
             each: "v1,{{ signature }}",
             separator: Some(" "),
-            ..plain(
-                "webhook-signature",
-                Base64,
-                "{{ id }}.{{ timestamp }}.{{ body }}",
-            )
+            ..plain("webhook-signature", Base64, "{{ id }}.{{ timestamp }}.{{ body }}")
         },
         Preset::StandardEd25519 => Row {
             algorithm: Algorithm::Ed25519,

@@ -24,8 +24,9 @@ pub fn parse_secret(text: &str) -> Result<SigningKey, String> {
             "a signing secret begins with {SECRET_PREFIX}, this one does not; {MEND}"
         ));
     };
-    let key = decoded(encoded)
-        .ok_or_else(|| format!("what follows {SECRET_PREFIX} in this signing secret is not base64; {MEND}"))?;
+    let key = decoded(encoded).ok_or_else(|| {
+        format!("what follows {SECRET_PREFIX} in this signing secret is not base64; {MEND}")
+    })?;
     if !(24..=64).contains(&key.len()) {
         return Err(format!(
             "a signing secret holds 24 to 64 bytes, this one {}; {MEND}",

@@ -135,8 +135,11 @@ pub enum HmacHash {
 
 impl HmacHash {
     /// Every hash with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] =
-        &[("sha256", Self::Sha256), ("sha512", Self::Sha512), ("sha1", Self::Sha1)];
+    pub const NAMES: &'static [(&'static str, Self)] = &[
+        ("sha256", Self::Sha256),
+        ("sha512", Self::Sha512),
+        ("sha1", Self::Sha1),
+    ];
 }
 
 /// How a signature's bytes become text.
