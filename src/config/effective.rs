@@ -5,10 +5,13 @@ mod credentials;
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::backoff::{RetryPolicy, Schedule};
-use crate::domain::endpoint::{Concurrency, Endpoint, RetryMatch, TlsPolicy};
+use crate::domain::endpoint::{
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
+};
 use crate::domain::network::AddressRange;
 
 /// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
@@ -20,6 +23,12 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
+    let spool = config
+        .ingest
+        .spool
+        .as_ref()
+        .map(|path| path.display().to_string());
+    ingest["spool"] = spool.unwrap_or_default().into();
     json!({
         "store": store(config),
         "ingest": ingest,
@@ -31,6 +40,7 @@ pub fn effective(config: &Config) -> Value {
         },
         "limits": {
             "in_flight": config.limits.in_flight_max,
+            "batch_memory": show_size(config.limits.batch_bytes_max),
             "shutdown": show_duration(config.limits.shutdown),
         },
         "network": network(&config.network),
@@ -49,6 +59,8 @@ fn store(config: &Config) -> Value {
         },
         "dedup_window": show_duration(config.store.dedup_window),
         "dedup_max": config.store.dedup_ids_max,
+        "attempts_keep": show_duration(config.store.attempts_keep),
+        "attempts_max_size": show_size(config.store.attempts_bytes_max),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }
@@ -74,7 +86,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
+        "rate": show_rate(endpoint.rate),
+        "order": order(endpoint.order),
         "best_effort": endpoint.best_effort,
+        "batch": batch(endpoint.batch.as_ref()),
         "tls": tls(&request.tls),
         "follow_redirects": request.redirects_max,
         "proxy": request.proxy.as_ref().map_or(String::new(), |url| super::url::masked_proxy(url.expose())),
@@ -116,6 +131,34 @@ fn tls(policy: &TlsPolicy) -> Value {
         "client_cert": masked(policy.identity.is_some()),
         "client_key": masked(policy.identity.is_some()),
     })
+}
+
+fn order(policy: OrderPolicy) -> &'static str {
+    match policy {
+        OrderPolicy::None => "none",
+        OrderPolicy::Endpoint => "endpoint",
+        OrderPolicy::Key => "key",
+    }
+}
+
+fn batch(policy: Option<&BatchPolicy>) -> Value {
+    let Some(policy) = policy else {
+        return json!({ "max_events": 1 });
+    };
+    let mut shown = json!({
+        "max_events": policy.events_max,
+        "max_bytes": show_size(policy.bytes_max as u64),
+        "max_wait": show_duration(policy.wait_max),
+    });
+    match &policy.shape {
+        BatchShape::Array => shown["shape"] = "array".into(),
+        BatchShape::Ndjson => shown["shape"] = "ndjson".into(),
+        BatchShape::Wrapped(field) => {
+            shown["shape"] = "wrapped".into();
+            shown["wrap"] = (**field).into();
+        }
+    }
+    shown
 }
 
 fn retry(policy: &RetryPolicy) -> Value {

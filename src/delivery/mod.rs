@@ -2,7 +2,7 @@
 //!
 //! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`auth`] gives it its credentials, [`sign`]
 //! signs it, [`send`] is the only file that opens an HTTP connection ([`dns`] says which addresses to, [`redirect`]
-//! where it goes on), [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and
+//! where it goes on, [`phases`] how long it took), [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and
 //! [`evidence`] keeps what a person will want to see. All but `send`, `dns` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
@@ -15,14 +15,16 @@ use tokio::time::Instant;
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
-use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
+use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 
 pub mod auth;
+pub mod batch;
 pub mod dns;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
+mod phases;
 pub mod redirect;
 pub mod render;
 pub mod send;
@@ -34,10 +36,9 @@ mod tests;
 use auth::token::TokenSources;
 use auth::{Authenticator, Pass, Unauthorised};
 use evidence::Witness;
-use failure::Failure;
 use interpret::{Judge, Verdict};
 use render::{OutgoingRequest, RequestTemplate};
-use send::{Answer, Bounds, Clients, Sender};
+use send::{Answer, Bounds, Clients, Sender, Sent};
 use sign::Signer;
 
 /// What one try produced.
@@ -47,6 +48,8 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
+    /// How long its parts took; zeros if nothing was sent.
+    pub exchange: Exchange,
     /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
     /// all of them.
     pub items: Option<Vec<Item>>,
@@ -81,7 +84,8 @@ impl Couriers {
     /// # Errors
     /// One sentence naming the key (`url`, `headers`, `tls.ca`, `proxy`, `auth`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
-        let template = RequestTemplate::new(&endpoint.request)?;
+        let shape = endpoint.batch.as_ref().map(|policy| &policy.shape);
+        let template = RequestTemplate::new(&endpoint.request, shape)?;
         let source = |policy: &_| self.tokens.source(policy, &endpoint.request, &self.clients);
         Ok(Courier {
             auth: Authenticator::new(&endpoint.auth, source)?,
@@ -138,7 +142,7 @@ impl Courier {
             }
         };
         let took = clock.elapsed();
-        let verdict = self.judge.interpret(&sent, now.plus(took));
+        let verdict = self.judge.interpret(&sent.result, now.plus(took));
         // Evidence needs the headers only of tries that failed: those few are made once more, rather than all copied.
         let headers = match verdict.outcome {
             Outcome::Delivered => None,
@@ -147,8 +151,13 @@ impl Courier {
                 .ok()
                 .map(|request| request.headers),
         };
-        self.witness
-            .report(number, now, took, headers.as_ref(), sent.ok().as_ref(), verdict)
+        let answer = sent.result.ok();
+        Tried {
+            exchange: sent.exchange,
+            ..self
+                .witness
+                .report(number, now, took, headers.as_ref(), answer.as_ref(), verdict)
+        }
     }
 
     /// Sends the request, and again where the endpoint refuses its credentials (401) and there are others to try
@@ -160,17 +169,15 @@ impl Courier {
         number: u32,
         now: Timestamp,
         started: Instant,
-    ) -> Result<(Arc<Pass>, Result<Answer, Failure>), Unsent> {
+    ) -> Result<(Arc<Pass>, Sent), Unsent> {
         let deadline = started + self.bounds.timeout;
         let mut pass = self.auth.pass(deadline).await?;
         let mut refusals = 0;
         loop {
             let request = self.request_with(&pass, events, id, number, now)?;
             let sent = self.sender.send(request, self.bounds, started).await;
-            if !sent
-                .as_ref()
-                .is_ok_and(|answer| answer.status == StatusCode::UNAUTHORIZED)
-            {
+            let is_refused = |answer: &Answer| answer.status == StatusCode::UNAUTHORIZED;
+            if !sent.result.as_ref().is_ok_and(is_refused) {
                 return Ok((pass, sent));
             }
             refusals += 1;

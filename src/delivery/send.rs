@@ -13,11 +13,12 @@ use url::Host;
 
 use super::dns::{Names, Resolver};
 use super::failure::{Failure, Phase};
+use super::phases::{ConnectTimer, TimedResolver, watch};
 use super::redirect;
 use super::render::OutgoingRequest;
 use crate::domain::endpoint::{ClientIdentity, RequestPolicy};
 use crate::domain::network::{AddressPolicy, NetworkPolicy};
-use crate::domain::outcome::ErrorClass;
+use crate::domain::outcome::{ErrorClass, Exchange};
 use crate::domain::secret::Secret;
 
 /// An idle connection is closed after this: before most servers do it (nginx 75 s, load balancers 60 s),
@@ -136,7 +137,8 @@ fn build(need: &Need, names: &Arc<Names>) -> Result<Client, String> {
     }
     let resolver = Resolver::new(Arc::clone(names), need.network.clone());
     builder
-        .dns_resolver(Arc::new(resolver))
+        .dns_resolver(TimedResolver(resolver))
+        .connector_layer(ConnectTimer)
         .retry(retry::never())
         .redirect(follow::Policy::none())
         .referer(false)
@@ -200,6 +202,19 @@ fn check_literal(url: &Url, addresses: &AddressPolicy) -> Result<(), Failure> {
     })
 }
 
+/// One exchange: what came of it, and what it took.
+#[derive(Debug)]
+pub struct Sent {
+    /// The answer, or what the exchange died of, if it died before there was a status.
+    pub result: Result<Answer, Failure>,
+    /// Its phases and bytes.
+    pub exchange: Exchange,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Sends requests over one client's connections.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -211,24 +226,46 @@ pub struct Sender {
 
 impl Sender {
     /// Sends `request` once, follows as many redirects as the endpoint allows, and reads the answer, all within
-    /// `bounds` of `started`.
-    ///
-    /// # Errors
-    /// What the exchange died of, if it died before there was a status.
-    pub async fn send(
+    /// `bounds` of `started`. Measures how long each phase takes.
+    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds, started: Instant) -> Sent {
+        let began = Instant::now();
+        let sent_bytes = request.body.len() as u64;
+        let mut head_at = None;
+        let (result, connecting) = watch(self.follow(request, bounds, started, &mut head_at)).await;
+        let total = began.elapsed();
+        let head_in = head_at.map(|at: Instant| at.saturating_duration_since(began));
+        let connect = connecting.connect();
+        Sent {
+            exchange: Exchange {
+                total_us: micros(total),
+                reused: head_in.is_some() && connecting.whole.is_none(),
+                dns_us: connecting.dns.map(micros),
+                connect_us: connect.map(micros),
+                first_byte_us: head_in
+                    .map(|head| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
+                body_us: head_in.map(|head| micros(total.saturating_sub(head))),
+                sent_bytes,
+                received_bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
+            },
+            result,
+        }
+    }
+
+    async fn follow(
         &self,
         mut request: OutgoingRequest,
         bounds: Bounds,
         started: Instant,
+        head_at: &mut Option<Instant>,
     ) -> Result<Answer, Failure> {
         for _ in 0..self.redirects_max {
-            let answer = self.exchange(request.clone(), bounds, started).await?;
+            let answer = self.exchange(request.clone(), bounds, started, head_at).await?;
             match redirect::next(&request, answer.status, &answer.headers) {
                 Some(next) => request = next,
                 None => return Ok(answer),
             }
         }
-        self.exchange(request, bounds, started).await
+        self.exchange(request, bounds, started, head_at).await
     }
 
     async fn exchange(
@@ -236,6 +273,7 @@ impl Sender {
         request: OutgoingRequest,
         bounds: Bounds,
         started: Instant,
+        head_at: &mut Option<Instant>,
     ) -> Result<Answer, Failure> {
         check_literal(&request.url, &self.addresses)?;
         let left = || bounds.timeout.saturating_sub(started.elapsed());
@@ -246,6 +284,7 @@ impl Sender {
             Ok(result) => result.map_err(|why| self.failed(&why))?,
             Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
         };
+        *head_at = Some(Instant::now());
         let mut answer = Answer {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),

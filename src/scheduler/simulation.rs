@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
+use crate::domain::endpoint::BatchShape;
 use crate::domain::event::Seq;
 use crate::domain::outcome::{ErrorClass, Outcome};
 use crate::domain::time::{Now, Timestamp};
@@ -74,6 +75,15 @@ enum Coming {
     Meddle,
 }
 
+fn random_batch(random: &mut Random) -> BatchPolicy {
+    BatchPolicy {
+        events_max: random.within(2, 9) as usize,
+        bytes_max: random.within(2, 12) as usize,
+        wait_max: Duration::from_millis(random.within(0, 200)),
+        shape: BatchShape::Array,
+    }
+}
+
 /// What a request carries.
 fn ids(job: &Job) -> impl Iterator<Item = (LaneId, Seq)> {
     job.batch.iter().map(|due| (job.lane, due.seq))
@@ -86,6 +96,7 @@ struct Simulation {
     scheduler: Scheduler,
     store: FakeStore,
     kinds: Vec<Kind>,
+    batches: Vec<Option<BatchPolicy>>,
     /// By time, then by order of happening.
     coming: BTreeMap<(u64, u64), Coming>,
     happened: u64,
@@ -118,13 +129,24 @@ impl Simulation {
             .enumerate()
             .map(|(lane, _)| {
                 let min = random.within(1, 4) as u32;
-                lane_config(lane as u32, min, min + random.within(0, 12) as u32)
+                let mut config = lane_config(lane as u32, min, min + random.within(0, 12) as u32);
+                if lane > 0 && random.one_in(3) {
+                    config.batch = Some(random_batch(&mut random));
+                }
+                if lane > 0 && random.one_in(4) {
+                    let requests = random.within(20, 2000) as u32;
+                    let per = Duration::from_secs(1);
+                    config.rate = Some(RatePolicy { requests, per });
+                }
+                config
             })
             .collect();
         let mut scheduler = Scheduler::new(SchedulerConfig {
             in_flight_max: IN_FLIGHT_MAX,
             window_max: WINDOW_MAX,
+            ..SchedulerConfig::default()
         });
+        let batches = lanes.iter().map(|lane| lane.batch.clone()).collect();
         scheduler.handle(Input::Configure(lanes), now);
         let mut simulation = Self {
             seed,
@@ -133,6 +155,7 @@ impl Simulation {
             scheduler,
             store: FakeStore::default(),
             kinds,
+            batches,
             coming: BTreeMap::new(),
             happened: 0,
             under_way: HashSet::new(),
@@ -218,8 +241,31 @@ impl Simulation {
             }
         }
         self.requests += 1;
+        let events_max = self.batches[job.lane.0 as usize]
+            .as_ref()
+            .map_or(1, |batch| batch.events_max);
+        assert!(
+            (1..=events_max).contains(&job.batch.len()),
+            "seed {}: {job:?}",
+            self.seed
+        );
+        let job = self.give_some_back(job);
         let seen = self.attempt(self.kinds[job.lane.0 as usize]);
         self.later(seen.took.as_millis() as u64, Coming::Ended(job, seen));
+    }
+
+    /// Now and then a batch turns out too large, and all behind some of it comes back.
+    fn give_some_back(&mut self, mut job: Job) -> Job {
+        if job.batch.len() > 1 && self.random.one_in(4) {
+            let keep = self.random.within(1, job.batch.len() as u64 - 1) as usize;
+            let lane = job.lane;
+            let batch: Several<Due> = job.batch.drain(keep..).collect();
+            for due in &batch {
+                self.under_way.remove(&(lane, due.seq));
+            }
+            self.handle(Input::GivenBack { lane, batch });
+        }
+        job
     }
 
     fn attempt(&mut self, kind: Kind) -> Seen {
@@ -375,6 +421,12 @@ impl Simulation {
         self.later(pause_ms, Coming::Meddle);
     }
 
+    /// A lane with batches may have room for nine of them, and for what was delayed.
+    fn window_max(&self, lane: LaneId) -> usize {
+        let batch = self.batches[lane.0 as usize].as_ref();
+        WINDOW_MAX.max(batch.map_or(0, |batch| 9 * batch.events_max)) + batch.map_or(0, |_| WINDOW_MAX)
+    }
+
     fn check(&self) {
         let seed = self.seed;
         let views = self.scheduler.lanes();
@@ -383,7 +435,7 @@ impl Simulation {
         assert!(in_flight as usize <= IN_FLIGHT_MAX, "seed {seed}: over the cap");
         for view in views {
             assert!(
-                view.window as usize <= WINDOW_MAX,
+                view.window as usize <= self.window_max(view.lane),
                 "seed {seed}: window over its bound: {view:?}"
             );
             let rests = !view.state.sends();

@@ -1,6 +1,7 @@
 //! What every theme uses: a daemon in a folder of its own, producers, its control API and command line, and waiting
 //! for conditions with a bound. Knows no feature.
 
+pub mod desks;
 pub mod servers;
 
 use std::fmt::Write as _;
@@ -242,6 +243,9 @@ impl Daemon {
         .unwrap();
         if !self.setup.ingest.contains("group") {
             text.push_str("group = \"\"\n");
+        }
+        if !self.setup.ingest.contains("spool") {
+            text.push_str("spool = \"\"\n");
         }
         write!(
             text,

@@ -11,19 +11,24 @@
 
 #[path = "../support/required.rs"]
 mod required;
+#[path = "../support/signature_verifiers.rs"]
+mod signature_verifiers;
 #[path = "../support/standard_webhooks.rs"]
 mod verifiers;
 
 mod harness;
 
+mod auth;
 mod control;
 mod dead;
 mod delivery;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod network;
 mod readme;
 mod reload;
 mod retry;
 mod secrets;
+mod signatures;
 mod space;

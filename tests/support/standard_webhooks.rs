@@ -36,18 +36,7 @@ impl Verifier {
     /// The npm package. `None`, after saying so, where it can't be had; under `CI=true` that is a failure.
     pub fn npm() -> Option<Self> {
         let folder = installed("npm", "standardwebhooks@1.1.1", |folder, package| {
-            let mut install = Command::new("npm");
-            install
-                .args([
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--loglevel=error",
-                    "--prefix",
-                ])
-                .arg(folder);
-            install.arg(package);
-            install
+            npm_install(folder, &[package])
         })?;
         Some(Self {
             program: "node",
@@ -58,14 +47,7 @@ impl Verifier {
 
     /// The PyPI package. `None`, after saying so, where it can't be had; under `CI=true` that is a failure.
     pub fn pypi() -> Option<Self> {
-        let folder = installed("pip", "standardwebhooks==1.1.0", |folder, package| {
-            let mut install = Command::new("python3");
-            install
-                .args(["-m", "pip", "install", "--quiet", "--target"])
-                .arg(folder)
-                .arg(package);
-            install
-        })?;
+        let folder = installed("pip", "standardwebhooks==1.1.0", pip_install)?;
         Some(Self {
             program: "python3",
             script: "verify.py",
@@ -78,28 +60,8 @@ impl Verifier {
         let script = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/standard_webhooks")
             .join(self.script);
-        let mut child = Command::new(self.program)
-            .arg(script)
-            .arg(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("what has installed the package can also be run");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let lines: String = requests.iter().map(line).collect();
-        // From a thread, because both pipes may be full at once.
-        let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
-        let output = child
-            .wait_with_output()
-            .expect("the verifier ends when its input does");
-        writer
-            .join()
-            .expect("the writer doesn't panic")
-            .expect("the verifier reads all of its input");
-        let verdicts: Vec<_> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let lines = requests.iter().map(line).collect();
+        let verdicts = run_verifier(self.program, &script, &self.folder, lines);
         assert_eq!(
             verdicts.len(),
             requests.len(),
@@ -108,6 +70,53 @@ impl Verifier {
         );
         verdicts
     }
+}
+
+/// Runs a verifier's script on lines of JSON; the lines it prints.
+pub fn run_verifier(program: &str, script: &Path, folder: &Path, lines: String) -> Vec<String> {
+    let mut child = Command::new(program)
+        .arg(script)
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("what has installed the package can also be run");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // From a thread, because both pipes may be full at once.
+    let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child
+        .wait_with_output()
+        .expect("the verifier ends when its input does");
+    writer
+        .join()
+        .expect("the writer doesn't panic")
+        .expect("the verifier reads all of its input");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The command that installs packages of npm into a folder.
+pub fn npm_install(folder: &Path, packages: &[&str]) -> Command {
+    let mut install = Command::new("npm");
+    install.args([
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+        "--prefix",
+    ]);
+    install.arg(folder).args(packages);
+    install
+}
+
+/// The command that installs a package of PyPI into a folder.
+pub fn pip_install(folder: &Path, package: &str) -> Command {
+    let mut install = Command::new("python3");
+    install.args(["-m", "pip", "install", "--quiet", "--target"]);
+    install.arg(folder).arg(package);
+    install
 }
 
 fn line(request: &Signed) -> String {
@@ -124,7 +133,11 @@ fn line(request: &Signed) -> String {
 }
 
 /// The folder with `package` in it. Tests that ask at once wait for the first; what is installed stays.
-fn installed(manager: &str, package: &str, install: impl FnOnce(&Path, &str) -> Command) -> Option<PathBuf> {
+pub fn installed(
+    manager: &str,
+    package: &str,
+    install: impl FnOnce(&Path, &str) -> Command,
+) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{manager}-{package}"));
     fs::create_dir_all(&folder).expect("target/tmp can be written");
     let lock = File::create(folder.join("lock")).expect("target/tmp can be written");

@@ -3,12 +3,16 @@
 //! one file for each group of keys.
 
 mod auth;
+mod batch;
 mod limits;
 mod network;
+pub(super) mod order;
 mod request;
 mod response;
 mod retry;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::NetworkConfig;
@@ -86,6 +90,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
+        rate: order::rate(table),
+        batch: batch::batch(&table.table("batch")),
+        order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }
 }

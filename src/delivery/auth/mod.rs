@@ -165,7 +165,7 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn authenticated(policy: &AuthPolicy) -> Result<OutgoingRequest, String> {
-        let template = RequestTemplate::new(&endpoint("http://127.0.0.1/hook?a=b").request)?;
+        let template = RequestTemplate::new(&endpoint("http://127.0.0.1/hook?a=b").request, None)?;
         let mut request = template.render(&[event("e", "{}")], "e", 1, Timestamp(0))?;
         let authenticator = Authenticator::new(policy, |_| Err("nothing is fetched here".to_owned()))?;
         authenticator.preview().put_on(&mut request);

@@ -38,7 +38,7 @@ fn standard(list: &[&str]) -> SignPolicy {
 }
 
 fn sign(policies: &[SignPolicy], id: &str, now_ms: u64, body: &str) -> Result<OutgoingRequest, String> {
-    let template = RequestTemplate::new(&endpoint("http://127.0.0.1/leads?q=1").request)?;
+    let template = RequestTemplate::new(&endpoint("http://127.0.0.1/leads?q=1").request, None)?;
     let mut request = template.render(&[event(id, body)], id, 1, Timestamp(now_ms))?;
     Signer::new(policies)?.sign(&mut request, Timestamp(now_ms))?;
     Ok(request)

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::{AuthPolicy, BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{
+    AuthPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy,
+};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::network::NetworkPolicy;
 use crate::domain::route::TypePattern;
@@ -45,6 +47,9 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         },
         breaker: breaker(),
         concurrency: Concurrency { min: 1, max: 32 },
+        rate: None,
+        batch: None,
+        order: OrderPolicy::None,
         best_effort: false,
     }
 }

@@ -2,16 +2,22 @@
 //! already checked; how they are written down is `config`'s business.
 
 mod auth;
+mod batch;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
+mod order;
+mod rate;
 mod request;
 mod response;
 mod sign;
 mod tls;
 
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
+pub use batch::{BatchPolicy, BatchShape};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
+pub use order::{OrderKey, OrderPolicy};
+pub use rate::RatePolicy;
 pub use request::RequestPolicy;
 pub use response::ResponsePolicy;
 pub use sign::{
@@ -50,6 +56,12 @@ pub struct Endpoint {
     pub breaker: BreakerPolicy,
     /// How many requests at once.
     pub concurrency: Concurrency,
+    /// How fast requests may follow each other; `None`: as fast as they go.
+    pub rate: Option<RatePolicy>,
+    /// How events are put together in one request; `None`: each goes alone.
+    pub batch: Option<BatchPolicy>,
+    /// What is kept in order of acceptance.
+    pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
 }
