@@ -2,15 +2,15 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
 
 use crate::harness::desks::{Asked, Desk, MutualTls};
 use crate::harness::servers::{Target, header, nobody};
-use crate::harness::{Daemon, Setup, endpoint, event, eventually};
+use crate::harness::{BOUND, Daemon, Setup, endpoint, event, eventually};
 
 /// Looks everywhere that a person looks for any of these texts.
 fn assert_hidden(daemon: &Daemon, secrets: &[&str]) {
@@ -181,19 +181,34 @@ fn d2_a_401_renews_once() {
     );
 }
 
-/// D2: a token is renewed before it expires, beside the requests, none of which is ever refused.
+/// D2: a token is renewed before it expires, while requests go on with the old one.
 #[test]
 fn d2_tokens_are_renewed_before_they_expire() {
-    let newest = Arc::new(AtomicUsize::new(0));
-    let given = Arc::clone(&newest);
+    let given = AtomicUsize::new(0);
+    let (asked, went_on) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new((Mutex::new(false), Condvar::new())),
+    );
+    let (renewing, held) = (Arc::clone(&asked), Arc::clone(&went_on));
     let tokens = Desk::new(move |_| {
         let number = given.fetch_add(1, Ordering::SeqCst) + 1;
-        (
-            200,
-            json!({ "access_token": format!("t{number}"), "expires_in": 2 }).to_string(),
-        )
+        if number == 2 {
+            renewing.store(true, Ordering::SeqCst);
+            // Given out only once another request has gone on without it.
+            let went_on = held.0.lock().unwrap();
+            drop(held.1.wait_timeout_while(went_on, BOUND, |went_on| !*went_on));
+        }
+        let token = json!({ "access_token": format!("t{number}"), "expires_in": 5 });
+        (200, token.to_string())
     });
-    let api = Desk::new(|_| (200, String::new()));
+    let open = Arc::clone(&went_on);
+    let api = Desk::new(move |request| {
+        if asked.load(Ordering::SeqCst) && request.header("authorization") == "Bearer t1" {
+            *open.0.lock().unwrap() = true;
+            open.1.notify_all();
+        }
+        (200, String::new())
+    });
     let auth = format!(
         "auth = {{ type = \"oauth2\", token_url = \"{}\", client_id = \"c\", client_secret = \"s\" }}",
         tokens.url("/")
@@ -207,11 +222,7 @@ fn d2_tokens_are_renewed_before_they_expire() {
         let asked = api.asked();
         (asked.last()?.header("authorization") == "Bearer t2").then_some(())
     });
-    assert!(
-        api.asked()
-            .iter()
-            .all(|request| request.header("authorization").starts_with("Bearer t"))
-    );
+    assert!(*went_on.0.lock().unwrap(), "it was renewed beside the requests");
 }
 
 /// D2: a refresh token is used, and the one that takes its place, also after a reload.

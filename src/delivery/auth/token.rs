@@ -153,7 +153,11 @@ impl TokenSource {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn replaced(self: &Arc<Self>, serial: usize, deadline: Instant) -> Result<Arc<Pass>, Unauthorised> {
+    pub async fn replaced(
+        self: &Arc<Self>,
+        serial: usize,
+        deadline: Instant,
+    ) -> Result<Arc<Pass>, Unauthorised> {
         self.fetched(Some(serial), deadline).await
     }
 
@@ -176,7 +180,11 @@ impl TokenSource {
         let fetching = tokio::spawn(async move { source.in_turn(refused).await });
         match timeout_at(deadline, fetching).await {
             Ok(Ok(fetched)) => fetched,
-            _ => Err(self.unauthorised(ErrorClass::Timeout, None, "no answer within the endpoint's timeout")),
+            _ => Err(self.unauthorised(
+                ErrorClass::Timeout,
+                None,
+                "no answer within the endpoint's timeout",
+            )),
         }
     }
 
