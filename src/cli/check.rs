@@ -11,6 +11,9 @@ use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
 
 /// Check the configuration and report every problem at once
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  posthaste check
+  posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]

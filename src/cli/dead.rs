@@ -11,6 +11,10 @@ use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, D
 
 /// Arguments of `dead`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste dead list --endpoint crm-sync --since 2h
+  posthaste dead replay --endpoint crm-sync --reason rejected --rate 20/s
+  posthaste dead list --status 422 --json | posthaste dead purge - --yes")]
 pub struct DeadArgs {
     #[command(flatten)]
     connect: Connect,

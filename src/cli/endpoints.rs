@@ -13,6 +13,10 @@ use crate::control::types::{
 
 /// Arguments of `endpoints`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste endpoints list
+  posthaste endpoints pause crm-sync --for 2h --reason \"their maintenance\"
+  posthaste endpoints move old-crm --to crm-sync")]
 pub struct EndpointsArgs {
     #[command(flatten)]
     connect: Connect,

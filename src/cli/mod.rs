@@ -50,6 +50,7 @@ enum Verb {
     /// The daemon, in the foreground, until it is told to stop
     Run(run::RunArgs),
     /// A real daemon in a temporary folder, a receiver, events, a retry, a dead letter, and what to type next
+    #[command(after_help = "Examples:\n  posthaste demo")]
     Demo,
     /// Read the configuration and show every problem at once
     Check(check::CheckArgs),

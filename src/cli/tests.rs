@@ -160,6 +160,7 @@ impl World {
             window: 0,
             failures: 5,
             gathers_until: None,
+            held_up: 0,
         };
         let daemon = Arc::new(FakeDaemon {
             queue,

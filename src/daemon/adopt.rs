@@ -8,12 +8,16 @@ use crate::config::Config;
 use crate::control::operator::ReloadReport;
 use crate::delivery::Couriers;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::time::Timestamp;
 use crate::ingest::intake::RouteTable;
 use crate::observe::numbers::Numbers;
-use crate::store::LaneId;
 use crate::store::committer::Queue;
+use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
 
 use super::job::Destination;
+
+/// So many deferred deliveries of a lane are looked at to learn whether its last tries failed.
+const DOUBTS_MAX: usize = 16;
 
 /// What is needed again at each reload.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Workshop {
             .write(move |store| store.lane(&name))
             .await
             .map_err(|error| error.to_string())?;
+        let doubtful = self.numbers(lane).is_none() && self.last_tries_failed(lane).await?;
         let numbers = Arc::clone(self.lock().entry(lane).or_default());
         Ok((
             lane,
@@ -90,9 +95,31 @@ impl Workshop {
                 endpoint: Arc::clone(endpoint),
                 courier,
                 numbers,
+                doubtful,
                 log_payloads,
             },
         ))
+    }
+
+    /// Whether something owed to a lane waits for another try. Only the deliveries due first are looked at, because
+    /// there may be any number of delayed ones behind them.
+    async fn last_tries_failed(&self, lane: LaneId) -> Result<bool, String> {
+        let look = move |store: &dyn Store| {
+            let query = DueQuery {
+                now: Timestamp::MAX,
+                deferred_max: DOUBTS_MAX,
+                ..DueQuery::default()
+            };
+            for due in store.due(lane, &query)?.deferred {
+                let id = DeliveryId { lane, seq: due.seq };
+                if store.deferral(id, due.was_due.unwrap_or_default())?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let looked = self.queue.read(look).await.and_then(|found| found);
+        looked.map_err(|error: StoreError| error.to_string())
     }
 
     /// The numbers of a lane, if it ever was in force.

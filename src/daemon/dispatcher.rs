@@ -9,13 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::domain::endpoint::{OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::time::Now;
 use crate::scheduler::{
     Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
 };
 use crate::store::committer::{Notice, Queue};
-use crate::store::{LaneId, Pause};
+use crate::store::{DueAnswer, LaneId, Pause, Store};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended, News};
@@ -31,7 +32,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Message {
     /// Something of a job.
-    Job(Box<News>),
+    Job(News),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -166,8 +167,8 @@ impl Dispatcher {
         }
         for message in messages.drain(..) {
             match message {
-                Message::Job(news) => match *news {
-                    News::Ended(ended) => self.end(ended),
+                Message::Job(news) => match news {
+                    News::Ended(ended) => self.end(*ended),
                     News::GivenBack { lane, batch } => {
                         self.scheduler.handle(Input::GivenBack { lane, batch }, now);
                     }
@@ -223,6 +224,8 @@ impl Dispatcher {
                 breaker: to.endpoint.breaker,
                 rate: to.endpoint.rate,
                 batch: to.endpoint.batch.clone(),
+                order: to.endpoint.order,
+                doubtful: to.doubtful,
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);
@@ -254,7 +257,7 @@ impl Dispatcher {
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
         let tell = move |news| {
             // Gone at the very end only; then the deliveries stay pending.
-            let _ = back.send(Message::Job(Box::new(news)));
+            let _ = back.send(Message::Job(news));
         };
         self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
@@ -324,13 +327,21 @@ impl Dispatcher {
     fn refill(&self, refill: Refill) {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
+        let order = self
+            .destinations
+            .get(&lane)
+            .map_or(OrderPolicy::None, |to| to.endpoint.order);
         self.jobs.spawn(async move {
             let answer = queue
-                .read(move |store| store.due(lane, &refill.query))
+                .read(move |store| {
+                    let answer = store.due(lane, &refill.query)?;
+                    let keys = order_keys(store, order, &answer);
+                    Ok((answer, keys))
+                })
                 .await
                 .and_then(|found| found);
             let input = match answer {
-                Ok(answer) => Input::Refilled { lane, answer },
+                Ok((answer, keys)) => Input::Refilled { lane, answer, keys },
                 Err(error) => {
                     tracing::error!(%error, "the store could not say what is due");
                     Input::RefillFailed { lane }
@@ -352,6 +363,28 @@ impl Dispatcher {
             let _ = wait.await;
             let _ = answer.send(());
         });
+    }
+}
+
+/// What each delivery of `answer` is kept in order with. Worked out from the event itself whenever it is read, so it
+/// is the same after a restart, and another `order` holds for everything that waits. What can't be read now is kept
+/// in order with nothing; its job will tell why.
+fn order_keys(store: &dyn Store, order: OrderPolicy, answer: &DueAnswer) -> Vec<OrderKey> {
+    let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+    match order {
+        OrderPolicy::None => Vec::new(),
+        OrderPolicy::Endpoint => all.map(|due| order.key(due.seq, None)).collect(),
+        OrderPolicy::Key => {
+            let seqs: Vec<Seq> = all.map(|due| due.seq).collect();
+            let events = store.load(&seqs);
+            let keyed = seqs.iter().zip(events);
+            keyed
+                .map(|(seq, event)| match event {
+                    Ok(event) => order.key_of(*seq, &event),
+                    Err(_) => order.key(*seq, None),
+                })
+                .collect()
+        }
     }
 }
 

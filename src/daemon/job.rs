@@ -50,7 +50,7 @@ impl<F: Fn(News)> Drop for Watched<F> {
     fn drop(&mut self) {
         if !self.told {
             let ends = self.job.batch.iter().copied().map(End::unknown).collect();
-            (self.tell)(News::Ended(Ended::unsent(self.job.lane, ends)));
+            (self.tell)(News::Ended(Box::new(Ended::unsent(self.job.lane, ends))));
         }
     }
 }
@@ -64,7 +64,7 @@ pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Cloc
     };
     let ended = run(job, to, queue, clock, &watched.tell).await;
     watched.told = true;
-    (watched.tell)(News::Ended(ended));
+    (watched.tell)(News::Ended(Box::new(ended)));
 }
 
 /// An endpoint in force, with what its deliveries need.
@@ -76,6 +76,8 @@ pub struct Destination {
     pub courier: Courier,
     /// What its attempts add up to; outlives a reload.
     pub numbers: Arc<Numbers>,
+    /// Its last tries failed before this configuration was put in force.
+    pub doubtful: bool,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
 }
@@ -91,7 +93,7 @@ pub enum News {
         batch: Several<Due>,
     },
     /// Its request has ended.
-    Ended(Ended),
+    Ended(Box<Ended>),
 }
 
 /// What the dispatcher hears when a job's request has ended.

@@ -143,20 +143,17 @@ impl Courier {
         };
         let took = clock.elapsed();
         let verdict = self.judge.interpret(&sent.result, now.plus(took));
-        // Evidence needs the headers only of tries that failed: those few are made once more, rather than all copied.
-        let headers = match verdict.outcome {
+        // Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
+        let request = match verdict.outcome {
             Outcome::Delivered => None,
-            _ => self
-                .request_with(&pass, events, id, number, now)
-                .ok()
-                .map(|request| request.headers),
+            _ => self.request_with(&pass, events, id, number, now).ok(),
         };
         let answer = sent.result.ok();
         Tried {
             exchange: sent.exchange,
             ..self
                 .witness
-                .report(number, now, took, headers.as_ref(), answer.as_ref(), verdict)
+                .report(number, now, took, request.as_ref(), answer.as_ref(), verdict)
         }
     }
 

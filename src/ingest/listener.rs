@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use super::build::Sender;
 use super::intake::{Counters, Intake};
 use super::session;
+use super::wire::Socket;
 
 /// How long to wait after `accept` has failed, most likely for want of file descriptors: a closing
 /// connection gives some back, and asking again at once would spin.
@@ -57,13 +58,21 @@ impl Listener {
         let mut users = Users::default();
         while let Some((stream, permit)) = self.next(&permits, &stop).await {
             let sender = users.sender(&stream);
+            let socket = match Socket::new(stream) {
+                Ok(socket) => socket,
+                Err(error) => {
+                    tracing::warn!(%error, "a connection could not be served and is closed");
+                    continue;
+                }
+            };
             let intake = Arc::clone(&intake);
-            let stop = stop.clone();
+            // A token of its own: whoever waits for a token takes its lock each time it is asked.
+            let stop = stop.child_token();
             sessions.spawn(async move {
                 let counters = &intake.counters;
                 Counters::add(&counters.connections, 1);
                 Counters::add(&counters.connections_open, 1);
-                session::run(stream, sender, Arc::clone(&intake), stop).await;
+                session::run(socket, sender, Arc::clone(&intake), stop).await;
                 Counters::take(&counters.connections_open);
                 drop(permit);
             });

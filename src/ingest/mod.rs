@@ -3,9 +3,9 @@
 //! Read in this order: [`lines`] (bytes to lines, pure) · [`frame`] (a line to events, a control line or a
 //! refusal, pure) · [`attributes`] (what the members of an event may be, pure) · [`build`] (an event with
 //! its defaults filled in) · [`intake`] (what the sessions share: routes, limits, counters) · [`turn`] (the
-//! lines of one read, their one commit and their answers) · [`answer`] (what is written back) · [`session`]
-//! (one connection) · [`listener`] (who may connect) · [`spool`] (what was left while nobody listened) · [`rewrite`]
-//! (an event with other attributes).
+//! lines of one read, their one commit and their answers) · [`answer`] (what is written back) · [`wire`] (the bytes of a
+//! connection) · [`session`] (one connection) · [`listener`] (who may connect) · [`spool`] (what was left while nobody
+//! listened) · [`rewrite`] (an event with other attributes).
 //!
 //! This room refuses to know how the store keeps events, when they are delivered, and what an endpoint's
 //! request looks like.
@@ -21,3 +21,4 @@ pub mod rewrite;
 pub mod session;
 pub mod spool;
 pub mod turn;
+pub mod wire;

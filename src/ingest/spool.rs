@@ -428,3 +428,6 @@ impl RejectedFile {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -90,12 +90,15 @@ impl Desk {
 
     /// Takes the complete lines that `lines` holds, up to the bounds of a turn.
     pub fn turn(&mut self, lines: &mut LineBuffer) -> Turn {
-        let rules = self.rules();
         let mut turn = Turn::default();
-        while !turn.is_full()
-            && let Some(read) = lines.next_line()
-        {
+        let mut next = lines.next_line();
+        if next.is_none() {
+            return turn;
+        }
+        let rules = self.rules();
+        while let Some(read) = next {
             self.take(&rules, &mut turn, read.line, read.number);
+            next = if turn.is_full() { None } else { lines.next_line() };
         }
         turn
     }

@@ -41,6 +41,8 @@ struct Usual {
 pub(super) struct Limit {
     bounds: Concurrency,
     current: u32,
+    /// Set while an endpoint that has just come back is let in slowly: no more than this, one more for each answer.
+    ramp: Option<u32>,
     usual: Option<Usual>,
     round: Round,
 }
@@ -52,6 +54,7 @@ impl Limit {
         Self {
             bounds,
             current: bounds.min,
+            ramp: None,
             usual: None,
             round: Round::default(),
         }
@@ -65,12 +68,14 @@ impl Limit {
 
     /// The limit as it stands.
     pub(super) fn current(&self) -> u32 {
-        self.current
+        self.ramp.map_or(self.current, |ramp| ramp.min(self.current))
     }
 
-    /// Back to the lower bound, for an endpoint that has just come back.
+    /// Back to the lower bound, and to that from one request on, doubling with each round trip: for an endpoint that has
+    /// just come back, whose backlog must not fall on it at once.
     pub(super) fn restart(&mut self) {
         self.current = self.bounds.min;
+        self.ramp = Some(1);
         self.round = Round::default();
     }
 
@@ -85,6 +90,9 @@ impl Limit {
         mono_ms: u64,
     ) {
         self.round.reached |= reached;
+        if answered_in.is_some() && !overloaded {
+            self.ramp = self.ramp.map(|ramp| ramp + 1).filter(|ramp| *ramp < self.current);
+        }
         if let Some(took) = answered_in {
             self.round.sum_s += took.as_secs_f64();
             self.round.count += 1;
@@ -250,6 +258,25 @@ mod tests {
             assert_eq!(limit.current(), after);
         }
         limit.restart();
-        assert_eq!(limit.current(), 9);
+        assert_eq!(limit.current(), 1, "whoever comes back begins with one");
+    }
+
+    /// F5: an endpoint that comes back is let in from one on, doubling with each round trip, also when its limit is
+    /// fixed.
+    #[test]
+    fn f5_a_restart_is_slow_at_first() {
+        let mut limit = limit(20, 20);
+        limit.restart();
+        let mut mono_ms = 0;
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let now = limit.current();
+            seen.push(now);
+            mono_ms += 11;
+            for _ in 0..now {
+                limit.ended(Some(Duration::from_millis(10)), true, false, mono_ms);
+            }
+        }
+        assert_eq!(seen, [1, 2, 4, 8, 16, 20]);
     }
 }

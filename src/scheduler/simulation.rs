@@ -12,7 +12,7 @@ use crate::domain::outcome::{ErrorClass, Outcome};
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{DueQuery, LaneId};
 
-use super::tests::{FakeStore, lane_config};
+use super::tests::{FakeStore, keys_of, lane_config};
 use super::*;
 
 /// Small and repeatable (SplitMix64); the scheduler itself uses no randomness.
@@ -60,6 +60,8 @@ const KINDS: [Kind; 6] = [
     Kind::Hanging,
     Kind::Limited,
 ];
+const ORDERS: [OrderPolicy; 2] = [OrderPolicy::Endpoint, OrderPolicy::Key];
+const KEYS: u64 = 5;
 const TIMEOUT_MS: u64 = 10_000;
 const IN_FLIGHT_MAX: usize = 24;
 const WINDOW_MAX: usize = 16;
@@ -73,6 +75,13 @@ enum Coming {
     Answer(Input),
     Accept,
     Meddle,
+}
+
+/// The tries used by a deferred delivery.
+fn tries_of(store: &FakeStore, lane: LaneId, seq: Seq) -> u32 {
+    let deferred = &store.lanes[&lane].deferred;
+    let found = deferred.iter().find(|((_, other), _)| *other == seq);
+    found.map_or(0, |(_, tries)| *tries)
 }
 
 fn random_batch(random: &mut Random) -> BatchPolicy {
@@ -97,6 +106,7 @@ struct Simulation {
     store: FakeStore,
     kinds: Vec<Kind>,
     batches: Vec<Option<BatchPolicy>>,
+    orders: Vec<OrderPolicy>,
     /// By time, then by order of happening.
     coming: BTreeMap<(u64, u64), Coming>,
     happened: u64,
@@ -133,6 +143,9 @@ impl Simulation {
                 if lane > 0 && random.one_in(3) {
                     config.batch = Some(random_batch(&mut random));
                 }
+                if lane > 0 && random.one_in(3) {
+                    config.order = ORDERS[random.next() as usize % 2];
+                }
                 if lane > 0 && random.one_in(4) {
                     let requests = random.within(20, 2000) as u32;
                     let per = Duration::from_secs(1);
@@ -146,6 +159,7 @@ impl Simulation {
             window_max: WINDOW_MAX,
             ..SchedulerConfig::default()
         });
+        let orders = lanes.iter().map(|lane| lane.order).collect();
         let batches = lanes.iter().map(|lane| lane.batch.clone()).collect();
         scheduler.handle(Input::Configure(lanes), now);
         let mut simulation = Self {
@@ -156,6 +170,7 @@ impl Simulation {
             store: FakeStore::default(),
             kinds,
             batches,
+            orders,
             coming: BTreeMap::new(),
             happened: 0,
             under_way: HashSet::new(),
@@ -249,9 +264,39 @@ impl Simulation {
             "seed {}: {job:?}",
             self.seed
         );
+        self.check_order(&job);
         let job = self.give_some_back(job);
         let seen = self.attempt(self.kinds[job.lane.0 as usize]);
         self.later(seen.took.as_millis() as u64, Coming::Ended(job, seen));
+    }
+
+    fn keys(&self, lane: LaneId) -> u64 {
+        match self.orders[lane.0 as usize] {
+            OrderPolicy::Key => KEYS,
+            _ => 1,
+        }
+    }
+
+    /// F7: before a delivery leaves, all that was accepted before it under the same key is over, but for what has been
+    /// delayed, or goes in the same request.
+    fn check_order(&self, job: &Job) {
+        if self.orders[job.lane.0 as usize] == OrderPolicy::None {
+            return;
+        }
+        let keys = self.keys(job.lane);
+        let owed = &self.store.lanes[&job.lane];
+        let mut before = HashSet::new();
+        for due in &job.batch {
+            let same = |seq: &&Seq| **seq < due.seq && seq.0 % keys == due.seq.0 % keys;
+            let earlier = owed.fresh.iter().chain(&owed.tried).filter(same);
+            let overtaken: Vec<_> = earlier.filter(|seq| !before.contains(*seq)).collect();
+            assert!(
+                overtaken.is_empty(),
+                "seed {}: {due:?} overtakes {overtaken:?}",
+                self.seed
+            );
+            before.insert(due.seq);
+        }
     }
 
     /// Now and then a batch turns out too large, and all behind some of it comes back.
@@ -344,7 +389,7 @@ impl Simulation {
             }
             Coming::Durable(job, deferred) => {
                 for (lane, seq) in ids(&job) {
-                    let tries = 0;
+                    let tries = tries_of(&self.store, lane, seq);
                     self.handle(Input::Committed {
                         lane,
                         seq,
@@ -357,10 +402,9 @@ impl Simulation {
                 let answer = if self.random.one_in(20) {
                     Input::RefillFailed { lane }
                 } else {
-                    Input::Refilled {
-                        lane,
-                        answer: self.store.due(lane, &query),
-                    }
+                    let answer = self.store.due(lane, &query);
+                    let keys = keys_of(&answer, self.keys(lane));
+                    Input::Refilled { lane, answer, keys }
                 };
                 let delay_ms = self.random.within(0, 3);
                 self.later(delay_ms, Coming::Answer(answer));
@@ -424,7 +468,13 @@ impl Simulation {
     /// A lane with batches may have room for nine of them, and for what was delayed.
     fn window_max(&self, lane: LaneId) -> usize {
         let batch = self.batches[lane.0 as usize].as_ref();
-        WINDOW_MAX.max(batch.map_or(0, |batch| 9 * batch.events_max)) + batch.map_or(0, |_| WINDOW_MAX)
+        let tried = match self.orders[lane.0 as usize] {
+            OrderPolicy::None => 0,
+            _ => 20 * WINDOW_MAX.max(batch.map_or(0, |batch| 9 * batch.events_max)),
+        };
+        WINDOW_MAX.max(batch.map_or(0, |batch| 9 * batch.events_max))
+            + batch.map_or(0, |_| WINDOW_MAX)
+            + tried
     }
 
     fn check(&self) {

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/signature_verifiers.rs"]
@@ -18,17 +20,24 @@ mod verifiers;
 
 mod harness;
 
+mod attempts;
 mod auth;
+mod batches;
 mod control;
 mod dead;
 mod delivery;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod manners;
 mod network;
+mod operations;
+mod order;
 mod readme;
 mod reload;
 mod retry;
 mod secrets;
 mod signatures;
 mod space;
+mod spool;
+mod store;

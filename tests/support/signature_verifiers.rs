@@ -1,6 +1,6 @@
 //! Verifiers that receivers use for signatures other than those of Standard Webhooks: packages of npm and PyPI and Node's
-//! own `crypto`, installed once into `target/tmp`. A test that uses this also has `support/standard_webhooks.rs` as
-//! `mod verifiers`.
+//! own `crypto`. A test that uses this also has `support/packages.rs` as `mod packages` and
+//! `support/standard_webhooks.rs` as `mod verifiers`.
 
 use std::path::Path;
 
@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::verifiers::{installed, npm_install, pip_install, run_verifier};
+use crate::packages;
+use crate::verifiers::run_verifier;
 
 /// The npm packages, in the versions that the scripts were written for.
 const NPM: &[&str] = &[
@@ -38,10 +39,8 @@ pub struct Signed {
 /// The verdict on each request, in order: `ok`, or `bad` and why. `None`, after saying so, where a verifier can't be
 /// had; under `CI=true` that is a failure.
 pub fn verdicts(requests: &[Signed]) -> Option<Vec<String>> {
-    let node = installed("npm", "signatures", |folder, _| npm_install(folder, NPM))?;
-    let python = installed("pip", "slack_sdk==3.47.0", |folder, package| {
-        pip_install(folder, package)
-    })?;
+    let node = packages::npm_all("signatures", NPM)?;
+    let python = packages::pypi("slack_sdk==3.47.0")?;
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/verifiers");
     let by = |slack: bool| {
         requests

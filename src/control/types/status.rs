@@ -218,7 +218,7 @@ pub struct EndpointRow {
     /// Until when at the latest; `null`: until something happens.
     #[serde(with = "rfc3339::option")]
     pub until: Option<Timestamp>,
-    /// Why, in one sentence; empty while ready.
+    /// Why, in one sentence; empty while ready and nothing is held up.
     pub why: String,
     /// Deliveries owed, deferred ones too.
     pub pending: u64,
@@ -238,6 +238,12 @@ pub struct EndpointRow {
     /// The earliest retry that is planned; `null`: none.
     #[serde(with = "rfc3339::option")]
     pub next_attempt: Option<Timestamp>,
+    /// Until when a batch waits for more events; `null`: none does.
+    #[serde(with = "rfc3339::option", default)]
+    pub batch_until: Option<Timestamp>,
+    /// With `order`: keys whose first delivery waits for another try and holds up all that follows.
+    #[serde(default)]
+    pub held_up: u32,
     /// What its attempts have shown since the start.
     pub attempts: LaneNumbers,
 }
