@@ -17,17 +17,17 @@ use crate::domain::endpoint::Concurrency;
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-fn read_at(path: &Path, text: &str) -> Result<Loaded, Problems> {
-    let variable = |name: &str| (name == "CRM_SECRET").then(|| SECRET.to_owned());
+pub(super) fn read_at(path: &Path, text: &str) -> Result<Loaded, Problems> {
+    let variable = |name: &str| name.starts_with("CRM_").then(|| SECRET.to_owned());
     load_text(path, text.to_owned(), &Secrets { variable: &variable })
 }
 
-fn read(text: &str) -> Result<Loaded, Problems> {
+pub(super) fn read(text: &str) -> Result<Loaded, Problems> {
     read_at(Path::new("/nowhere/config.toml"), text)
 }
 
 /// The problems of `text`, one a line, without the folder.
-fn problems(text: &str) -> String {
+pub(super) fn problems(text: &str) -> String {
     read(text).map_or_else(
         |problems| {
             problems
@@ -39,11 +39,11 @@ fn problems(text: &str) -> String {
 }
 
 /// A sound endpoint with `lines` in it.
-fn with(lines: &str) -> String {
+pub(super) fn with(lines: &str) -> String {
     format!("[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n{lines}\n")
 }
 
-fn only(text: &str) -> std::sync::Arc<Endpoint> {
+pub(super) fn only(text: &str) -> std::sync::Arc<Endpoint> {
     read(text).unwrap().config.endpoints[0].clone()
 }
 
@@ -161,8 +161,8 @@ fn each_rule_says_what_is_wrong() {
             "sign[1]: secrets is missing",
         ),
         (
-            "sign = [{ scheme = \"github\", secrets = [\"x\"] }]",
-            "\"github\" is not supported by this version",
+            "sign = [{ scheme = \"gitlab\", secrets = [\"x\"] }]",
+            "\"gitlab\" is not known here",
         ),
         (
             "sign = [{ secrets = [\"${env:NONE}\"] }]",
@@ -323,7 +323,7 @@ fn defaults_lie_beneath_every_endpoint() {
         (endpoint.breaker.failures, endpoint.breaker.open),
         (9, Duration::from_secs(7))
     );
-    assert_eq!(endpoint.sign.len(), 1);
+    assert_eq!(endpoint.sign[0].secrets[0].key.0.len(), 24);
 }
 
 #[test]

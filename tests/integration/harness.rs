@@ -2,6 +2,7 @@
 //! for conditions with a bound. Knows no feature.
 
 pub mod client;
+pub mod desks;
 pub mod servers;
 
 use std::fmt::Write as _;

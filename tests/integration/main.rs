@@ -13,6 +13,8 @@
 mod packages;
 #[path = "../support/required.rs"]
 mod required;
+#[path = "../support/signature_verifiers.rs"]
+mod signature_verifiers;
 #[path = "../support/standard_webhooks.rs"]
 mod verifiers;
 
@@ -20,6 +22,7 @@ mod harness;
 
 mod access;
 mod attempts;
+mod auth;
 mod batches;
 mod control;
 mod dead;
@@ -31,6 +34,7 @@ mod lifecycle;
 mod live;
 mod managed;
 mod manners;
+mod network;
 mod openapi;
 mod operations;
 mod order;
@@ -39,6 +43,7 @@ mod reload;
 mod retry;
 mod secrets;
 mod selection;
+mod signatures;
 mod space;
 mod spool;
 mod store;

@@ -14,6 +14,8 @@ mod response;
 mod retry;
 mod selection;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::NetworkConfig;
