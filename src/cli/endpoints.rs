@@ -1,5 +1,9 @@
-//! `posthaste endpoints`: list and show them, hold them, let them go, try them now, and deal with what
-//! removed ones are owed.
+//! `posthaste endpoints`: list and show them, define them ([`define`]), hold them, let them go, try them now, and deal
+//! with what removed ones are owed.
+
+mod define;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -54,6 +58,32 @@ enum EndpointsVerb {
         /// Its name
         name: String,
     },
+    /// Define it over the API, which keeps it: all its keys, as JSON or TOML
+    Put {
+        /// Its name
+        name: String,
+        /// The keys of an [[endpoint]]; `-`: from standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Remove one that was defined over the API
+    Delete {
+        /// Its name
+        name: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Send to it again; for one that was defined over the API
+    Enable {
+        /// Its name
+        name: String,
+    },
+    /// Send nothing to it; events for it are parked. For one that was defined over the API
+    Disable {
+        /// Its name
+        name: String,
+    },
     /// Hand what a removed endpoint is owed to another one
     Move {
         /// The removed endpoint
@@ -101,6 +131,10 @@ pub async fn run(args: EndpointsArgs) -> Done {
             let moved = client.post(&path(&name, "/flush"), &nothing).await?;
             tell_moved(moved, "due now", json)
         }
+        EndpointsVerb::Put { name, file } => define::put(&client, &name, &file, json).await,
+        EndpointsVerb::Delete { name, yes } => define::delete(&client, &name, yes, json).await,
+        EndpointsVerb::Enable { name } => define::enable(&client, &name, true, json).await,
+        EndpointsVerb::Disable { name } => define::enable(&client, &name, false, json).await,
         EndpointsVerb::Move { name, to } => {
             let done = format!("moved from {name} to {to}");
             let moved = client.post(&path(&name, "/move"), &MoveRequest { to }).await?;

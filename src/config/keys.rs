@@ -143,7 +143,19 @@ static INGEST: Section = Section {
         ("max_batch", Size),
         ("max_connections", Count(1, 65_536)),
         ("spool", Text),
-        ("allow", NotYet),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Text),
+        ("group", Text),
+        ("uid", Count(0, u32::MAX as u64 - 1)),
+        ("gid", Count(0, u32::MAX as u64 - 1)),
+        ("types", List(&Text)),
+        ("rate", Text),
     ],
 };
 
@@ -153,8 +165,10 @@ static CONTROL: Section = Section {
         ("socket", Text),
         ("mode", Mode),
         ("group", Text),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("operators", List(&Text)),
+        ("readers", List(&Text)),
+        ("listen", Text),
+        ("token", Private),
     ],
 };
 
@@ -219,7 +233,7 @@ static ENDPOINT: Section = Section {
         ("fallback_urls", Private),
         ("fallback_on", List(&AnyOf(&[Text, Count(100, 599)]))),
         ("query", PrivateMap),
-        ("follow_redirects", Count(0, 20)),
+        ("follow_redirects", Count(0, 10)),
         ("rate", Text),
         ("order", Word(&["none", "endpoint", "key"])),
         ("order_key", NotYet),
@@ -310,15 +324,18 @@ static SIGN: Section = Section {
 /// The table form of a secret that signs.
 pub(super) static SIGN_SECRET: Section = Section {
     name: "endpoint.sign.secrets",
-    keys: &[("secret", Private), ("until", Plain)],
+    keys: &[("secret", Private), ("until", Text)],
 };
 
 pub(super) static AUTH: Section = Section {
     name: "endpoint.auth",
     keys: &[
-        ("type", Plain),
-        ("name", Plain),
-        ("in", Plain),
+        (
+            "type",
+            Word(&["none", "api_key", "bearer", "basic", "oauth2", "rotating"]),
+        ),
+        ("name", Text),
+        ("in", Word(&["header", "query"])),
         ("value", Private),
         ("token", Private),
         ("username", Private),
@@ -326,22 +343,22 @@ pub(super) static AUTH: Section = Section {
         ("token_url", Private),
         ("client_id", Private),
         ("client_secret", Private),
-        ("scope", Plain),
-        ("grant", Plain),
+        ("scope", Text),
+        ("grant", Word(&["client_credentials", "refresh_token"])),
         ("refresh_token", Private),
-        ("auth_style", Plain),
+        ("auth_style", Word(&["body", "basic"])),
         ("params", PrivateMap),
-        ("header", Plain),
+        ("header", Text),
         ("values", Private),
-        ("version_header", Plain),
-        ("rotate", Plain),
+        ("version_header", Text),
+        ("rotate", Word(&["on_401", "each_request"])),
     ],
 };
 
 /// The table form of a token among others.
 pub(super) static ROTATING_VALUE: Section = Section {
     name: "endpoint.auth.values",
-    keys: &[("value", Private), ("version", Plain)],
+    keys: &[("value", Private), ("version", Text)],
 };
 
 static RESPONSE: Section = Section {

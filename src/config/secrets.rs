@@ -119,6 +119,22 @@ impl Secrets<'_> {
 }
 
 impl Resolved {
+    /// A string that may hold no references.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn literal(written: &str) -> Result<Self, Wrong> {
+        if written.contains("${") {
+            return Err(Wrong::whole(
+                "references (`${…}`) are not for endpoints defined over the API: they are looked up with the daemon's rights",
+                "write the secret itself, which is kept where only the daemon can read it, or define the endpoint in a file",
+            ));
+        }
+        let mut resolved = Self::default();
+        resolved.append(written, written, false);
+        Ok(resolved)
+    }
+
     fn append(&mut self, text: &str, masked: &str, is_reference: bool) {
         self.text.push_str(text);
         self.masked.push_str(masked);

@@ -14,7 +14,6 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use super::phases::Connecting;
 use crate::domain::network::{Blocked, NetworkPolicy};
 
 /// Names remembered; past it the one that was looked up longest ago goes.
@@ -142,10 +141,7 @@ impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
         let Self { names, policy } = self.clone();
         Box::pin(async move {
-            let started = Instant::now();
-            let found = names.addresses(name.as_str(), policy.dns_cache).await;
-            Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
-            let addresses = found?;
+            let addresses = names.addresses(name.as_str(), policy.dns_cache).await?;
             let allowed = permitted(&addresses, &policy)?;
             let sockets = allowed.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(Box::new(sockets) as Addrs)

@@ -1,4 +1,4 @@
-//! How long an exchange spends looking up a name and connecting, which the HTTP client does not tell: the resolver and a
+//! How long an exchange spends looking up a name and connecting, which the HTTP client does not tell: a resolver and a
 //! layer around its connector note it for whoever [`watch`]es the exchange. Knows nothing of requests.
 
 use std::cell::Cell;
@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use reqwest::dns::{Name, Resolve, Resolving};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -31,7 +32,7 @@ impl Connecting {
         Some(self.whole?.saturating_sub(self.dns.unwrap_or_default()))
     }
 
-    pub(super) fn note(change: impl FnOnce(&mut Self)) {
+    fn note(change: impl FnOnce(&mut Self)) {
         // Nobody watches a connection that is still being made when its exchange has gone on with another one.
         let _ = CONNECTING.try_with(|cell| {
             let mut connecting = cell.get();
@@ -48,6 +49,22 @@ pub async fn watch<F: Future>(exchange: F) -> (F::Output, Connecting) {
         (output, CONNECTING.with(Cell::get))
     };
     CONNECTING.scope(Cell::default(), watched).await
+}
+
+/// A resolver, and a note of how long it took.
+#[derive(Clone, Copy, Debug)]
+pub struct TimedResolver<R>(pub R);
+
+impl<R: Resolve> Resolve for TimedResolver<R> {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolving = self.0.resolve(name);
+        Box::pin(async move {
+            let started = Instant::now();
+            let found = resolving.await;
+            Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
+            found
+        })
+    }
 }
 
 /// Puts [`Timed`] around a connector.

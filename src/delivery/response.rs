@@ -215,7 +215,11 @@ fn headers(headers: &HeaderMap) -> Value {
             .collect();
         Value::from(texts.join(", "))
     };
-    Value::from_pairs(headers.keys().map(|name| (name.as_str().to_owned(), joined(name))))
+    Value::from_pairs(
+        headers
+            .keys()
+            .map(|name| (name.as_str().to_owned(), joined(name))),
+    )
 }
 
 /// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).

@@ -13,7 +13,7 @@ use url::Host;
 
 use super::dns::{Names, Resolver};
 use super::failure::{Failure, Phase};
-use super::phases::{ConnectTimer, watch};
+use super::phases::{ConnectTimer, TimedResolver, watch};
 use super::redirect;
 use super::render::OutgoingRequest;
 use crate::domain::endpoint::{ClientIdentity, RequestPolicy};
@@ -137,12 +137,12 @@ fn build(need: &Need, names: &Arc<Names>) -> Result<Client, String> {
     }
     let resolver = Resolver::new(Arc::clone(names), need.network.clone());
     builder
-        .dns_resolver(Arc::new(resolver))
+        .dns_resolver(TimedResolver(resolver))
+        .connector_layer(ConnectTimer)
         .retry(retry::never())
         .redirect(follow::Policy::none())
         .referer(false)
         .connect_timeout(need.connect_timeout)
-        .connector_layer(ConnectTimer)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .pool_idle_timeout(IDLE_MAX)
@@ -164,27 +164,6 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
         Ok(list) if !list.is_empty() => Ok(list),
         _ => Err("tls.ca holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)".to_owned()),
     }
-}
-
-/// One exchange: what came of it, and what it took.
-#[derive(Debug)]
-pub struct Sent {
-    /// The answer, or what the exchange died of, if it died before there was a status.
-    pub result: Result<Answer, Failure>,
-    /// Its phases and bytes.
-    pub exchange: Exchange,
-}
-
-impl Sent {
-    /// The answer's status, if there was an answer.
-    #[must_use]
-    pub fn status(&self) -> Option<StatusCode> {
-        self.result.as_ref().ok().map(|answer| answer.status)
-    }
-}
-
-fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn client_identity(identity: &ClientIdentity) -> Result<Identity, String> {
@@ -223,6 +202,27 @@ fn check_literal(url: &Url, addresses: &AddressPolicy) -> Result<(), Failure> {
     })
 }
 
+/// One exchange: what came of it, and what it took.
+#[derive(Debug)]
+pub struct Sent {
+    /// The answer, or what the exchange died of, if it died before there was a status.
+    pub result: Result<Answer, Failure>,
+    /// Its phases and bytes.
+    pub exchange: Exchange,
+}
+
+impl Sent {
+    /// The answer's status, if there was an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.result.as_ref().ok().map(|answer| answer.status)
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Sends requests over one client's connections.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -234,23 +234,24 @@ pub struct Sender {
 
 impl Sender {
     /// Sends `request` once, follows as many redirects as the endpoint allows, and reads the answer, all within
-    /// `bounds` of `started`. Measures how long each phase of the last exchange takes.
+    /// `bounds` of `started`. Measures how long each phase takes.
     pub async fn send(&self, request: OutgoingRequest, bounds: Bounds, started: Instant) -> Sent {
-        let begun = Instant::now();
+        let began = Instant::now();
         let sent_bytes = request.body.len() as u64;
-        let mut head_in = None;
-        let (result, connecting) = watch(self.follow(request, bounds, started, &mut head_in)).await;
-        let total = begun.elapsed();
-        let head = head_in.map(|head: Instant| head.saturating_duration_since(begun));
+        let mut head_at = None;
+        let (result, connecting) = watch(self.follow(request, bounds, started, &mut head_at)).await;
+        let total = began.elapsed();
+        let head_in = head_at.map(|at: Instant| at.saturating_duration_since(began));
+        let connect = connecting.connect();
         Sent {
             exchange: Exchange {
                 total_us: micros(total),
-                reused: head.is_some() && connecting.whole.is_none(),
+                reused: head_in.is_some() && connecting.whole.is_none(),
                 dns_us: connecting.dns.map(micros),
-                connect_us: connecting.connect().map(micros),
-                first_byte_us: head
+                connect_us: connect.map(micros),
+                first_byte_us: head_in
                     .map(|head| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
-                body_us: head.map(|head| micros(total.saturating_sub(head))),
+                body_us: head_in.map(|head| micros(total.saturating_sub(head))),
                 sent_bytes,
                 received_bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
             },
@@ -263,16 +264,16 @@ impl Sender {
         mut request: OutgoingRequest,
         bounds: Bounds,
         started: Instant,
-        head_in: &mut Option<Instant>,
+        head_at: &mut Option<Instant>,
     ) -> Result<Answer, Failure> {
         for _ in 0..self.redirects_max {
-            let answer = self.exchange(request.clone(), bounds, started, head_in).await?;
+            let answer = self.exchange(request.clone(), bounds, started, head_at).await?;
             match redirect::next(&request, answer.status, &answer.headers) {
                 Some(next) => request = next,
                 None => return Ok(answer),
             }
         }
-        self.exchange(request, bounds, started, head_in).await
+        self.exchange(request, bounds, started, head_at).await
     }
 
     async fn exchange(
@@ -280,7 +281,7 @@ impl Sender {
         request: OutgoingRequest,
         bounds: Bounds,
         started: Instant,
-        head_in: &mut Option<Instant>,
+        head_at: &mut Option<Instant>,
     ) -> Result<Answer, Failure> {
         check_literal(&request.url, &self.addresses)?;
         let left = || bounds.timeout.saturating_sub(started.elapsed());
@@ -291,7 +292,7 @@ impl Sender {
             Ok(result) => result.map_err(|why| self.failed(&why))?,
             Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
         };
-        *head_in = Some(Instant::now());
+        *head_at = Some(Instant::now());
         let mut answer = Answer {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),

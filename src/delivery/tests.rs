@@ -25,7 +25,6 @@ use super::{Couriers, Tried, sign};
 use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::template::Target;
 
@@ -467,11 +466,8 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender
-        .send(request, bounds, tokio::time::Instant::now())
-        .await
-        .result
-        .unwrap();
+    let sent = sender.send(request, bounds, tokio::time::Instant::now()).await;
+    let answer = sent.result.unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

@@ -13,21 +13,30 @@
 mod packages;
 #[path = "../support/required.rs"]
 mod required;
+#[path = "../support/signature_verifiers.rs"]
+mod signature_verifiers;
 #[path = "../support/standard_webhooks.rs"]
 mod verifiers;
 
 mod harness;
 
+mod access;
 mod answers;
 mod attempts;
+mod auth;
 mod batches;
 mod control;
 mod dead;
 mod delivery;
+mod http_events;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod live;
+mod managed;
 mod manners;
+mod network;
+mod openapi;
 mod operations;
 mod order;
 mod readme;
@@ -35,6 +44,7 @@ mod reload;
 mod retry;
 mod secrets;
 mod selection;
+mod signatures;
 mod space;
 mod spool;
 mod store;

@@ -14,6 +14,8 @@ mod response;
 mod retry;
 mod selection;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::NetworkConfig;
@@ -37,7 +39,8 @@ pub(super) struct Written {
 }
 
 /// Whether `name` may name an endpoint: `[a-z0-9-]+`, 1 to 63 bytes.
-pub(super) fn is_name(name: &str) -> bool {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name
             .bytes()

@@ -38,6 +38,13 @@ pub(super) fn sign(table: &Table<'_>) -> Option<SignPolicy> {
         Some(value) => value.read(scheme),
         None => Some(Named::Preset(Preset::Standard)),
     };
+    let scheme = named.and_then(|named| match named {
+        Named::Preset(preset) => {
+            refuse_custom_keys(table, preset);
+            Some(SignScheme::Preset(preset))
+        }
+        Named::Custom => custom(table).map(|custom| SignScheme::Custom(Box::new(custom))),
+    });
     let Some(list) = table.value("secrets") else {
         table.missing("secrets");
         return None;
@@ -46,17 +53,10 @@ pub(super) fn sign(table: &Table<'_>) -> Option<SignPolicy> {
         "write it like secrets = [\"${env:CRM_SECRET}\"]",
         "no secret is listed",
     );
-    // Each scheme has keys and secrets of another form.
+    // Each scheme has secrets of another form.
     let named = named?;
     let secrets = items.iter().filter_map(|item| secret(item, named)).collect();
-    let scheme = match named {
-        Named::Preset(preset) => {
-            refuse_custom_keys(table, preset);
-            SignScheme::Preset(preset)
-        }
-        Named::Custom => SignScheme::Custom(Box::new(custom(table)?)),
-    };
-    Some(SignPolicy { scheme, secrets })
+    scheme.map(|scheme| SignPolicy { scheme, secrets })
 }
 
 fn scheme(value: &Value<'_>) -> Read<Named> {

@@ -66,10 +66,12 @@ fn belong_together(certificate_pem: &str, key_pem: &str) -> bool {
 }
 
 fn certificates(value: &Value<'_>) -> Read<String> {
-    let pem = pem(value)?;
+    let Some(pem) = pem(value)? else {
+        return Ok(String::new());
+    };
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     match certificates {
-        Ok(list) if pem.is_empty() || !list.is_empty() => Ok(pem),
+        Ok(list) if !list.is_empty() => Ok(pem),
         _ => Err(Wrong::new(
             "holds no certificate",
             "it has to be PEM: -----BEGIN CERTIFICATE-----",
@@ -78,32 +80,38 @@ fn certificates(value: &Value<'_>) -> Read<String> {
 }
 
 fn private_key(value: &Value<'_>) -> Read<String> {
-    let pem = pem(value)?;
-    if pem.is_empty() || PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_ok() {
-        warn_if_open(value, &pem);
-        return Ok(pem);
+    let Some(pem) = pem(value)? else {
+        return Ok(String::new());
+    };
+    if PrivateKeyDer::from_pem_slice(pem.as_bytes()).is_err() {
+        return Err(Wrong::new(
+            "holds no private key",
+            "it has to be PEM without a password: -----BEGIN PRIVATE KEY-----",
+        ));
     }
-    Err(Wrong::new(
-        "holds no private key",
-        "it has to be PEM without a password: -----BEGIN PRIVATE KEY-----",
-    ))
+    warn_if_open(value);
+    Ok(pem)
 }
 
-/// The text of a PEM file, or the text itself where a reference gave it (a systemd credential, say).
-fn pem(value: &Value<'_>) -> Read<String> {
+/// The text of a PEM file, or the text itself where a reference gave it (a systemd credential, say); `None` if
+/// nothing was named.
+fn pem(value: &Value<'_>) -> Read<Option<String>> {
     let text = values::text(value)?;
-    if text.is_empty() || text.starts_with("-----BEGIN") {
-        return Ok(text);
+    if text.is_empty() {
+        return Ok(None);
+    }
+    if text.starts_with("-----BEGIN") {
+        return Ok(Some(text));
     }
     fs::read_to_string(values::path(value)?)
+        .map(Some)
         .map_err(|error| Wrong::new(format!("can't be read: {}", error.kind()), "name a PEM file"))
 }
 
 /// A private key is to be read by the daemon alone.
-fn warn_if_open(value: &Value<'_>, pem: &str) {
+fn warn_if_open(value: &Value<'_>) {
     let Ok(path) = values::path(value) else { return };
-    let is_open = fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0);
-    if is_open && !pem.is_empty() {
+    if fs::metadata(&path).is_ok_and(|meta| meta.permissions().mode() & 0o004 != 0) {
         let shown = path.display();
         value.warn(&Wrong::whole(
             format!("everybody on this machine can read the private key {shown}"),

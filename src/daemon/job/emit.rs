@@ -10,8 +10,9 @@ use serde_json::json;
 
 use crate::delivery::batch;
 use crate::delivery::reading::Emission;
+use crate::domain::access::Credentials;
 use crate::domain::event::Event;
-use crate::ingest::build::Sender;
+use crate::ingest::sender::Sender;
 use crate::ingest::turn::Desk;
 use crate::store::StoreError;
 
@@ -67,7 +68,7 @@ pub(super) async fn accept(
         return Ok(());
     }
     let sender = Sender {
-        uid: None,
+        peer: Credentials::default(),
         source: source(&to.endpoint.name).into(),
     };
     let mut desk = Desk::of_daemon(Arc::clone(&to.intake), sender);

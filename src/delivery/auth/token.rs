@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderValue};
 use reqwest::Url;
-use tokio::sync::{Mutex as AsyncMutex, MutexGuard};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout_at};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
@@ -24,8 +24,8 @@ use crate::domain::secret::Secret;
 
 /// A token is renewed once this share of its life has passed, in percent.
 const RENEW_AT_PERCENT: u32 = 80;
-/// The bound on a request for a token that nobody waits for.
-const RENEWAL_TIMEOUT: Duration = Duration::from_secs(30);
+/// The bound on a request for a token; who waits for it may give up earlier.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 /// After a renewal has begun there is none for so long, which is longer than one takes.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(40);
 /// Bytes of a token endpoint's answer that are read.
@@ -153,7 +153,11 @@ impl TokenSource {
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn replaced(&self, serial: usize, deadline: Instant) -> Result<Arc<Pass>, Unauthorised> {
+    pub async fn replaced(
+        self: &Arc<Self>,
+        serial: usize,
+        deadline: Instant,
+    ) -> Result<Arc<Pass>, Unauthorised> {
         self.fetched(Some(serial), deadline).await
     }
 
@@ -163,16 +167,31 @@ impl TokenSource {
         held.unwrap_or_else(|| Arc::new(Pass::header(&AUTHORIZATION, "Bearer fetched").unwrap_or_default()))
     }
 
-    /// Waits for its turn, and fetches a token unless another has just done so.
-    async fn fetched(&self, refused: Option<usize>, deadline: Instant) -> Result<Arc<Pass>, Unauthorised> {
-        let asked = Instant::now();
-        let Ok(mut fetching) = timeout_at(deadline, self.tokens.fetching.lock()).await else {
-            return Err(self.unauthorised(
+    /// A new token, if it can be had by `deadline`.
+    ///
+    /// It is fetched beside the request that needs it and goes on when that has run out of time, because the answer
+    /// may hold the only refresh token that is good from then on.
+    async fn fetched(
+        self: &Arc<Self>,
+        refused: Option<usize>,
+        deadline: Instant,
+    ) -> Result<Arc<Pass>, Unauthorised> {
+        let source = Arc::clone(self);
+        let fetching = tokio::spawn(async move { source.in_turn(refused).await });
+        match timeout_at(deadline, fetching).await {
+            Ok(Ok(fetched)) => fetched,
+            _ => Err(self.unauthorised(
                 ErrorClass::Timeout,
                 None,
                 "no answer within the endpoint's timeout",
-            ));
-        };
+            )),
+        }
+    }
+
+    /// Waits for its turn, and fetches a token unless another has just done so.
+    async fn in_turn(&self, refused: Option<usize>) -> Result<Arc<Pass>, Unauthorised> {
+        let asked = Instant::now();
+        let mut fetching = self.tokens.fetching.lock().await;
         if let Some(held) = self.tokens.held.load_full()
             && Some(held.pass.serial) != refused
             && held.is_good(asked)
@@ -185,8 +204,7 @@ impl TokenSource {
         {
             return Err(why.clone());
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        self.fetch(&mut fetching, left).await
+        self.fetch(&mut fetching).await
     }
 
     /// Fetches a new token beside the requests that go on with `held`.
@@ -195,8 +213,8 @@ impl TokenSource {
         // From now on `held` is not due any more, so that nobody else starts this.
         self.postpone(&held);
         tokio::spawn(async move {
-            let mut fetching: MutexGuard<'_, Fetching> = source.tokens.fetching.lock().await;
-            if let Err(why) = source.fetch(&mut fetching, RENEWAL_TIMEOUT).await {
+            let mut fetching = source.tokens.fetching.lock().await;
+            if let Err(why) = source.fetch(&mut fetching).await {
                 tracing::warn!(
                     why = why.message,
                     "an access token could not be renewed before its time"
@@ -205,18 +223,23 @@ impl TokenSource {
         });
     }
 
-    fn postpone(&self, held: &Held) {
-        self.tokens.held.store(Some(Arc::new(Held {
+    /// Puts the renewal of `held` off, unless another token has taken its place by now.
+    fn postpone(&self, held: &Arc<Held>) {
+        let postponed = Held {
             pass: Arc::clone(&held.pass),
             expires: held.expires,
             renew: Instant::now().checked_add(RENEWAL_PAUSE),
-        })));
+        };
+        let current = Some(Arc::clone(held));
+        self.tokens
+            .held
+            .compare_and_swap(&current, Some(Arc::new(postponed)));
     }
 
-    async fn fetch(&self, fetching: &mut Fetching, timeout: Duration) -> Result<Arc<Pass>, Unauthorised> {
+    async fn fetch(&self, fetching: &mut Fetching) -> Result<Arc<Pass>, Unauthorised> {
         let started = Instant::now();
         let bounds = Bounds {
-            timeout,
+            timeout: FETCH_TIMEOUT,
             response_bytes_max: ANSWER_BYTES_MAX,
         };
         let request = self.request(fetching.refresh_token.as_ref());

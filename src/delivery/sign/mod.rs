@@ -93,16 +93,16 @@ impl Signature {
             .filter(|(_, until)| until.is_none_or(|until| now < until))
             .take(recipe.separator.map_or(1, |_| usize::MAX));
         let facts = Facts::of(request, now)?;
-        let content = recipe.content.pieces(&facts);
+        let content = recipe.content.pieces(&facts)?;
         let pieces: Vec<&[u8]> = content.iter().map(|piece| &**piece).collect();
-        let mut value = recipe.lead.text(&facts, "");
+        let mut value = recipe.lead.text(&facts, "")?;
         let mut count = 0;
         for (keyed, _) in in_force {
             if count > 0 {
                 value.push_str(recipe.separator.unwrap_or_default());
             }
             let signature = keyed.sign(&pieces);
-            value.push_str(&recipe.each.text(&facts, &encoded(recipe.encoding, &signature)));
+            value.push_str(&recipe.each.text(&facts, &encoded(recipe.encoding, &signature))?);
             count += 1;
         }
         if count == 0 {
