@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use minijinja::value::ValueKind;
 use serde_json::{Map, Value as Json};
 
 use super::Item;
@@ -196,9 +197,11 @@ impl Reader {
             .list
             .eval(&judged.scope)
             .map_err(|error| wrong("items", error))?;
-        let list = list
-            .try_iter()
-            .map_err(|_| "`items` is no list in the answer".to_owned())?;
+        // Texts and objects could be gone through as well, and nothing at all.
+        if !matches!(list.kind(), ValueKind::Seq | ValueKind::Iterable) {
+            return Err("`items` is no list in the answer".to_owned());
+        }
+        let list = list.try_iter().map_err(|error| error.to_string())?;
         let mut by_id: HashMap<String, Value> = HashMap::new();
         for item in list.checked() {
             let item = item.map_err(|error| format!("`items` can't be read: {error}"))?;
@@ -337,4 +340,173 @@ fn emission(emit: &Emit, scope: &Scope, captured: &Map<String, Json>) -> Result<
 fn said(text: &str) -> String {
     let line = |c: char| if c.is_control() { ' ' } else { c };
     text.trim().chars().take(SAID_CHARS_MAX).map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, StatusCode};
+    use serde_json::json;
+
+    use super::*;
+    use crate::delivery::tests::{endpoint, event, load};
+    use crate::domain::endpoint::{BatchPolicy, BatchShape, ErrorFields, Parse};
+    use crate::domain::outcome::EndpointSignal;
+    use crate::domain::time::Timestamp;
+    use crate::template::{Target, Template};
+
+    const INVALID: Outcome = Outcome::Error(ErrorClass::InvalidResponse);
+
+    fn expression(text: &str) -> Expression {
+        Expression::compile(text).unwrap()
+    }
+
+    fn rule(text: &str) -> Option<Expression> {
+        (!text.is_empty()).then(|| expression(text))
+    }
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: HeaderMap::new(),
+            body: body.as_bytes().to_vec(),
+            broken: None,
+        }
+    }
+
+    fn by_status(status: u16) -> Verdict {
+        let outcome = match status {
+            200..=299 => Outcome::Delivered,
+            _ => Outcome::Error(ErrorClass::of_status(status)),
+        };
+        Verdict {
+            outcome,
+            signal: EndpointSignal::default(),
+            message: format!("host answered {status}"),
+        }
+    }
+
+    fn read(endpoint: &Endpoint, events: &[Event], answer: &Answer) -> Reading {
+        let reader = Reader::new(endpoint).unwrap();
+        let load = Load {
+            events,
+            ..load(&events[0], 1, Timestamp(0))
+        };
+        reader.read(&load, answer, "host", by_status(answer.status.as_u16()))
+    }
+
+    /// E1, E2, E4: `rejected` goes before `success`, which goes before the status; what can't be worked out is an error.
+    #[test]
+    fn e2_rules_go_before_the_status() {
+        let (delivered, rejected) = (Outcome::Delivered, Outcome::Rejected);
+        let status = Outcome::Error(ErrorClass::Http4xx);
+        for (rejects, success, code, body, expected) in [
+            ("", "response.ok", 200, r#"{"ok":true}"#, delivered),
+            ("", "response.ok", 404, r#"{"ok":true}"#, delivered),
+            ("", "response.ok", 200, r#"{"ok":false}"#, INVALID),
+            ("", "response.ok", 404, r#"{"ok":false}"#, status),
+            ("", "response.a.b", 200, "{}", INVALID),
+            ("", "response.ok", 200, "no JSON", INVALID),
+            ("", "response.ok", 404, "no JSON", status),
+            ("response.no", "response.ok", 200, r#"{"no":1,"ok":1}"#, rejected),
+            ("response.no", "", 404, r#"{"no":1}"#, rejected),
+            ("response.no", "", 404, "{}", status),
+            ("response.no", "", 200, "{}", delivered),
+            ("response.status_code == 409", "", 409, "{}", rejected),
+        ] {
+            let mut endpoint = endpoint("http://localhost/");
+            endpoint.response.parse = Parse::Json;
+            endpoint.response.rejected = rule(rejects);
+            endpoint.response.success = rule(success);
+            let verdict = read(&endpoint, &[event("a", "{}")], &answer(code, body)).verdict;
+            assert_eq!(
+                verdict.outcome, expected,
+                "{rejects} {success} {code} {body}: {verdict:?}"
+            );
+            assert_eq!(verdict.message.is_empty(), expected == delivered, "{verdict:?}");
+        }
+    }
+
+    /// E4: what the other side says, on one line, cut, and only what is there.
+    #[test]
+    fn e4_the_other_sides_words() {
+        let mut endpoint = endpoint("http://localhost/");
+        endpoint.response.parse = Parse::Json;
+        endpoint.response.error = ErrorFields {
+            code: rule("response.error.code"),
+            message: rule("response.error.message"),
+            field: rule("response.error.field"),
+        };
+        let long = "x".repeat(1000);
+        for (body, expected) in [
+            (
+                json!({"error": {"code": 7, "message": "a\nb", "field": "phone"}}),
+                "host answered 400: 7 a b (field phone)".to_owned(),
+            ),
+            (json!({"error": {"message": ""}}), "host answered 400".to_owned()),
+            (json!({}), "host answered 400".to_owned()),
+            (
+                json!({"error": {"message": long}}),
+                format!("host answered 400: {}", &long[..SAID_CHARS_MAX]),
+            ),
+        ] {
+            let found = read(&endpoint, &[event("a", "{}")], &answer(400, &body.to_string()));
+            assert_eq!(found.verdict.message, expected);
+        }
+    }
+
+    /// E5, E7: each event has its own outcome, and only what is delivered gives birth; no list is an error for all.
+    #[test]
+    fn e5_e7_items_and_births() {
+        let mut endpoint = endpoint("http://localhost/");
+        endpoint.response.parse = Parse::Json;
+        endpoint.response.emit = Some(Emit {
+            kind: Template::compile("lead.{{ item.status }}", Target::Text).unwrap(),
+            data: vec![("id".into(), expression("data.id"))],
+        });
+        endpoint.batch = Some(BatchPolicy {
+            events_max: 4,
+            bytes_max: 1000,
+            wait_max: std::time::Duration::ZERO,
+            shape: BatchShape::Array,
+            items: Some(ItemsPolicy {
+                list: expression("response.list"),
+                id: expression("item.id"),
+                success: expression("item.status == 'success'"),
+            }),
+        });
+        let events = [
+            event("a", r#"{"data":{"id":5}}"#),
+            event("b", "{}"),
+            event("c", r#"{"data":{"id":"L"}}"#),
+        ];
+        let body = r#"{"list":[{"id":"L","status":"no"},{"status":"success"},{"id":5,"status":"success"}]}"#;
+        let reading = read(&endpoint, &events, &answer(200, body));
+        let outcomes: Vec<Outcome> = reading.items.iter().flatten().map(|item| item.outcome).collect();
+        assert_eq!(outcomes, [Outcome::Delivered, INVALID, Outcome::Rejected]);
+        assert!(!reading.is_delivered());
+        let born = Emission {
+            kind: "lead.success".to_owned(),
+            data: json!({ "id": 5 }),
+        };
+        assert_eq!(reading.emissions, [Some(Ok(born)), None, None]);
+
+        for body in ["{}", r#"{"list":5}"#, r#"{"list":{"a":1}}"#, r#"{"list":"a"}"#] {
+            let reading = read(&endpoint, &events, &answer(200, body));
+            assert_eq!(
+                (reading.verdict.outcome, reading.items),
+                (INVALID, None),
+                "{body}"
+            );
+        }
+    }
+
+    /// E2: where the status says everything there is nothing to read.
+    #[test]
+    fn e2_without_rules_there_is_no_reader() {
+        let mut endpoint = endpoint("http://localhost/");
+        endpoint.response.success_status = vec![200];
+        assert!(Reader::new(&endpoint).is_none());
+        endpoint.response.parse = Parse::Json;
+        assert!(Reader::new(&endpoint).is_some());
+    }
 }

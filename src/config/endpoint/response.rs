@@ -78,3 +78,76 @@ fn named(table: &Table<'_>, key: &str, names: &Names<'_>) -> Vec<(Box<str>, Expr
     }
     found
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::effective;
+    use crate::config::load::load_text;
+    use crate::config::secrets::Secrets;
+    use crate::config::{Loaded, Problems};
+    use crate::domain::endpoint::Parse;
+
+    fn read(lines: &str) -> Result<Loaded, Problems> {
+        let text = format!("[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n{lines}\n");
+        let variable = |_: &str| None;
+        load_text(Path::new("config.toml"), text, &Secrets { variable: &variable })
+    }
+
+    /// E2 to E5, E7: the rules are read as written and shown so; nothing written is no rule.
+    #[test]
+    fn e2_rules_are_read_and_shown() {
+        let loaded = read(
+            "bind = \"lead\"\nbatch = { max_events = 2, items = \"response.list\" }\n[endpoint.response]\nparse = \"xml\"\n\
+             rejected = \"response.no\"\ncapture = { id = \"response.id\" }\nerror = { code = \"item.code\" }\n\
+             emit = { type = \"{{ lead.kind }}\", data = { id = \"captured.id\" } }",
+        );
+        let loaded = loaded.unwrap();
+        let endpoint = &loaded.config.endpoints[0];
+        assert_eq!(endpoint.response.parse, Parse::Xml);
+        let shown = &effective(&loaded.config)["endpoint"][0];
+        assert_eq!(shown["response"]["emit"]["data"]["id"], "captured.id");
+        assert_eq!(shown["response"]["error"]["code"], "item.code");
+        assert_eq!(shown["batch"]["item_id"], "item.id");
+        let bare = read("[endpoint.response]\nsuccess = \"\"\nemit = { type = \"\" }").unwrap();
+        assert_eq!(
+            bare.config.endpoints[0].response,
+            super::ResponsePolicy::default()
+        );
+    }
+
+    /// C4: mistakes are shown where they are.
+    #[test]
+    fn c4_mistakes_in_rules() {
+        for (lines, expected) in [
+            (
+                "response.parse = \"yaml\"",
+                "response.parse: \"yaml\" is not known here",
+            ),
+            (
+                "response.success = \"respons.ok\"",
+                "there is nothing called `respons` here",
+            ),
+            ("response.success = \"item.ok\"", "`item` is not there yet"),
+            ("response.capture = { \"a-b\" = \"1\" }", "is not a name"),
+            (
+                "response.capture = { a = \"captured.b\" }",
+                "`captured` is not there yet",
+            ),
+            (
+                "response.emit = { data = { a = \"1\" } }",
+                "there is data but no type",
+            ),
+            ("response.emit = { kind = \"a\" }", "unknown key `kind`"),
+            ("response.error = { text = \"response.x\" }", "unknown key `text`"),
+            (
+                "batch.item_id = \"items.id\"",
+                "there is nothing called `items` here",
+            ),
+        ] {
+            let found = read(lines).unwrap_err().to_string();
+            assert!(found.contains(expected), "{lines}\n{found}");
+        }
+    }
+}
