@@ -41,6 +41,7 @@ mod operations;
 mod order;
 mod readme;
 mod reload;
+mod requests;
 mod retry;
 mod secrets;
 mod selection;
