@@ -14,8 +14,6 @@ pub(super) struct Section {
 /// right is for its reader to say.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A value that may be shown, of any shape.
-    Plain,
     /// A text: a name, a path, a template.
     Text,
     /// One of these words.
@@ -55,8 +53,8 @@ pub(super) enum Kind {
 }
 
 use Kind::{
-    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap,
-    Share, Size, Table, Tables, Text, Word,
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Private, PrivateMap, Share,
+    Size, Table, Tables, Text, Word,
 };
 
 impl Section {
