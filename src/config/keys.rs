@@ -363,13 +363,23 @@ static RESPONSE: Section = Section {
     name: "endpoint.response",
     keys: &[
         ("success_status", List(&Count(100, 599))),
-        ("parse", NotYet),
-        ("success", NotYet),
-        ("rejected", NotYet),
-        ("capture", NotYet),
-        ("error", NotYet),
-        ("emit", NotYet),
+        ("parse", Word(&["auto", "json", "xml", "text", "none"])),
+        ("success", Text),
+        ("rejected", Text),
+        ("capture", Map),
+        ("error", Table(&RESPONSE_ERROR)),
+        ("emit", Table(&EMIT)),
     ],
+};
+
+static RESPONSE_ERROR: Section = Section {
+    name: "endpoint.response.error",
+    keys: &[("code", Text), ("message", Text), ("field", Text)],
+};
+
+static EMIT: Section = Section {
+    name: "endpoint.response.emit",
+    keys: &[("type", Text), ("data", Map)],
 };
 
 static BATCH: Section = Section {
@@ -379,9 +389,9 @@ static BATCH: Section = Section {
         ("max_bytes", Size),
         ("max_wait", Duration),
         ("shape", Word(&["array", "ndjson", "wrapped", "template"])),
-        ("items", NotYet),
-        ("item_id", NotYet),
-        ("item_success", NotYet),
+        ("items", Text),
+        ("item_id", Text),
+        ("item_success", Text),
     ],
 };
 

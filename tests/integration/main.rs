@@ -21,6 +21,7 @@ mod verifiers;
 mod harness;
 
 mod access;
+mod answers;
 mod attempts;
 mod auth;
 mod batches;
