@@ -80,16 +80,18 @@ fn d8_refused_addresses_in_all_their_forms() {
     assert!(target.connections() > 0);
 }
 
-/// D8: cloud metadata is refused without a word in the configuration, also at the end of a redirect.
+/// D8: cloud metadata is refused without a word in the configuration, also at the end of a redirect, and where it is
+/// the event that says where to go.
 #[test]
 fn d8_metadata_is_refused_by_default() {
     let luring = Scripted::new(|_| answer(307, "location: http://169.254.169.254/latest/meta-data/\r\n"));
     let daemon = Daemon::start(
         &(endpoint("straight", "http://169.254.169.254/", "allow_http = true")
-            + &endpoint("lured", &luring.url(), "follow_redirects = 3")),
+            + &endpoint("lured", &luring.url(), "follow_redirects = 3")
+            + &endpoint("told", "http://{{ data.n }}/", "allow_http = true")),
     );
-    daemon.accept(&event("a", "e1"));
-    for name in ["straight", "lured"] {
+    daemon.accept(&event("a", "0xa9fea9fe"));
+    for name in ["straight", "lured", "told"] {
         let dead = daemon.until_dead(name, 1);
         assert_eq!(dead[0]["last"]["class"], "blocked", "{dead:?}");
     }
