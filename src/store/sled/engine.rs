@@ -23,7 +23,7 @@ const CACHE_BYTES: u64 = 32 << 20;
 const BACKGROUND_MS: u64 = 1000;
 /// sled keeps threads that wake up every second to find nothing to do. On an idle processor they may be so much late,
 /// which lets it sleep; on a busy one they never are.
-const LATE_NS: u64 = 10_000_000_000;
+const LATE_NS: u64 = 20_000_000_000;
 /// The tree with the count of flushes, and the key in it.
 const FLUSHES: &[u8] = b"flushes";
 /// How often the engine's file is looked at again while it is locked, and how long between.
