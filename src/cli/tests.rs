@@ -220,6 +220,7 @@ impl World {
             in_flight: 1,
             limit: 4,
             window: 0,
+            fresh: 0,
             failures: 5,
         };
         let daemon = Arc::new(FakeDaemon {

@@ -287,6 +287,7 @@ impl Lane {
             in_flight: self.window.in_flight(),
             limit: self.limit.current(),
             window: u32::try_from(self.window.waiting()).unwrap_or(u32::MAX),
+            fresh: u32::try_from(self.window.fresh_len()).unwrap_or(u32::MAX),
             failures: self.breaker.failures(),
         }
     }

@@ -197,6 +197,8 @@ pub struct LaneView {
     pub limit: u32,
     /// Deliveries held in memory, waiting to go.
     pub window: u32,
+    /// Those of them that were never tried and never put off.
+    pub fresh: u32,
     /// Failures in a row.
     pub failures: u32,
 }

@@ -115,6 +115,11 @@ impl Window {
         self.deferred.first_key_value().map(|(_, tries)| *tries)
     }
 
+    /// Fresh deliveries that wait.
+    pub(super) fn fresh_len(&self) -> usize {
+        self.fresh.len()
+    }
+
     /// Deliveries that wait, of both kinds.
     pub(super) fn waiting(&self) -> usize {
         self.fresh.len() + self.deferred.len()

@@ -1,0 +1,245 @@
+//! What became of each delivery, kept beside the store and the daemon and never asked by them. Complaints are
+//! returned; [`crate::checks`] says them.
+
+use std::collections::BTreeSet;
+
+use posthaste::domain::event::Seq;
+use posthaste::domain::time::Timestamp;
+use posthaste::scheduler::Job;
+use posthaste::store::{DeliveryId, LaneId, Settle, SettleTo};
+use rustc_hash::FxHashMap;
+
+/// Where a delivery stands on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Owed; not before `due` if there is one.
+    Owed {
+        /// Not before.
+        due: Option<Timestamp>,
+        /// Tries used.
+        tries: u32,
+    },
+    /// Nothing more is owed.
+    Settled,
+    /// Among the dead letters.
+    Dead,
+    /// An operator purged it, or moved it to another endpoint.
+    Gone,
+}
+
+/// What the running daemon does with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    No,
+    InFlight { retry: bool },
+    /// The request has ended; what became of it is not on disk.
+    Ended,
+}
+
+/// One delivery.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Where it stands on disk.
+    pub place: Place,
+    busy: Busy,
+    /// How often the endpoint took it.
+    pub taken: u32,
+    /// It may be settled without having been taken: expired, or best effort.
+    pub excused: bool,
+}
+
+/// The deliveries of one lane that wait: on disk and owed, and not in the daemon's hands.
+#[derive(Debug, Default)]
+pub struct Waiting {
+    /// Those that can go at once.
+    fresh: BTreeSet<Seq>,
+    /// Those that can go later, by when.
+    later: BTreeSet<(Timestamp, Seq)>,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// Those of them that are retries.
+    pub retries: u32,
+    /// Requests that have ended and are not on disk.
+    pub ended: u32,
+}
+
+impl Waiting {
+    /// Whether a delivery could go at `wall`.
+    pub fn is_due(&self, wall: Timestamp) -> bool {
+        !self.fresh.is_empty() || self.later.first().is_some_and(|(due, _)| *due <= wall)
+    }
+}
+
+/// Everything that is known.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    records: FxHashMap<DeliveryId, Record>,
+    lanes: FxHashMap<LaneId, Waiting>,
+    /// Deliveries owed.
+    pub owed: usize,
+}
+
+impl Ledger {
+    /// The deliveries of a lane that wait.
+    pub fn waiting(&mut self, lane: LaneId) -> &Waiting {
+        self.lanes.entry(lane).or_default()
+    }
+
+    /// Every delivery there ever was.
+    pub fn records(&self) -> impl Iterator<Item = (&DeliveryId, &Record)> {
+        self.records.iter()
+    }
+
+    /// Whether it is known at all.
+    pub fn knows(&self, id: DeliveryId) -> bool {
+        self.records.contains_key(&id)
+    }
+
+    /// Whether nothing more is to come of it.
+    pub fn is_over(&self, id: DeliveryId) -> bool {
+        let place = self.records.get(&id).map(|record| record.place);
+        matches!(place, Some(Place::Settled | Place::Gone))
+    }
+
+    /// A delivery is on disk.
+    pub fn accepted(&mut self, id: DeliveryId, due: Option<Timestamp>) {
+        let record = Record {
+            place: Place::Settled,
+            busy: Busy::No,
+            taken: 0,
+            excused: false,
+        };
+        self.records.insert(id, record);
+        self.move_to(id, Place::Owed { due, tries: 0 });
+    }
+
+    /// The daemon starts a request.
+    pub fn started(&mut self, job: &Job) -> Result<(), String> {
+        let id = DeliveryId {
+            lane: job.lane,
+            seq: job.due.seq,
+        };
+        let Some(record) = self.records.get(&id).copied() else {
+            return Err(format!("{id:?} is sent, which nobody accepted"));
+        };
+        if record.busy != Busy::No {
+            return Err(format!("{id:?} is sent again while it is {:?}", record.busy));
+        }
+        let Place::Owed { tries, .. } = record.place else {
+            return Err(format!("{id:?} is sent although it is {:?}", record.place));
+        };
+        if job.due.tries != tries {
+            return Err(format!("{id:?} has used {tries} tries, not {}", job.due.tries));
+        }
+        let retry = job.due.was_due.is_some() && job.due.tries > 0;
+        self.change(id, |record| record.busy = Busy::InFlight { retry });
+        Ok(())
+    }
+
+    /// Its endpoint took it.
+    pub fn taken(&mut self, id: DeliveryId) {
+        self.change(id, |record| record.taken += 1);
+    }
+
+    /// It may be settled though nobody took it.
+    pub fn excuse(&mut self, id: DeliveryId) {
+        self.change(id, |record| record.excused = true);
+    }
+
+    /// A request has ended; `decided`: something is to be written.
+    pub fn ended(&mut self, id: DeliveryId, decided: bool) {
+        self.change(id, |record| {
+            record.busy = if decided { Busy::Ended } else { Busy::No };
+        });
+    }
+
+    /// The end of a try is on disk.
+    pub fn settled(&mut self, settle: &Settle) {
+        self.change(settle.id, |record| record.busy = Busy::No);
+        let owed = |record: &Record| matches!(record.place, Place::Owed { .. });
+        if self.records.get(&settle.id).is_some_and(owed) {
+            let place = match &settle.to {
+                SettleTo::Settled => Place::Settled,
+                SettleTo::Dead(_) => Place::Dead,
+                SettleTo::Later(deferral) => Place::Owed {
+                    due: Some(deferral.due),
+                    tries: deferral.tries,
+                },
+            };
+            self.move_to(settle.id, place);
+        }
+    }
+
+    /// Its due time has been changed, by a flush.
+    pub fn due_at(&mut self, id: DeliveryId, now: Timestamp) {
+        if let Some(Record {
+            place: Place::Owed { tries, .. },
+            ..
+        }) = self.records.get(&id).copied()
+        {
+            self.move_to(id, Place::Owed { due: Some(now), tries });
+        }
+    }
+
+    /// A delivery stands somewhere else on disk now.
+    pub fn move_to(&mut self, id: DeliveryId, place: Place) {
+        self.change(id, |record| record.place = place);
+    }
+
+    /// The daemon is gone, and everything in its hands with it.
+    pub fn crashed(&mut self) {
+        let busy: Vec<_> = self
+            .records
+            .iter()
+            .filter(|(_, record)| record.busy != Busy::No)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in busy {
+            self.change(id, |record| record.busy = Busy::No);
+        }
+    }
+
+    /// Changes a record and keeps the counts in step with it.
+    fn change(&mut self, id: DeliveryId, change: impl FnOnce(&mut Record)) {
+        let Some(record) = self.records.get_mut(&id) else { return };
+        let before = *record;
+        change(record);
+        let after = *record;
+        let lane = self.lanes.entry(id.lane).or_default();
+        lane.count(id.seq, &before, false);
+        lane.count(id.seq, &after, true);
+        let owed = |record: &Record| usize::from(matches!(record.place, Place::Owed { .. }));
+        self.owed = self.owed + owed(&after) - owed(&before);
+    }
+}
+
+impl Waiting {
+    /// Adds what a record stands for, or takes it away.
+    fn count(&mut self, seq: Seq, record: &Record, add: bool) {
+        let step = |counter: &mut u32, by: bool| match (by, add) {
+            (false, _) => {}
+            (true, true) => *counter += 1,
+            (true, false) => *counter = counter.saturating_sub(1),
+        };
+        step(&mut self.in_flight, matches!(record.busy, Busy::InFlight { .. }));
+        step(&mut self.retries, record.busy == Busy::InFlight { retry: true });
+        step(&mut self.ended, record.busy == Busy::Ended);
+        match record.place {
+            Place::Owed { due: Some(due), .. } if record.busy == Busy::No => {
+                if add {
+                    self.later.insert((due, seq));
+                } else {
+                    self.later.remove(&(due, seq));
+                }
+            }
+            Place::Owed { due: None, .. } if record.busy == Busy::No => {
+                if add {
+                    self.fresh.insert(seq);
+                } else {
+                    self.fresh.remove(&seq);
+                }
+            }
+            _ => {}
+        }
+    }
+}
