@@ -3,7 +3,7 @@
 //! them gets them, or that a person finds them in the dead letters with the reason.
 //!
 //! Data walks forward through the rooms in this order; a test over the source keeps who may import whom:
-//! [`domain`] (pure nouns and rules) · [`config`] (what the operator wrote, checked) · [`ingest`] (bytes
+//! [`template`] (the language of the configuration) · [`domain`] (pure nouns and rules) · [`config`] (what the operator wrote, checked) · [`ingest`] (bytes
 //! from producers to accepted events) · [`store`] (what survives a crash) · [`scheduler`] (pure: who goes
 //! next) · [`delivery`] (one try, from record to outcome) · [`daemon`] (puts the rooms together) ·
 //! [`control`] (the operator's door) · [`cli`] (one verb, one file) · [`observe`] (logs and their names).
@@ -18,3 +18,4 @@ pub mod ingest;
 pub mod observe;
 pub mod scheduler;
 pub mod store;
+pub mod template;

@@ -22,12 +22,10 @@ use crate::control::types::{
     Change, ChangeReport, DeadLetterView, DeadSelect, EndpointRow, EndpointState, EndpointView, EventView,
     Moved, PauseRequest, Status,
 };
-use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::delivery::DeadReason;
-use crate::domain::endpoint::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy};
+use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::scheduler::{Input, LaneState, LaneView};
@@ -102,45 +100,11 @@ impl Operator for FakeDaemon {
 }
 
 fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
-    Arc::new(Endpoint {
-        name: name.into(),
-        description: "".into(),
-        enabled,
-        tenant: "".into(),
-        events: vec![TypePattern::parse("**").unwrap()],
-        request: RequestPolicy {
-            method: http::Method::POST,
-            url: Secret::new("https://example.com/?token=hunter2"),
-            url_masked: "https://example.com/?token=***".into(),
-            headers: vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))],
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            response_bytes_max: 65_536,
-            tls_verify: true,
-            tls_ca_pem: "".into(),
-        },
-        sign: Vec::new(),
-        response: ResponsePolicy::default(),
-        retry: RetryPolicy {
-            schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
-            jitter: 0.0,
-            max_attempts: 10,
-            max_age: Duration::from_secs(3600),
-            retry_on: Vec::new(),
-            dont_retry_on: Vec::new(),
-            max_retry_after: Duration::from_secs(60),
-        },
-        breaker: BreakerPolicy {
-            failures: 5,
-            rate: 0.5,
-            window: Duration::from_secs(60),
-            min_requests: 20,
-            open: Duration::from_secs(30),
-            max_open: Duration::from_secs(600),
-        },
-        concurrency: Concurrency { min: 1, max: 32 },
-        best_effort: false,
-    })
+    let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
+    endpoint.enabled = enabled;
+    endpoint.request.url_masked = "https://example.com/?token=***".into();
+    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))];
+    Arc::new(endpoint)
 }
 
 fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {

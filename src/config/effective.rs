@@ -72,7 +72,7 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
         "best_effort": endpoint.best_effort,
-        "tls": { "verify": request.tls_verify, "ca": if request.tls_ca_pem.is_empty() { "" } else { "***" } },
+        "tls": { "verify": request.tls.verify, "ca": if request.tls.ca_pem.is_empty() { "" } else { "***" } },
         "sign": endpoint.sign.iter().map(sign).collect::<Vec<_>>(),
         "response": { "success_status": endpoint.response.success_status },
         "retry": retry(&endpoint.retry),

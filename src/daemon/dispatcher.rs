@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::domain::event::Seq;
 use crate::domain::time::Now;
 use crate::scheduler::{
     Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
@@ -236,15 +237,11 @@ impl Dispatcher {
 
     fn start(&mut self, job: Job) {
         let Some(to) = self.destinations.get(&job.lane).map(Arc::clone) else {
-            // Configure has just removed this lane; the delivery stays pending in the store.
-            self.scheduler.handle(
-                Input::Committed {
-                    lane: job.lane,
-                    seq: job.due.seq,
-                    deferred: None,
-                },
-                self.clock.now(),
-            );
+            // Configure has just removed this lane; its deliveries stay pending in the store.
+            let now = self.clock.now();
+            job.batch
+                .iter()
+                .for_each(|due| self.let_go(job.lane, due.seq, now));
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
@@ -257,28 +254,39 @@ impl Dispatcher {
 
     fn end(&mut self, ended: Ended) {
         let Ended {
-            job,
+            lane,
+            ends,
             seen,
             gone,
-            settle,
         } = ended;
-        let (lane, seq) = (job.lane, job.due.seq);
-        self.scheduler
-            .handle(Input::Finished { lane, seq, seen }, self.clock.now());
+        let now = self.clock.now();
+        let batch = ends.iter().map(|end| end.seq).collect();
+        self.scheduler.handle(Input::Finished { lane, batch, seen }, now);
         if gone {
             self.pause_gone(lane);
         }
-        match settle {
-            Some(settle) => self.queue.settle(settle),
-            None => {
-                // It is still pending in the store, which is asked for it again.
-                let now = self.clock.now();
-                let deferred = None;
-                self.scheduler
-                    .handle(Input::Committed { lane, seq, deferred }, now);
-                self.scheduler.handle(Input::Revived { lane, from: seq }, now);
+        for end in ends {
+            match end.settle {
+                Some(settle) => self.queue.settle(settle),
+                None => {
+                    // It is still pending in the store, which is asked for it again.
+                    self.let_go(lane, end.seq, now);
+                    let from = end.seq;
+                    self.scheduler.handle(Input::Revived { lane, from }, now);
+                }
             }
         }
+    }
+
+    /// The lane holds this delivery no more.
+    fn let_go(&mut self, lane: LaneId, seq: Seq, now: Now) {
+        let input = Input::Committed {
+            lane,
+            seq,
+            deferred: None,
+            tries: 0,
+        };
+        self.scheduler.handle(input, now);
     }
 
     /// An endpoint that says it is gone gets no more requests until somebody resumes it (Standard Webhooks,
@@ -342,7 +350,27 @@ impl Dispatcher {
 
 fn input_of(notice: Notice) -> Input {
     match notice {
-        Notice::Accepted { lane, seq, due } => Input::Accepted { lane, seq, due },
-        Notice::Committed { lane, seq, deferred } => Input::Committed { lane, seq, deferred },
+        Notice::Accepted {
+            lane,
+            seq,
+            due,
+            bytes,
+        } => Input::Accepted {
+            lane,
+            seq,
+            due,
+            bytes,
+        },
+        Notice::Committed {
+            lane,
+            seq,
+            deferred,
+            tries,
+        } => Input::Committed {
+            lane,
+            seq,
+            deferred,
+            tries,
+        },
     }
 }

@@ -1,20 +1,26 @@
-//! One delivery on its way: read the event, make the try, decide, hand the decision to the store.
+//! One request on its way: read its events, make the try, decide for each delivery, and say so. Whoever started it
+//! hands the decisions to the store.
+
+mod read;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{Courier, Tried};
+use crate::delivery::{Courier, Item, Tried};
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::event::Event;
+use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::several::Several;
 use crate::domain::time::Timestamp;
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
-use crate::store::{DeadEvidence, Deferral, DeliveryId, LoadError, Settle, SettleTo};
+use crate::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, Settle, SettleTo};
 
 use super::clock::Clock;
+
+use read::Found;
 
 /// Before the store is asked again for an event that it could not read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -29,7 +35,7 @@ const UNSEEN: Seen = Seen {
     overloaded: false,
 };
 
-/// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its delivery then stays
+/// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its deliveries then stay
 /// pending, its slot becomes free, and nobody else waits.
 struct Watched<F: Fn(Ended)> {
     job: Job,
@@ -40,7 +46,8 @@ struct Watched<F: Fn(Ended)> {
 impl<F: Fn(Ended)> Drop for Watched<F> {
     fn drop(&mut self) {
         if !self.told {
-            (self.tell)(unknown(self.job));
+            let ends = self.job.batch.iter().copied().map(End::unknown).collect();
+            (self.tell)(Ended::unsent(self.job.lane, ends));
         }
     }
 }
@@ -48,7 +55,7 @@ impl<F: Fn(Ended)> Drop for Watched<F> {
 /// Carries out `job` and tells its end, whatever happens.
 pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(Ended)) {
     let mut watched = Watched {
-        job,
+        job: job.clone(),
         tell,
         told: false,
     };
@@ -73,44 +80,89 @@ pub struct Destination {
 /// What the dispatcher hears when a job's request has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// The job.
-    pub job: Job,
+    /// Whose job.
+    pub lane: LaneId,
+    /// What became of each of its deliveries.
+    pub ends: Several<End>,
     /// What the endpoint showed of itself.
     pub seen: Seen,
     /// The endpoint is gone for good, or asked to be disabled.
     pub gone: bool,
-    /// Where the delivery goes. `None`: it stays as it is, because nothing came of the try.
+}
+
+impl Ended {
+    /// The end of a job that made no request.
+    fn unsent(lane: LaneId, ends: Several<End>) -> Self {
+        Self {
+            lane,
+            ends,
+            seen: UNSEEN,
+            gone: false,
+        }
+    }
+}
+
+/// What became of one delivery.
+#[derive(Debug)]
+pub struct End {
+    /// Which event.
+    pub seq: Seq,
+    /// Where it goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
+}
+
+impl End {
+    /// Nothing is known of this delivery.
+    fn unknown(due: Due) -> Self {
+        Self {
+            seq: due.seq,
+            settle: None,
+        }
+    }
+
+    fn settled(lane: LaneId, due: Due, to: SettleTo) -> Self {
+        Self {
+            seq: due.seq,
+            settle: Some(Settle {
+                id: DeliveryId { lane, seq: due.seq },
+                was_due: due.was_due,
+                to,
+            }),
+        }
+    }
+}
+
+/// The deliveries that go in one request; `events` and `owed` in the same order.
+#[derive(Debug, Default)]
+struct Parcel {
+    events: Several<Event>,
+    owed: Several<Owed>,
+}
+
+/// What is known of one delivery when its try begins.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    due: Due,
+    first_attempt: Timestamp,
 }
 
 /// The whole life of one try, except for making its end durable.
 async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
-    let (event, before) = match read(&job, &queue).await {
-        Ok(found) => found,
-        Err(error) => return unreadable(job, &error).await,
+    let lane = job.lane;
+    let found = read::events(&job, &queue).await;
+    let (parcel, mut ends) = sort_out(&job, found, &to, clock.now().wall);
+    let Some(number) = parcel.owed.iter().map(|owed| owed.due.tries + 1).max() else {
+        if ends.iter().any(|end| end.settle.is_none()) {
+            tokio::time::sleep(READ_PAUSE).await;
+        }
+        return Ended::unsent(lane, ends);
     };
+    let id = request_id(&parcel.events);
+    let tried = to
+        .courier
+        .deliver(&parcel.events, id, number, clock.now().wall)
+        .await;
     let now = clock.now();
-    if event.head.expires.is_some_and(|expires| expires <= now.wall) {
-        to.numbers.expired();
-        tracing::info!(
-            endpoint = &*to.endpoint.name,
-            event = &*event.head.id,
-            "expired before it could be delivered"
-        );
-        return ended(job, UNSEEN, false, SettleTo::Settled);
-    }
-    let first_attempt = before.map_or(now.wall, |before| before.first_attempt);
-    let tried = to.courier.deliver(&event, job.due.tries + 1, now.wall).await;
-    let now = clock.now();
-    let next = delivery::after(
-        &to.endpoint,
-        &facts(&job, &tried, first_attempt),
-        now.wall,
-        random(&job),
-    );
-    to.numbers
-        .attempt(last_attempt(&tried, now.wall), tried.attempt.duration_ms, now);
-    log(&to, &event, &tried.attempt, next);
     let seen = Seen {
         outcome: tried.attempt.outcome,
         took: Duration::from_millis(tried.attempt.duration_ms),
@@ -118,62 +170,89 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ende
         overloaded: tried.signal.overloaded,
     };
     let gone = tried.signal.gone;
-    ended(
-        job,
-        seen,
-        gone,
-        settle_to(next, &event, tried.attempt, first_attempt, now.wall),
-    )
-}
-
-fn ended(job: Job, seen: Seen, gone: bool, to: SettleTo) -> Ended {
-    let id = DeliveryId {
-        lane: job.lane,
-        seq: job.due.seq,
-    };
+    let count = parcel.owed.len();
+    let Tried {
+        attempt,
+        signal,
+        items,
+    } = tried;
+    let mut items = items.unwrap_or_default().into_iter();
+    for ((event, owed), attempt) in parcel
+        .events
+        .iter()
+        .zip(&parcel.owed)
+        .zip(std::iter::repeat_n(attempt, count))
+    {
+        let attempt = own(attempt, owed, items.next());
+        let tried = delivery::Tried {
+            first_attempt: owed.first_attempt,
+            tries_before: owed.due.tries,
+            outcome: attempt.outcome,
+            status: attempt.status,
+            signal,
+        };
+        let next = delivery::after(&to.endpoint, &tried, now.wall, random(lane, owed.due));
+        to.numbers
+            .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
+        log(&to, event, &attempt, next);
+        let to = settle_to(next, event, attempt, owed.first_attempt, now.wall);
+        ends.push(End::settled(lane, owed.due, to));
+    }
     Ended {
-        job,
+        lane,
+        ends,
         seen,
         gone,
-        settle: Some(Settle {
-            id,
-            was_due: job.due.was_due,
-            to,
-        }),
     }
 }
 
-/// The event, and what earlier tries left. A fresh delivery is mostly still in memory; else the store is
-/// read where blocking is allowed.
-async fn read(job: &Job, queue: &Queue) -> Result<(Event, Option<Deferral>), LoadError> {
-    let seq = job.due.seq;
-    let Some(was_due) = job.due.was_due else {
-        if let Some(event) = queue.store().load_cached(seq) {
-            return Ok((event, None));
-        }
-        return Ok((load(queue, seq).await?, None));
-    };
-    let event = load(queue, seq).await?;
-    let id = DeliveryId { lane: job.lane, seq };
-    let before = queue
-        .read(move |store| store.deferral(id, was_due))
-        .await
-        .and_then(|found| found);
-    Ok((event, before.map_err(LoadError::Store)?))
+/// What the request is called: the same on every try.
+fn request_id(events: &[Event]) -> &str {
+    events.first().map_or("", |event| &event.head.id)
 }
 
-async fn load(queue: &Queue, seq: crate::domain::event::Seq) -> Result<Event, LoadError> {
-    let loaded = queue
-        .read(move |store| store.load(&[seq]).pop())
-        .await
-        .map_err(LoadError::Store)?;
-    loaded.unwrap_or(Err(LoadError::Missing(seq)))
+/// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does.
+fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
+    attempt.number = owed.due.tries + 1;
+    if let Some(item) = item {
+        attempt.outcome = item.outcome;
+        attempt.message = item.message;
+    }
+    attempt
+}
+
+/// Tells what can be sent from what has ended already: events that have expired, and those that can't be read.
+fn sort_out(
+    job: &Job,
+    found: Several<Result<Found, LoadError>>,
+    to: &Destination,
+    now: Timestamp,
+) -> (Parcel, Several<End>) {
+    let mut parcel = Parcel::default();
+    let mut ends = Several::new();
+    for (due, found) in job.batch.iter().copied().zip(found) {
+        match found {
+            Ok(Found { event, .. }) if event.head.expires.is_some_and(|expires| expires <= now) => {
+                to.numbers.expired();
+                let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
+                tracing::info!(endpoint, event, "expired before it could be delivered");
+                ends.push(End::settled(job.lane, due, SettleTo::Settled));
+            }
+            Ok(Found { event, before }) => {
+                let first_attempt = before.map_or(now, |before| before.first_attempt);
+                parcel.events.push(event);
+                parcel.owed.push(Owed { due, first_attempt });
+            }
+            Err(error) => ends.push(unreadable(job.lane, due, &error)),
+        }
+    }
+    (parcel, ends)
 }
 
 /// What to do with a delivery whose event can't be read. A damaged event goes to the dead letters, where a
 /// person sees it. Anything else is no reason to give a delivery up: it stays as it is, and the store is asked
 /// again whether it is owed.
-async fn unreadable(job: Job, error: &LoadError) -> Ended {
+fn unreadable(lane: LaneId, due: Due, error: &LoadError) -> End {
     match error {
         LoadError::Damaged(seq, why) => {
             tracing::error!(
@@ -181,23 +260,12 @@ async fn unreadable(job: Job, error: &LoadError) -> Ended {
                 why,
                 "an event is damaged; its bytes are in quarantine"
             );
-            ended(job, UNSEEN, false, SettleTo::Dead(Box::new(damaged(why))))
+            End::settled(lane, due, SettleTo::Dead(Box::new(damaged(why))))
         }
         LoadError::Missing(_) | LoadError::Store(_) => {
             tracing::error!(%error, "an event could not be read; the store will be asked for it again");
-            tokio::time::sleep(READ_PAUSE).await;
-            unknown(job)
+            End::unknown(due)
         }
-    }
-}
-
-/// The end of a job that says nothing of its delivery.
-fn unknown(job: Job) -> Ended {
-    Ended {
-        job,
-        seen: UNSEEN,
-        gone: false,
-        settle: None,
     }
 }
 
@@ -216,34 +284,23 @@ fn damaged(why: &str) -> DeadEvidence {
     }
 }
 
-fn facts(job: &Job, tried: &Tried, first_attempt: Timestamp) -> delivery::Tried {
-    delivery::Tried {
-        first_attempt,
-        tries_before: job.due.tries,
-        outcome: tried.attempt.outcome,
-        status: tried.attempt.status,
-        signal: tried.signal,
-    }
-}
-
 /// A number for the jitter that differs between deliveries and between tries (SplitMix64's mixing step).
-fn random(job: &Job) -> u64 {
-    let mut x = job.due.seq.0 ^ (u64::from(job.lane.0) << 40) ^ (u64::from(job.due.tries) << 56);
+fn random(lane: LaneId, due: Due) -> u64 {
+    let mut x = due.seq.0 ^ (u64::from(lane.0) << 40) ^ (u64::from(due.tries) << 56);
     x = x.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ (x >> 31)
 }
 
-fn last_attempt(tried: &Tried, at: Timestamp) -> LastAttempt {
+fn last_attempt(attempt: &Attempt, at: Timestamp) -> LastAttempt {
     LastAttempt {
         at,
-        outcome: tried.attempt.outcome,
-        status: tried.attempt.status,
-        message: tried.attempt.message.as_str().into(),
+        outcome: attempt.outcome,
+        status: attempt.status,
+        message: attempt.message.as_str().into(),
     }
 }
-
 fn settle_to(
     next: Next,
     event: &Event,

@@ -63,6 +63,7 @@ impl Witness {
         Tried {
             attempt,
             signal: verdict.signal,
+            items: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One try at one delivery, from event to outcome.
+//! One try at delivering one event or a batch of them, from events to outcome.
 //!
 //! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`sign`] signs it, [`send`] is the
 //! only file that opens an HTTP connection, [`interpret`] reads what came back ([`failure`] names what a
@@ -39,6 +39,18 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
+    /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
+    /// all of them.
+    pub items: Option<Vec<Item>>,
+}
+
+/// What the answer to a batch says of one of its events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// How it ended for this event.
+    pub outcome: Outcome,
+    /// One sentence why; empty when delivered.
+    pub message: String,
 }
 
 /// Prepares couriers; keep one for the life of the daemon, so that couriers made after a reload go on
@@ -99,11 +111,11 @@ impl fmt::Debug for Courier {
 }
 
 impl Courier {
-    /// Makes try `number` (1 for the first) at delivering `event`, beginning at `now`. Takes at most the
-    /// endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
-    pub async fn deliver(&self, event: &Event, number: u32, now: Timestamp) -> Tried {
+    /// Makes try `number` (1 for the first) at delivering `events`, at least one, in one request called `id`,
+    /// beginning at `now`. Takes at most the endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
+    pub async fn deliver(&self, events: &[Event], id: &str, number: u32, now: Timestamp) -> Tried {
         let clock = Instant::now();
-        let request = match self.request(event, number, now) {
+        let request = match self.request(events, id, number, now) {
             Ok(request) => request,
             Err(why) => return self.unsent(number, now, why),
         };
@@ -114,7 +126,7 @@ impl Courier {
         let headers = match verdict.outcome {
             Outcome::Delivered => None,
             _ => self
-                .request(event, number, now)
+                .request(events, id, number, now)
                 .ok()
                 .map(|request| request.headers),
         };
@@ -130,9 +142,15 @@ impl Courier {
     /// The request of one try, as it goes over the wire.
     ///
     /// # Errors
-    /// One sentence saying why this event cannot be put into a request.
-    pub fn request(&self, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
-        let mut request = self.template.render(event, number, now)?;
+    /// One sentence saying why these events cannot be put into a request.
+    pub fn request(
+        &self,
+        events: &[Event],
+        id: &str,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<OutgoingRequest, String> {
+        let mut request = self.template.render(events, id, number, now)?;
         self.signer.sign(&mut request)?;
         Ok(request)
     }

@@ -117,17 +117,26 @@ impl RequestTemplate {
         format!("{host}:{}", self.url.port_or_known_default().unwrap_or_default()).into()
     }
 
-    /// The request for try `number` at `event`, beginning at `now`. The body is the event's own bytes, not
-    /// a copy.
+    /// The request called `id` for try `number` at `events`, beginning at `now`. The body of a single event is its
+    /// own bytes, not a copy.
     ///
     /// A `traceparent` that no header can carry is left out: a receiver has to ignore one it cannot parse
     /// (W3C Trace Context §3.2.2), so it is not worth a delivery.
     ///
     /// # Errors
-    /// One sentence: the event's id cannot be put into a header.
-    pub fn render(&self, event: &Event, number: u32, now: Timestamp) -> Result<OutgoingRequest, String> {
+    /// One sentence: the id cannot be put into a header, or there is no event.
+    pub fn render(
+        &self,
+        events: &[Event],
+        id: &str,
+        number: u32,
+        now: Timestamp,
+    ) -> Result<OutgoingRequest, String> {
+        let [event, ..] = events else {
+            return Err("a request needs an event".to_owned());
+        };
         let mut headers = self.headers.clone();
-        headers.insert(WEBHOOK_ID, id_value(&event.head.id)?);
+        headers.insert(WEBHOOK_ID, id_value(id)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(number));
         if let Some(value) = event
@@ -231,7 +240,12 @@ mod tests {
         let event = event("01JHZ", r#"{"type":"a.b"}"#);
         let request = with_headers(&[])
             .unwrap()
-            .render(&event, 3, Timestamp(1_700_000_000_999))
+            .render(
+                std::slice::from_ref(&event),
+                &event.head.id,
+                3,
+                Timestamp(1_700_000_000_999),
+            )
             .unwrap();
         assert_eq!(request.method, "POST");
         assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook?token=t");
@@ -254,7 +268,7 @@ mod tests {
         let policy = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook").request;
         let request = RequestTemplate::new(&policy)
             .unwrap()
-            .render(&event("e", "{}"), 1, Timestamp(0))
+            .render(&[event("e", "{}")], "e", 1, Timestamp(0))
             .unwrap();
         assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook");
         let value = &request.headers[header::AUTHORIZATION];
@@ -272,7 +286,10 @@ mod tests {
         ]);
         let mut event = event("e", "{}");
         event.head.traceparent = Some("00-ab-cd-01".into());
-        let request = template.unwrap().render(&event, 1, Timestamp(0)).unwrap();
+        let request = template
+            .unwrap()
+            .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
+            .unwrap();
         assert_eq!(request.headers[header::CONTENT_TYPE], "text/x");
         assert!(!request.headers[header::CONTENT_TYPE].is_sensitive());
         assert_eq!(
@@ -290,7 +307,7 @@ mod tests {
             event.head.traceparent = Some(text.into());
             let request = with_headers(&[])
                 .unwrap()
-                .render(&event, 1, Timestamp(0))
+                .render(std::slice::from_ref(&event), &event.head.id, 1, Timestamp(0))
                 .unwrap();
             assert_eq!(
                 request

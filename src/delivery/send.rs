@@ -73,8 +73,8 @@ impl Clients {
     /// # Errors
     /// One sentence if `tls.ca` holds no certificate, or TLS cannot be set up on this machine.
     pub fn sender(&self, policy: &RequestPolicy, scheme: &str) -> Result<Sender, String> {
-        let trust = match (scheme, policy.tls_verify) {
-            ("https", true) => Trust::Authorities(policy.tls_ca_pem.clone()),
+        let trust = match (scheme, policy.tls.verify) {
+            ("https", true) => Trust::Authorities(policy.tls.ca_pem.clone()),
             ("https", false) => Trust::Anybody,
             _ => Trust::Nobody,
         };

@@ -105,7 +105,7 @@ mod tests {
         let keys = secrets.iter().map(|text| parse_secret(text).unwrap()).collect();
         let template = RequestTemplate::new(&endpoint("http://127.0.0.1/").request).unwrap();
         let mut request = template
-            .render(&event(id, body), 1, Timestamp(timestamp * 1000))
+            .render(&[event(id, body)], id, 1, Timestamp(timestamp * 1000))
             .unwrap();
         Signer::new(&[SignPolicy::Standard { keys }])
             .unwrap()

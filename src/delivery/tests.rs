@@ -20,10 +20,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::backoff::{RetryPolicy, Schedule};
-use crate::domain::endpoint::{
-    BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, SignPolicy,
-};
+use crate::domain::endpoint::{Endpoint, SignPolicy, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::secret::Secret;
@@ -36,45 +33,7 @@ const SHORT: Duration = Duration::from_millis(150);
 
 /// An endpoint at `url` with the defaults of the configuration.
 pub(super) fn endpoint(url: &str) -> Endpoint {
-    Endpoint {
-        name: "test".into(),
-        description: "".into(),
-        enabled: true,
-        tenant: "".into(),
-        events: Vec::new(),
-        request: RequestPolicy {
-            method: http::Method::POST,
-            url: Secret::new(url),
-            url_masked: "http://masked/".into(),
-            headers: Vec::new(),
-            timeout: Duration::from_secs(30),
-            connect_timeout: Duration::from_secs(5),
-            response_bytes_max: 64 * 1024,
-            tls_verify: true,
-            tls_ca_pem: "".into(),
-        },
-        sign: Vec::new(),
-        response: ResponsePolicy::default(),
-        retry: RetryPolicy {
-            schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
-            jitter: 0.0,
-            max_attempts: 10,
-            max_age: Duration::from_secs(3600),
-            retry_on: Vec::new(),
-            dont_retry_on: Vec::new(),
-            max_retry_after: Duration::from_secs(3600),
-        },
-        breaker: BreakerPolicy {
-            failures: 5,
-            rate: 0.5,
-            window: Duration::from_secs(60),
-            min_requests: 20,
-            open: Duration::from_secs(30),
-            max_open: Duration::from_secs(600),
-        },
-        concurrency: Concurrency { min: 1, max: 32 },
-        best_effort: false,
-    }
+    fixture::endpoint("test", url)
 }
 
 /// An event with this id whose JSON is `json`.
@@ -188,7 +147,7 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
 async fn deliver(endpoint: &Endpoint) -> Tried {
     let courier = Couriers::new().prepare(endpoint).unwrap();
     courier
-        .deliver(&event("evt-1", r#"{"type":"test.event"}"#), 1, NOW)
+        .deliver(&[event("evt-1", r#"{"type":"test.event"}"#)], "evt-1", 1, NOW)
         .await
 }
 
@@ -222,7 +181,9 @@ async fn e1_delivered_and_verified_by_the_receiver() {
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp(0).plus(unix);
     let courier = Couriers::new().prepare(&endpoint).unwrap();
-    let tried = courier.deliver(&event("evt.1", r#"{"n":1}"#), 2, now).await;
+    let tried = courier
+        .deliver(&[event("evt.1", r#"{"n":1}"#)], "evt.1", 2, now)
+        .await;
 
     assert_eq!(
         (tried.attempt.outcome, tried.attempt.status),
@@ -464,7 +425,7 @@ async fn e6_compressed_bombs_are_cut() {
     let request = Couriers::new()
         .prepare(&endpoint)
         .unwrap()
-        .request(&event("e", "{}"), 1, NOW)
+        .request(&[event("e", "{}")], "e", 1, NOW)
         .unwrap();
     let sender = Clients::default().sender(&endpoint.request, "http").unwrap();
     let bounds = Bounds {
@@ -533,7 +494,7 @@ async fn connections_are_kept_and_shared_between_endpoints() {
         .prepare(&endpoint(&format!("http://{}/other", peer.address)))
         .unwrap();
     for courier in [&one, &other, &one, &other] {
-        let tried = courier.deliver(&event("e", "{}"), 1, NOW).await;
+        let tried = courier.deliver(&[event("e", "{}")], "e", 1, NOW).await;
         assert_eq!(tried.attempt.outcome, Outcome::Delivered);
     }
     assert_eq!((peer.connections(), peer.requests().len()), (1, 4));
@@ -593,8 +554,8 @@ async fn d6_tls() {
         (&by_address, "", false, Outcome::Delivered, ""),
     ] {
         let mut endpoint = endpoint(url);
-        endpoint.request.tls_ca_pem = ca.into();
-        endpoint.request.tls_verify = verify;
+        endpoint.request.tls.ca_pem = ca.into();
+        endpoint.request.tls.verify = verify;
         let attempt = deliver(&endpoint).await.attempt;
         assert_eq!(attempt.outcome, expected, "{url} {verify} {attempt:?}");
         assert!(attempt.message.contains(cause), "{}", attempt.message);
@@ -624,7 +585,7 @@ fn d6_a_bad_authority_is_named_when_the_courier_is_prepared() {
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
         let mut endpoint = endpoint("https://127.0.0.1/");
-        endpoint.request.tls_ca_pem = pem.into();
+        endpoint.request.tls.ca_pem = pem.into();
         let error = Couriers::new().prepare(&endpoint).unwrap_err();
         assert!(error.contains("tls.ca"), "{pem}: {error}");
     }

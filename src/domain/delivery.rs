@@ -156,34 +156,13 @@ mod tests {
 
     use super::*;
     use crate::domain::backoff::{RetryPolicy, Schedule};
-    use crate::domain::endpoint::{
-        BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, RetryMatch,
-    };
-    use crate::domain::secret::Secret;
+    use crate::domain::endpoint::{Endpoint, RetryMatch, fixture};
 
     const NOW: Timestamp = Timestamp(1_000_000);
     const SECOND: Duration = Duration::from_secs(1);
 
     fn endpoint() -> Endpoint {
         Endpoint {
-            name: "crm".into(),
-            description: "".into(),
-            enabled: true,
-            tenant: "".into(),
-            events: Vec::new(),
-            request: RequestPolicy {
-                method: http::Method::POST,
-                url: Secret::new("http://localhost/"),
-                url_masked: "http://localhost/".into(),
-                headers: Vec::new(),
-                timeout: SECOND,
-                connect_timeout: SECOND,
-                response_bytes_max: 1024,
-                tls_verify: true,
-                tls_ca_pem: "".into(),
-            },
-            sign: Vec::new(),
-            response: ResponsePolicy::default(),
             retry: RetryPolicy {
                 schedule: Schedule::Listed(vec![10 * SECOND]),
                 jitter: 0.0,
@@ -197,16 +176,7 @@ mod tests {
                 dont_retry_on: vec![RetryMatch::Status(501)],
                 max_retry_after: 20 * SECOND,
             },
-            breaker: BreakerPolicy {
-                failures: 5,
-                rate: 0.5,
-                window: 60 * SECOND,
-                min_requests: 20,
-                open: 30 * SECOND,
-                max_open: 600 * SECOND,
-            },
-            concurrency: Concurrency { min: 1, max: 32 },
-            best_effort: false,
+            ..fixture::endpoint("crm", "http://localhost/")
         }
     }
 

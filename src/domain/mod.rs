@@ -11,4 +11,5 @@ pub mod event;
 pub mod outcome;
 pub mod route;
 pub mod secret;
+pub mod several;
 pub mod time;

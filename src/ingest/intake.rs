@@ -228,56 +228,16 @@ impl Intake {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use std::time::Duration;
-
     use super::*;
-    use crate::domain::backoff::{RetryPolicy, Schedule};
-    use crate::domain::endpoint::{BreakerPolicy, Concurrency, RequestPolicy, ResponsePolicy};
+    use crate::domain::endpoint::fixture;
     use crate::domain::route::TypePattern;
-    use crate::domain::secret::Secret;
 
     /// An endpoint that subscribes to `events`.
     pub(in crate::ingest) fn endpoint(name: &str, events: &str, tenant: &str) -> Arc<Endpoint> {
-        let second = Duration::from_secs(1);
-        Arc::new(Endpoint {
-            name: name.into(),
-            description: "".into(),
-            enabled: true,
-            tenant: tenant.into(),
-            events: vec![TypePattern::parse(events).unwrap()],
-            request: RequestPolicy {
-                method: http::Method::POST,
-                url: Secret::new("https://example.com/"),
-                url_masked: "https://example.com/".into(),
-                headers: Vec::new(),
-                timeout: second,
-                connect_timeout: second,
-                response_bytes_max: 1024,
-                tls_verify: true,
-                tls_ca_pem: "".into(),
-            },
-            sign: Vec::new(),
-            response: ResponsePolicy::default(),
-            retry: RetryPolicy {
-                schedule: Schedule::Listed(vec![second]),
-                jitter: 0.0,
-                max_attempts: 1,
-                max_age: second,
-                retry_on: Vec::new(),
-                dont_retry_on: Vec::new(),
-                max_retry_after: second,
-            },
-            breaker: BreakerPolicy {
-                failures: 5,
-                rate: 0.5,
-                window: second,
-                min_requests: 20,
-                open: second,
-                max_open: second,
-            },
-            concurrency: Concurrency { min: 1, max: 1 },
-            best_effort: false,
-        })
+        let mut endpoint = fixture::endpoint(name, "https://example.com/");
+        endpoint.tenant = tenant.into();
+        endpoint.events = vec![TypePattern::parse(events).unwrap()];
+        Arc::new(endpoint)
     }
 
     fn table(names: &[(&str, &str, &str)]) -> Arc<RouteTable> {

@@ -6,8 +6,9 @@
 use std::time::Duration;
 
 use crate::domain::event::Seq;
+use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
-use crate::store::{DueAnswer, DueQuery};
+use crate::store::{Due, DueAnswer, DueQuery};
 
 use super::breaker::{Breaker, Verdict};
 use super::concurrency::Limit;
@@ -126,9 +127,13 @@ impl Lane {
     }
 
     /// A delivery is on disk, due at `due` or at once.
-    pub(super) fn accepted(&mut self, seq: Seq, due: Option<Timestamp>) {
+    pub(super) fn accepted(&mut self, seq: Seq, due: Option<Timestamp>, bytes: u32) {
+        let fresh = Due {
+            bytes,
+            ..Due::fresh(seq)
+        };
         match due {
-            None => self.window.announce(seq, self.state.sends()),
+            None => self.window.announce(fresh, self.state.sends()),
             Some(due) => self.window.announce_deferred(due),
         }
     }
@@ -154,13 +159,14 @@ impl Lane {
     }
 
     /// A request has ended: frees its slot and learns from it.
-    pub(super) fn finished(&mut self, seq: Seq, seen: &Seen, now: Now) {
+    pub(super) fn finished(&mut self, batch: &[Seq], seen: &Seen, now: Now) {
         let reached = self.window.in_flight() >= self.limit.current();
-        let Some(flight) = self.window.finish(seq) else {
+        let ended = batch.iter().filter_map(|seq| self.window.finish(*seq));
+        let Some(flight) = ended.last() else {
             return;
         };
         let verdict = Verdict::of(seen);
-        if self.probe == Some(seq) {
+        if self.probe.is_some_and(|probe| batch.contains(&probe)) {
             self.probe = None;
             self.probed(verdict, seen, now);
         } else if flight.era == self.era {
@@ -254,7 +260,7 @@ impl Lane {
         }
         Some(Job {
             lane: self.config.lane,
-            due,
+            batch: Several::from_elem(due, 1),
         })
     }
 

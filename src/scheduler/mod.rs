@@ -28,6 +28,7 @@ use lane::Lane;
 use crate::domain::endpoint::{BreakerPolicy, Concurrency};
 use crate::domain::event::Seq;
 use crate::domain::outcome::Outcome;
+use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 
@@ -57,6 +58,8 @@ pub enum Input {
         seq: Seq,
         /// Not before.
         due: Option<Timestamp>,
+        /// Bytes of the event's JSON.
+        bytes: u32,
     },
     /// The store answered a [`Refill`].
     Refilled {
@@ -70,12 +73,12 @@ pub enum Input {
         /// Whose.
         lane: LaneId,
     },
-    /// A request has ended: its slot is free. What became of the delivery is not durable yet.
+    /// A request has ended: its slot is free. What became of its deliveries is not durable yet.
     Finished {
         /// Whose.
         lane: LaneId,
-        /// Which event.
-        seq: Seq,
+        /// The events it carried, in the order of the [`Job`].
+        batch: Several<Seq>,
         /// What the endpoint showed of itself.
         seen: Seen,
     },
@@ -87,6 +90,8 @@ pub enum Input {
         seq: Seq,
         /// When it is due again.
         deferred: Option<Timestamp>,
+        /// If it is, the tries used by then.
+        tries: u32,
     },
     /// The lane is paused; `until`: it resumes by itself then.
     Paused {
@@ -129,13 +134,13 @@ pub struct Seen {
     pub overloaded: bool,
 }
 
-/// A delivery to make now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A request to make now.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// To whom.
     pub lane: LaneId,
-    /// Which event, and what is known of its tries.
-    pub due: Due,
+    /// The deliveries that go in it, at least one: which event, and what is known of its tries.
+    pub batch: Several<Due>,
 }
 
 /// A question to the store; its answer comes back as [`Input::Refilled`].
@@ -261,13 +266,20 @@ impl Scheduler {
         match input {
             Input::Configure(configs) => self.configure(configs, now),
             Input::Drain => self.draining = true,
-            Input::Accepted { lane, seq, due } => self.change(lane, now, |lane| lane.accepted(seq, due)),
+            Input::Accepted {
+                lane,
+                seq,
+                due,
+                bytes,
+            } => self.change(lane, now, |lane| lane.accepted(seq, due, bytes)),
             Input::Refilled { lane, answer } => self.change(lane, now, |lane| lane.refilled(answer)),
             Input::RefillFailed { lane } => self.change(lane, now, |lane| lane.refill_failed(now)),
-            Input::Finished { lane, seq, seen } => {
-                self.change(lane, now, |lane| lane.finished(seq, &seen, now))
+            Input::Finished { lane, batch, seen } => {
+                self.change(lane, now, |lane| lane.finished(&batch, &seen, now));
             }
-            Input::Committed { lane, seq, deferred } => {
+            Input::Committed {
+                lane, seq, deferred, ..
+            } => {
                 self.change(lane, now, |lane| lane.committed(seq, deferred));
             }
             Input::Paused { lane, until } => self.change(lane, now, |lane| lane.paused(until, now)),

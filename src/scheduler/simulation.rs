@@ -74,6 +74,11 @@ enum Coming {
     Meddle,
 }
 
+/// What a request carries.
+fn ids(job: &Job) -> impl Iterator<Item = (LaneId, Seq)> {
+    job.batch.iter().map(|due| (job.lane, due.seq))
+}
+
 struct Simulation {
     seed: u64,
     random: Random,
@@ -85,6 +90,7 @@ struct Simulation {
     coming: BTreeMap<(u64, u64), Coming>,
     happened: u64,
     under_way: HashSet<(LaneId, Seq)>,
+    requests: u32,
     delivered: BTreeSet<(LaneId, Seq)>,
     accepted: Vec<(LaneId, Seq)>,
     accepts_left: u32,
@@ -130,6 +136,7 @@ impl Simulation {
             coming: BTreeMap::new(),
             happened: 0,
             under_way: HashSet::new(),
+            requests: 0,
             delivered: BTreeSet::new(),
             accepted: Vec::new(),
             accepts_left: 300,
@@ -195,20 +202,22 @@ impl Simulation {
     }
 
     fn start(&mut self, job: Job) {
-        let id = (job.lane, job.due.seq);
-        assert!(
-            self.under_way.insert(id),
-            "seed {}: {id:?} handed out twice at once",
-            self.seed
-        );
-        assert!(
-            !self.delivered.contains(&id),
-            "seed {}: {id:?} again after its commit",
-            self.seed
-        );
-        if let Some(since) = self.waiting_since.remove(&id) {
-            self.longest_wait_ms = self.longest_wait_ms.max(self.now.mono_ms - since);
+        for id in ids(&job) {
+            assert!(
+                self.under_way.insert(id),
+                "seed {}: {id:?} handed out twice at once",
+                self.seed
+            );
+            assert!(
+                !self.delivered.contains(&id),
+                "seed {}: {id:?} again after its commit",
+                self.seed
+            );
+            if let Some(since) = self.waiting_since.remove(&id) {
+                self.longest_wait_ms = self.longest_wait_ms.max(self.now.mono_ms - since);
+            }
         }
+        self.requests += 1;
         let seen = self.attempt(self.kinds[job.lane.0 as usize]);
         self.later(seen.took.as_millis() as u64, Coming::Ended(job, seen));
     }
@@ -263,33 +272,40 @@ impl Simulation {
     fn happen(&mut self, coming: Coming) {
         match coming {
             Coming::Ended(job, seen) => {
+                self.requests -= 1;
                 self.handle(Input::Finished {
                     lane: job.lane,
-                    seq: job.due.seq,
+                    batch: job.batch.iter().map(|due| due.seq).collect(),
                     seen,
                 });
                 let deferred = (seen.outcome != Outcome::Delivered).then(|| {
                     let delay = Duration::from_millis(self.random.within(0, 5000));
                     self.now.wall.plus(seen.retry_after.unwrap_or(delay))
                 });
-                let tries = job.due.tries + u32::from(seen.retry_after.is_none());
-                self.under_way.remove(&(job.lane, job.due.seq));
-                self.store
-                    .settle(job.lane, job.due.seq, deferred.map(|due| (due, tries)));
-                if deferred.is_none() {
-                    self.delivered.insert((job.lane, job.due.seq));
-                    self.owed -= 1;
-                    self.owed_to_living -= usize::from(self.answers(job.lane));
+                for due in &job.batch {
+                    let tries = due.tries + u32::from(seen.retry_after.is_none());
+                    self.under_way.remove(&(job.lane, due.seq));
+                    self.store
+                        .settle(job.lane, due.seq, deferred.map(|due| (due, tries)));
+                    if deferred.is_none() {
+                        self.delivered.insert((job.lane, due.seq));
+                        self.owed -= 1;
+                        self.owed_to_living -= usize::from(self.answers(job.lane));
+                    }
                 }
                 let flush_ms = self.random.within(0, 4);
                 self.later(flush_ms, Coming::Durable(job, deferred));
             }
             Coming::Durable(job, deferred) => {
-                self.handle(Input::Committed {
-                    lane: job.lane,
-                    seq: job.due.seq,
-                    deferred,
-                });
+                for (lane, seq) in ids(&job) {
+                    let tries = 0;
+                    self.handle(Input::Committed {
+                        lane,
+                        seq,
+                        deferred,
+                        tries,
+                    });
+                }
             }
             Coming::StoreLooks(lane, query) => {
                 let answer = if self.random.one_in(20) {
@@ -321,7 +337,12 @@ impl Simulation {
             if lane == LaneId(0) && due.is_none() {
                 self.waiting_since.insert((lane, seq), self.now.mono_ms);
             }
-            self.handle(Input::Accepted { lane, seq, due });
+            self.handle(Input::Accepted {
+                lane,
+                seq,
+                due,
+                bytes: 1,
+            });
         }
         self.accepts_left -= 1;
         if self.accepts_left > 0 {
@@ -358,11 +379,7 @@ impl Simulation {
         let seed = self.seed;
         let views = self.scheduler.lanes();
         let in_flight: u32 = views.iter().map(|view| view.in_flight).sum();
-        assert_eq!(
-            in_flight as usize,
-            self.under_way.len(),
-            "seed {seed}: slots and requests differ"
-        );
+        assert_eq!(in_flight, self.requests, "seed {seed}: slots and requests differ");
         assert!(in_flight as usize <= IN_FLIGHT_MAX, "seed {seed}: over the cap");
         for view in views {
             assert!(

@@ -69,11 +69,7 @@ impl FakeStore {
                     answer.fresh_more = true;
                     break;
                 }
-                answer.fresh.push(Due {
-                    seq: *seq,
-                    was_due: None,
-                    tries: 0,
-                });
+                answer.fresh.push(Due::fresh(*seq));
             }
             answer.fresh_next = Seq(seq.0 + 1);
         }
@@ -85,11 +81,7 @@ impl FakeStore {
                 answer.deferred_next = Some(*due);
                 break;
             }
-            answer.deferred.push(Due {
-                seq: *seq,
-                was_due: Some(*due),
-                tries: *tries,
-            });
+            answer.deferred.push(Due::deferred(*seq, *due, *tries));
         }
         answer
     }
@@ -195,7 +187,12 @@ impl World {
     /// Accepts a delivery and announces it.
     fn accept(&mut self, lane: LaneId, due: Option<Timestamp>) -> Seq {
         let seq = self.store.accept(lane, due);
-        self.handle(Input::Accepted { lane, seq, due });
+        self.handle(Input::Accepted {
+            lane,
+            seq,
+            due,
+            bytes: 1,
+        });
         seq
     }
 
@@ -205,30 +202,31 @@ impl World {
         }
     }
 
-    fn finish(&mut self, job: Job, seen: Seen) {
+    fn finish(&mut self, job: &Job, seen: Seen) {
         self.handle(Input::Finished {
             lane: job.lane,
-            seq: job.due.seq,
+            batch: job.batch.iter().map(|due| due.seq).collect(),
             seen,
         });
     }
 
     fn commit(&mut self, job: Job, deferred: Option<Timestamp>) {
-        self.store.settle(
-            job.lane,
-            job.due.seq,
-            deferred.map(|due| (due, job.due.tries + 1)),
-        );
-        self.handle(Input::Committed {
-            lane: job.lane,
-            seq: job.due.seq,
-            deferred,
-        });
+        for due in job.batch {
+            let tries = due.tries + 1;
+            self.store
+                .settle(job.lane, due.seq, deferred.map(|due| (due, tries)));
+            self.handle(Input::Committed {
+                lane: job.lane,
+                seq: due.seq,
+                deferred,
+                tries,
+            });
+        }
     }
 
     /// Ends a job as the endpoint would: delivered is settled, an error is due again after `retry`.
     fn end(&mut self, job: Job, outcome: Outcome, retry: Duration) {
-        self.finish(job, seen(outcome));
+        self.finish(&job, seen(outcome));
         let deferred = (outcome != OK).then(|| self.now.wall.plus(retry));
         self.commit(job, deferred);
     }
@@ -272,7 +270,10 @@ impl World {
 }
 
 fn seqs(jobs: &[Job]) -> Vec<u64> {
-    jobs.iter().map(|job| job.due.seq.0).collect()
+    jobs.iter()
+        .flat_map(|job| &job.batch)
+        .map(|due| due.seq.0)
+        .collect()
 }
 
 fn secs(secs: u64) -> Duration {
@@ -364,8 +365,8 @@ fn no_news_is_lost_around_a_question() {
     fn check_news(when: When, news: News, fails: bool) {
         let mut world = World::one_lane(3);
         let flying = world.accept(A, None);
-        let job = world.poll()[0];
-        assert_eq!(job.due.seq, flying);
+        let job = world.poll().remove(0);
+        assert_eq!(job.batch[0].seq, flying);
         let parked = world.store.accept(A, Some(Timestamp(START + 3_600_000)));
         world.accept(A, Some(Timestamp(START + 3_600_000)));
         world.answers = false;
@@ -383,7 +384,7 @@ fn no_news_is_lost_around_a_question() {
             News::DeferredSoon => {
                 world.accept(A, Some(world.now.wall.plus(secs(2))));
             }
-            News::Retry => world.end(job, DOWN, secs(2)),
+            News::Retry => world.end(job.clone(), DOWN, secs(2)),
             News::Revived => {
                 world.store.settle(A, parked, Some((world.now.wall, 0)));
                 world.handle(Input::Revived {
@@ -436,11 +437,12 @@ fn an_answer_that_comes_late_repeats_nothing() {
         lane: A,
         seq: Seq(0),
         due: Some(Timestamp(START)),
+        bytes: 1,
     });
     assert!(world.poll().is_empty());
     let fresh = world.accept(A, None);
-    let job = world.poll()[0];
-    assert_eq!(job.due.seq, fresh);
+    let job = world.poll().remove(0);
+    assert_eq!(job.batch[0].seq, fresh);
     let question = world.asked.pop().unwrap();
     let answer = world.store.due(A, &question.query);
     world.end(job, OK, secs(0));
@@ -456,11 +458,13 @@ fn news_out_of_order_is_not_taken_for_old() {
         lane: A,
         seq: second,
         due: None,
+        bytes: 1,
     });
     world.handle(Input::Accepted {
         lane: A,
         seq: first,
         due: None,
+        bytes: 1,
     });
     let mut all = seqs(&world.poll());
     all.sort_unstable();
@@ -471,8 +475,8 @@ fn news_out_of_order_is_not_taken_for_old() {
 fn a_delivery_stays_in_hand_until_it_is_durable() {
     let mut world = World::one_lane(4);
     world.accept(A, None);
-    let job = world.poll()[0];
-    world.finish(job, seen(OK));
+    let job = world.poll().remove(0);
+    world.finish(&job, seen(OK));
     world.handle(Input::Revived {
         lane: A,
         from: Seq(0),
@@ -486,6 +490,7 @@ fn a_delivery_stays_in_hand_until_it_is_durable() {
         lane: A,
         seq: Seq(0),
         deferred: None,
+        tries: 0,
     });
     assert!(world.poll().is_empty());
 }
@@ -505,12 +510,12 @@ fn a_stalled_store_stops_sending() {
             break;
         }
         for job in jobs {
-            world.finish(job, seen(OK));
+            world.finish(&job, seen(OK));
             ended.push(job);
         }
     }
     assert_eq!(ended.len(), 16, "no more than the window holds");
-    world.commit(ended[0], None);
+    world.commit(ended[0].clone(), None);
     assert_eq!(world.poll().len(), 4);
 }
 
@@ -524,7 +529,7 @@ fn new_before_old_retries_take_at_most_half_while_fresh_ones_wait() {
             world.store.accept(A, None);
         }
         let jobs = world.poll();
-        let retries = jobs.iter().filter(|job| job.due.tries > 0).count();
+        let retries = jobs.iter().filter(|job| job.batch[0].tries > 0).count();
         assert_eq!(
             (jobs.len(), retries),
             (limit as usize, retries_max),
@@ -544,8 +549,8 @@ fn one_slot_is_shared_by_turns() {
     }
     let mut tries = Vec::new();
     for _ in 0..6 {
-        let job = world.poll()[0];
-        tries.push(job.due.tries);
+        let job = world.poll().remove(0);
+        tries.push(job.batch[0].tries);
         world.end(job, OK, secs(0));
     }
     assert_eq!(tries, [0, 1, 0, 1, 0, 1]);
@@ -562,12 +567,12 @@ fn f5_a_dead_endpoint_is_left_alone_and_probed_with_one() {
         let probe = world.poll();
         assert_eq!(probe.len(), 1, "exactly one probe");
         assert_eq!(world.state(A), LaneState::Probing);
-        world.end(probe[0], DOWN, secs(36_000));
+        world.end(probe[0].clone(), DOWN, secs(36_000));
         assert!(world.poll().is_empty());
     }
     world.sleep();
     let probe = world.poll();
-    world.end(probe[0], OK, secs(0));
+    world.end(probe[0].clone(), OK, secs(0));
     assert_eq!(world.state(A), LaneState::Ready);
     assert_eq!(world.poll().len(), 5);
 }
@@ -613,7 +618,7 @@ fn f5_an_endpoint_that_comes_back_is_not_stampeded() {
     }
     world.sleep();
     let probe = world.poll();
-    world.end(probe[0], OK, secs(0));
+    world.end(probe[0].clone(), OK, secs(0));
     assert_eq!(world.poll().len(), 1);
 }
 
@@ -635,7 +640,7 @@ fn f5_stragglers_from_before_the_trip_teach_nothing() {
     assert_eq!(world.sleep(), secs(20));
     let probe = world.poll();
     assert_eq!(probe.len(), 1);
-    world.end(probe[0], OK, secs(0));
+    world.end(probe[0].clone(), OK, secs(0));
     for job in jobs {
         world.end(job, DOWN, secs(3600));
     }
@@ -652,14 +657,14 @@ fn f3_retry_after_suspends_the_whole_lane() {
     for (job, wait) in jobs.iter().zip([20, 60, 5]) {
         let busy = Outcome::Error(ErrorClass::Http4xx);
         world.finish(
-            *job,
+            job,
             Seen {
                 retry_after: Some(secs(wait)),
                 overloaded: true,
                 ..seen(busy)
             },
         );
-        world.commit(*job, Some(world.now.wall.plus(secs(wait))));
+        world.commit(job.clone(), Some(world.now.wall.plus(secs(wait))));
     }
     assert_eq!(
         world.state(A),
@@ -702,9 +707,9 @@ fn a_flush_ends_a_suspension_and_probes_a_tripped_lane() {
 
     let mut world = World::one_lane(1);
     world.accept_many(A, 2);
-    let job = world.poll()[0];
+    let job = world.poll().remove(0);
     world.finish(
-        job,
+        &job,
         Seen {
             retry_after: Some(secs(3600)),
             ..seen(Outcome::Error(ErrorClass::Http5xx))
@@ -782,7 +787,7 @@ fn a_removed_lane_ends_what_it_has_under_way_and_can_come_back() {
     let jobs = world.poll();
     world.handle(Input::Configure(Vec::new()));
     assert!(world.poll().is_empty());
-    world.end(jobs[0], OK, secs(0));
+    world.end(jobs[0].clone(), OK, secs(0));
     assert_eq!(world.scheduler.lanes().len(), 1);
     world.handle(Input::Configure(vec![lane_config(0, 4, 4)]));
     assert_eq!(
@@ -791,7 +796,7 @@ fn a_removed_lane_ends_what_it_has_under_way_and_can_come_back() {
         "not the one that is still under way"
     );
     world.handle(Input::Configure(Vec::new()));
-    world.end(jobs[1], OK, secs(0));
+    world.end(jobs[1].clone(), OK, secs(0));
     assert_eq!(world.view(A).in_flight, 3);
 }
 
@@ -815,7 +820,7 @@ fn draining_starts_and_asks_nothing_more() {
     world.accept_many(A, 5);
     let jobs = world.poll();
     world.handle(Input::Drain);
-    world.end(jobs[0], DOWN, secs(1));
+    world.end(jobs[0].clone(), DOWN, secs(1));
     assert!(world.poll().is_empty());
     assert_eq!(world.scheduler.wake_in(world.now), None);
 }
@@ -937,7 +942,7 @@ fn f5_an_answer_from_before_the_trip_skips_nothing() {
             world.sleep();
         }
         for job in jobs.drain(..) {
-            delivered.insert(job.due.seq);
+            delivered.insert(job.batch[0].seq);
             world.end(job, OK, secs(0));
         }
     }

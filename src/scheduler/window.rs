@@ -147,7 +147,8 @@ impl Window {
 
     /// A fresh delivery is on disk. It is taken if the lane sends (`open`), nothing before it is missing
     /// and there is room; if not, the store is asked later. Such news may come out of order.
-    pub(super) fn announce(&mut self, seq: Seq, open: bool) {
+    pub(super) fn announce(&mut self, due: Due, open: bool) {
+        let seq = due.seq;
         if seq < self.confirmed {
             return;
         }
@@ -160,11 +161,7 @@ impl Window {
                 self.step_back(seq);
             }
         } else if open && !self.behind && self.fresh.len() < self.fresh_max {
-            self.take_in_fresh(Due {
-                seq,
-                was_due: None,
-                tries: 0,
-            });
+            self.take_in_fresh(due);
             self.cursor = Seq(seq.0 + 1);
         } else {
             self.behind = true;
@@ -283,11 +280,7 @@ impl Window {
     /// Sends the first deferred delivery off.
     pub(super) fn start_deferred(&mut self, era: u32) -> Option<Due> {
         let ((was_due, seq), tries) = self.deferred.pop_first()?;
-        let due = Due {
-            seq,
-            was_due: Some(was_due),
-            tries,
-        };
+        let due = Due::deferred(seq, was_due, tries);
         self.start(due, era);
         Some(due)
     }

@@ -51,6 +51,8 @@ pub enum Notice {
         seq: Seq,
         /// Not before.
         due: Option<Timestamp>,
+        /// Bytes of the event's JSON.
+        bytes: u32,
     },
     /// A delivery has moved; `deferred`: when it is due again, `None` if it is settled or dead.
     Committed {
@@ -60,6 +62,8 @@ pub enum Notice {
         seq: Seq,
         /// When it is due again.
         deferred: Option<Timestamp>,
+        /// If it is, the tries used by then.
+        tries: u32,
     },
 }
 
@@ -270,8 +274,8 @@ impl Committer {
     }
 }
 
-/// Who is owed an event, and when; the part of a batch that outlives its commit.
-type Owed = (Arc<[LaneId]>, Option<Timestamp>);
+/// Who is owed an event, when, and how many bytes of it; the part of a batch that outlives its commit.
+type Owed = (Arc<[LaneId]>, Option<Timestamp>, u32);
 
 /// What one commit is made of, while it is being gathered.
 #[derive(Default)]
@@ -290,8 +294,9 @@ impl Gathered {
         for new in groups.iter().flat_map(|group| &group.events) {
             self.bytes += new.event.json.len();
             self.events += 1;
-            self.owed
-                .push((Arc::clone(&new.lanes), new.event.head.deliver_at));
+            let bytes = u32::try_from(new.event.json.len()).unwrap_or(u32::MAX);
+            let lanes = Arc::clone(&new.lanes);
+            self.owed.push((lanes, new.event.head.deliver_at, bytes));
         }
         self.answers.push((groups.len(), answer));
         self.groups.extend(groups);
@@ -452,12 +457,18 @@ impl Worker {
         for (group, size) in committed.accepts.iter().zip(sizes) {
             let (mine, rest) = owed.split_at(*size);
             owed = rest;
-            for (accepted, (lanes, due)) in group.iter().flatten().zip(mine) {
+            for (accepted, (lanes, due, bytes)) in group.iter().flatten().zip(mine) {
                 if let Accepted::New(seq) = *accepted {
                     // A delay that was over before the commit is none: to the store this delivery is a fresh
                     // one, and whoever looked for it among the deferred would not find it.
                     let due = due.filter(|due| *due > now);
-                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted { lane, seq, due }));
+                    let bytes = *bytes;
+                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted {
+                        lane,
+                        seq,
+                        due,
+                        bytes,
+                    }));
                 }
             }
         }
@@ -477,14 +488,15 @@ impl Worker {
 }
 
 fn moved(settle: &Settle) -> Notice {
-    let deferred = match &settle.to {
-        SettleTo::Later(deferral) => Some(deferral.due),
-        SettleTo::Settled | SettleTo::Dead(_) => None,
+    let (deferred, tries) = match &settle.to {
+        SettleTo::Later(deferral) => (Some(deferral.due), deferral.tries),
+        SettleTo::Settled | SettleTo::Dead(_) => (None, 0),
     };
     Notice::Committed {
         lane: settle.id.lane,
         seq: settle.id.seq,
         deferred,
+        tries,
     }
 }
 

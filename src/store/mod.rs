@@ -191,6 +191,33 @@ pub struct Due {
     pub was_due: Option<Timestamp>,
     /// Tries used so far.
     pub tries: u32,
+    /// Bytes of the event's JSON, 0 if that is not known, and only an estimate when it comes from [`Store::due`]: what
+    /// a batch holds is measured when its events are read.
+    pub bytes: u32,
+}
+
+impl Due {
+    /// A delivery never tried, due at once.
+    #[must_use]
+    pub const fn fresh(seq: Seq) -> Self {
+        Self {
+            seq,
+            was_due: None,
+            tries: 0,
+            bytes: 0,
+        }
+    }
+
+    /// A delivery that was not to be made before `due`, after so many tries.
+    #[must_use]
+    pub const fn deferred(seq: Seq, due: Timestamp, tries: u32) -> Self {
+        Self {
+            seq,
+            was_due: Some(due),
+            tries,
+            bytes: 0,
+        }
+    }
 }
 
 /// The answer of [`Store::due`].

@@ -14,24 +14,36 @@ use source::{Source, read_all};
 
 /// Who may import what: a room and the beginnings of the paths it may name. Every room may name itself.
 const IMPORTS: &[(&str, &[&str])] = &[
-    ("domain", &[]),
+    // The language of the configuration; knows nobody.
+    ("template", &[]),
+    // Policies hold what was compiled.
+    ("domain", &["template"]),
     // Only signing knows what a usable signing secret looks like.
-    ("config", &["domain", "delivery::sign"]),
+    ("config", &["domain", "template", "delivery::sign"]),
     ("ingest", &["domain", "store"]),
     ("store", &["domain", "config"]),
     // The nouns of the store, not the parts that do anything; see STORE_PARTS.
     ("scheduler", &["domain", "store"]),
-    ("delivery", &["domain"]),
+    ("delivery", &["domain", "template"]),
     // Metrics show what the status shows, by the same schema.
     ("observe", &["domain", "config", "control::types"]),
     (
         "control",
-        &["domain", "config", "store", "scheduler", "observe", "ingest"],
+        &[
+            "domain",
+            "template",
+            "config",
+            "store",
+            "scheduler",
+            "observe",
+            "ingest",
+        ],
     ),
     (
         "daemon",
         &[
             "domain",
+            "template",
             "config",
             "store",
             "scheduler",
@@ -45,6 +57,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "cli",
         &[
             "domain",
+            "template",
             "config",
             "store",
             "scheduler",
@@ -64,6 +77,7 @@ const STORE_PARTS: &[&str] = &["store::committer", "store::sled", "store::memory
 /// "Pure" in its first comment is held to it as well.
 const PURE: &[&str] = &[
     "src/domain/",
+    "src/template/",
     "src/scheduler/",
     "src/ingest/frame.rs",
     "src/store/record.rs",

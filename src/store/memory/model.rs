@@ -222,9 +222,8 @@ impl Model {
                 Place::Fresh if *seq >= query.fresh_from && !answer.fresh_more => {
                     if answer.fresh.len() < query.fresh_max {
                         answer.fresh.push(Due {
-                            seq: *seq,
-                            was_due: None,
-                            tries: 0,
+                            bytes: self.bytes(*seq),
+                            ..Due::fresh(*seq)
                         });
                     } else {
                         answer.fresh_more = true;
@@ -246,13 +245,14 @@ impl Model {
         answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
         let given = waiting.into_iter().take(ready);
         answer.deferred = given
-            .map(|(due, seq, tries)| Due {
-                seq,
-                was_due: Some(due),
-                tries,
-            })
+            .map(|(due, seq, tries)| Due::deferred(seq, due, tries))
             .collect();
         answer
+    }
+
+    fn bytes(&self, seq: Seq) -> u32 {
+        let bytes = self.events.get(&seq).map_or(0, |event| event.json.len());
+        u32::try_from(bytes).unwrap_or(u32::MAX)
     }
 
     pub(super) fn event(&self, seq: Seq) -> Option<&Event> {

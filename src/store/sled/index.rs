@@ -141,6 +141,11 @@ impl Slot {
             .collect()
     }
 
+    /// Bytes of the JSON of one of its events, taken as the mean of all.
+    fn event_bytes(&self) -> u32 {
+        u32::try_from(self.json_bytes / self.events.max(1) as u64).unwrap_or(u32::MAX)
+    }
+
     /// What the slot adds to the size of the index.
     fn size(&self) -> Size {
         let events: u64 = self.live_words().map(|word| u64::from(word.count_ones())).sum();
@@ -427,9 +432,8 @@ impl Index {
                     return answer;
                 }
                 answer.fresh.push(Due {
-                    seq,
-                    was_due: None,
-                    tries: 0,
+                    bytes: slot.event_bytes(),
+                    ..Due::fresh(seq)
                 });
             }
         }

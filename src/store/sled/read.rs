@@ -159,11 +159,7 @@ impl SledStore {
                 }
                 given.insert(id.seq);
                 let tries = record::decode::<DeferralRecord>(&value).map_or(0, |record| record.tries());
-                answer.deferred.push(Due {
-                    seq: id.seq,
-                    was_due: Some(due),
-                    tries,
-                });
+                answer.deferred.push(Due::deferred(id.seq, due, tries));
             }
         }
     }

@@ -253,14 +253,7 @@ fn deliveries_keep_their_state_across_restarts() {
     assert_eq!(store.flush_lane(a, now, None, 9).unwrap().moved, 1);
     store = restart(store);
     let answer = store.due(a, &query(now)).unwrap();
-    assert_eq!(
-        answer.deferred,
-        [Due {
-            seq,
-            was_due: Some(now),
-            tries: 1
-        }]
-    );
+    assert_eq!(answer.deferred, [Due::deferred(seq, now, 1)]);
 
     // The caller still believes in the due time from before the flush.
     settle(&store, id, Some(due), SettleTo::Dead(evidence("x")));
@@ -279,14 +272,7 @@ fn deliveries_keep_their_state_across_restarts() {
     assert_eq!(store.revive(&[(id, now)]).unwrap(), [id]);
     store = restart(store);
     let answer = store.due(a, &query(now)).unwrap();
-    assert_eq!(
-        answer.deferred,
-        [Due {
-            seq,
-            was_due: Some(now),
-            tries: 0
-        }]
-    );
+    assert_eq!(answer.deferred, [Due::deferred(seq, now, 0)]);
     let found = store.find("x", 5).unwrap();
     assert_eq!(
         found[0].deliveries,
@@ -525,14 +511,7 @@ fn sparse_slots_are_merged_and_lose_nothing() {
         answer.fresh.iter().map(|due| due.seq).collect::<Vec<_>>(),
         kept[..1]
     );
-    assert_eq!(
-        answer.deferred,
-        [Due {
-            seq: kept[1],
-            was_due: Some(due),
-            tries: 1
-        }]
-    );
+    assert_eq!(answer.deferred, [Due::deferred(kept[1], due, 1)]);
     assert_eq!(
         store
             .dead_letter(DeliveryId { lane, seq: kept[2] })

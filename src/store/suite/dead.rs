@@ -224,11 +224,7 @@ pub(super) fn g2_revived_deliveries_have_their_whole_budget(rig: &mut Rig) {
         (dead[1], at(999)),
     ];
     assert_eq!(rig.write(|store| store.revive(&asked)), [dead[1], dead[0]]);
-    let due = |id: DeliveryId, due| Due {
-        seq: id.seq,
-        was_due: Some(due),
-        tries: 0,
-    };
+    let due = |id: DeliveryId, due| Due::deferred(id.seq, due, 0);
     assert_eq!(rig.deferred(lane), [due(dead[1], at(300)), due(dead[0], at(500))]);
     assert_eq!(rig.due(lane, at(300)).deferred_next, Some(at(500)));
     assert_eq!((rig.dead(), rig.fresh(lane)), (vec![dead[2]], vec![pending.seq]));
@@ -242,14 +238,7 @@ pub(super) fn g2_revived_deliveries_have_their_whole_budget(rig: &mut Rig) {
         moved(dead[1], at(300), SettleTo::Later(later(at(700), 1))),
         moved(dead[0], at(500), to_dead("a")),
     ]);
-    assert_eq!(
-        rig.deferred(lane),
-        [Due {
-            seq: dead[1].seq,
-            was_due: Some(at(700)),
-            tries: 1
-        }]
-    );
+    assert_eq!(rig.deferred(lane), [Due::deferred(dead[1].seq, at(700), 1)]);
     assert_eq!(rig.dead(), [dead[0], dead[2]]);
     assert_eq!(rig.write(|store| store.revive(&[(dead[0], at(800))])), [dead[0]]);
     rig.settle(vec![moved(dead[0], at(800), SettleTo::Settled)]);

@@ -140,14 +140,7 @@ pub(super) fn flush_makes_everything_deferred_due_now(rig: &mut Rig) {
         rig.store().deferral(id(one, seqs[1]), at(100)),
         Ok(Some(later(at(100), 5)))
     );
-    assert_eq!(
-        rig.deferred(two),
-        [Due {
-            seq: seqs[0],
-            was_due: Some(at(700)),
-            tries: 1
-        }]
-    );
+    assert_eq!(rig.deferred(two), [Due::deferred(seqs[0], at(700), 1)]);
     assert_eq!(rig.flush_lane(idle, at(100), 9), 0);
 }
 
@@ -199,14 +192,7 @@ pub(super) fn reassign_takes_deferred_deliveries_last(rig: &mut Rig) {
         wanted.sort_unstable();
         assert_eq!(there, wanted);
     }
-    assert_eq!(
-        rig.deferred(to),
-        [Due {
-            seq: delayed,
-            was_due: Some(at(700)),
-            tries: 0
-        }]
-    );
+    assert_eq!(rig.deferred(to), [Due::deferred(delayed, at(700), 0)]);
 }
 
 /// Pending deliveries move in order of acceptance, as many as asked for; what the new lane is owed already

@@ -47,11 +47,7 @@ pub(super) fn f1_a_deferral_is_kept_in_full_and_replaced_whole(rig: &mut Rig) {
         due = Some(deferral.due);
         assert_eq!(
             rig.deferred(lane),
-            [Due {
-                seq,
-                was_due: due,
-                tries: deferral.tries
-            }]
+            [Due::deferred(seq, due.unwrap(), deferral.tries)]
         );
         assert_eq!(
             rig.store().deferral(id(lane, seq), deferral.due),
@@ -103,14 +99,7 @@ pub(super) fn a_settle_that_crosses_a_flush_still_counts(rig: &mut Rig) {
         was_due(lane, seqs[1], at(500), to_dead("b")),
         was_due(lane, seqs[2], at(500), SettleTo::Later(later(at(900), 2))),
     ]);
-    assert_eq!(
-        rig.deferred(lane),
-        [Due {
-            seq: seqs[2],
-            was_due: Some(at(900)),
-            tries: 2
-        }]
-    );
+    assert_eq!(rig.deferred(lane), [Due::deferred(seqs[2], at(900), 2)]);
     assert_eq!(rig.dead(), [id(lane, seqs[1])]);
 }
 

@@ -1,0 +1,119 @@
+//! One `[[endpoint]]` over `[defaults]`, from written to checked. What an endpoint means is `domain`'s
+//! business; here stand the defaults, the bounds and the rules that need more than one key,
+//! one file for each group of keys.
+
+mod limits;
+mod request;
+mod response;
+mod retry;
+mod sign;
+mod tls;
+
+use super::NetworkConfig;
+use super::raw::{Table, Value};
+use super::source::Place;
+use super::values::{self, Read, Wrong};
+use crate::domain::endpoint::Endpoint;
+use crate::domain::route::TypePattern;
+
+const NAME_BYTES_MAX: usize = 63;
+
+/// An endpoint and where it was written, for the rules between endpoints.
+pub(super) struct Written {
+    /// The endpoint; not usable as long as there are problems.
+    pub endpoint: Endpoint,
+    /// Where its name stands, or the endpoint itself when it has none.
+    pub place: Option<Place>,
+}
+
+/// Whether `name` may name an endpoint: `[a-z0-9-]+`, 1 to 63 bytes.
+pub(super) fn is_name(name: &str) -> bool {
+    (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+/// Reads `[defaults]` for its problems only: it is checked even when no endpoint uses it.
+pub(super) fn check_defaults(table: &Table<'_>, network: &NetworkConfig) {
+    if let Some(name) = table.value("name") {
+        name.reject(&Wrong::whole(
+            "a name belongs to one endpoint",
+            "move it into the [[endpoint]]",
+        ));
+    }
+    policies(table, network);
+}
+
+/// One endpoint. What is missing or wrong is noted and stands in as its default.
+pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
+    for key in ["name", "url"] {
+        let replaced_by_other = key == "url" && (table.has("urls") || table.has("use"));
+        if !table.has(key) && !replaced_by_other {
+            table.missing(key);
+        }
+    }
+    let name = table.value("name");
+    let place = name
+        .as_ref()
+        .map(|value| value.place.clone())
+        .or_else(|| table.place().cloned());
+    let mut endpoint = policies(table, network);
+    endpoint.name = name
+        .and_then(|value| value.read(endpoint_name))
+        .unwrap_or_default()
+        .into();
+    Written { endpoint, place }
+}
+
+/// Everything of an endpoint but its name.
+fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
+    let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
+    Endpoint {
+        name: "".into(),
+        description: text("description"),
+        enabled: table.read("enabled", Value::flag).unwrap_or(true),
+        tenant: text("tenant"),
+        events: events(table),
+        request: request::request(table, network),
+        sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
+        response: response::response(&table.table("response")),
+        retry: retry::retry(&table.table("retry")),
+        breaker: limits::breaker(&table.table("breaker")),
+        concurrency: limits::concurrency(table),
+        best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
+    }
+}
+
+fn endpoint_name(value: &Value<'_>) -> Read<String> {
+    let name = values::text(value)?;
+    if is_name(&name) {
+        return Ok(name);
+    }
+    Err(Wrong::new(
+        "is not a name",
+        format!("use a-z, 0-9 and -, at most {NAME_BYTES_MAX} of them; it names the queue"),
+    ))
+}
+
+fn events(table: &Table<'_>) -> Vec<TypePattern> {
+    let all = || TypePattern::parse("**").into_iter().collect();
+    let Some(list) = table.value("events") else {
+        return all();
+    };
+    let help = "write it like [\"contact.*\"], or [\"**\"] for all";
+    let items = list.some_items(help, "no event type is listed");
+    items.iter().filter_map(|item| item.read(event_pattern)).collect()
+}
+
+fn event_pattern(value: &Value<'_>) -> Read<TypePattern> {
+    let resolved = value.resolved()?;
+    TypePattern::parse(&resolved.text).map_err(|says| {
+        // The parser quotes the pattern, which must not happen to what came from a reference.
+        if resolved.has_reference {
+            Wrong::new("gives no event type pattern", "")
+        } else {
+            Wrong::whole(says, "")
+        }
+    })
+}

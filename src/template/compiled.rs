@@ -1,0 +1,299 @@
+//! A template: text with `{{ … }}`, `{% if %}` and `{% for %}` in it, compiled for its target.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use minijinja::{Environment, Value};
+
+use super::engine::{ENGINE, TEMPLATE_NAME, throttled};
+use super::limits::{CONCATENATED_BYTES_MAX, SOURCE_BYTES_MAX};
+use super::problem::{Problem, RenderError};
+use super::scope::{MASK, Scope};
+use super::sink::{Sink, climbing_segment};
+use super::target::Target;
+use super::{REFERENCES, lint};
+
+/// A piece of what the configuration says.
+#[derive(Clone, Copy)]
+pub enum Part<'a> {
+    /// Text as written; template text.
+    Written(&'a str),
+    /// What a reference (`${env:…}`, `${file:…}`, `${cred:…}`) stands for: data, never template text, and a secret.
+    Reference(&'a str),
+}
+
+/// A compiled template. Cheap to clone; equal when its text, its references and its target are. `Debug` shows the
+/// text as written, with `***` for references.
+#[derive(Clone)]
+pub struct Template(Arc<Compiled>);
+
+struct Compiled {
+    target: Target,
+    /// The text for people: references masked.
+    shown: Box<str>,
+    form: Form,
+}
+
+enum Form {
+    /// Nothing to fill in.
+    Fixed {
+        text: Box<str>,
+        has_reference: bool,
+    },
+    Made(Box<Made>),
+}
+
+struct Made {
+    env: Environment<'static>,
+    source: Box<str>,
+    references: Vec<Box<str>>,
+    names: BTreeSet<Box<str>>,
+    concatenations: usize,
+    base_from_config: bool,
+}
+
+impl Template {
+    /// Compiles `text` for `target`.
+    ///
+    /// # Errors
+    /// Text that can't be read, names of filters and functions that nobody knows, what the language leaves out
+    /// because it has no bound, and text that is too long.
+    pub fn compile(text: &str, target: Target) -> Result<Self, Problem> {
+        Self::compile_parts(&[Part::Written(text)], target)
+    }
+
+    /// Compiles a text that has references of the configuration in it.
+    ///
+    /// # Errors
+    /// As [`Template::compile`], and for a reference inside `{{ … }}` or `{% … %}`.
+    pub fn compile_parts(parts: &[Part<'_>], target: Target) -> Result<Self, Problem> {
+        let mut shown = String::new();
+        let (mut plain, mut source) = (String::new(), String::new());
+        let mut references: Vec<Box<str>> = Vec::new();
+        let mut has_syntax = false;
+        for part in parts {
+            match part {
+                Part::Written(text) => {
+                    has_syntax |= ["{{", "{%", "{#"].iter().any(|opening| text.contains(opening));
+                    for all in [&mut shown, &mut plain, &mut source] {
+                        all.push_str(text);
+                    }
+                }
+                Part::Reference(text) => {
+                    if is_inside_tag(&source) {
+                        return Err(Problem::new(
+                            "a ${…} stands inside a tag",
+                            "give it a name under [secrets] and write secrets.name",
+                        )
+                        .at(&source, source.len()));
+                    }
+                    shown.push_str(MASK);
+                    plain.push_str(text);
+                    source.push_str(&format!("{{{{ {REFERENCES}[{}] }}}}", references.len()));
+                    references.push((*text).into());
+                }
+            }
+        }
+        check_text(&shown, target)?;
+        let needs_escaping = !references.is_empty() && matches!(target, Target::Json | Target::Xml);
+        let form = if has_syntax || needs_escaping {
+            Form::Made(Box::new(Made::compile(source, references, target)?))
+        } else {
+            Form::Fixed {
+                text: plain.into(),
+                has_reference: !references.is_empty(),
+            }
+        };
+        Ok(Self(Arc::new(Compiled {
+            target,
+            shown: shown.into(),
+            form,
+        })))
+    }
+
+    /// The text itself when there is nothing to fill in: then rendering costs nothing but this. May hold a secret.
+    #[must_use]
+    pub fn fixed(&self) -> Option<&str> {
+        match &self.0.form {
+            Form::Fixed { text, .. } => Some(text),
+            Form::Made(_) => None,
+        }
+    }
+
+    /// The text as written, with `***` for references: for people.
+    #[must_use]
+    pub fn source(&self) -> &str {
+        &self.0.shown
+    }
+
+    /// What it was compiled for.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        self.0.target
+    }
+
+    /// Whether what it renders may hold a secret. Then people are shown what it renders in [`Scope::masked`].
+    #[must_use]
+    pub fn has_secret(&self) -> bool {
+        match &self.0.form {
+            Form::Fixed { has_reference, .. } => *has_reference,
+            Form::Made(made) => !made.references.is_empty() || made.names.contains("secrets"),
+        }
+    }
+
+    /// The names it reads from its scope (`data`, `vars`, a bound name …), sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let names = match &self.0.form {
+            Form::Fixed { .. } => None,
+            Form::Made(made) => Some(made.names.iter().map(|name| &**name)),
+        };
+        names.into_iter().flatten().filter(|name| *name != REFERENCES)
+    }
+
+    /// Renders it in `scope`. In a masked scope ([`Scope::masked`]) secrets come out as `***`.
+    ///
+    /// # Errors
+    /// Undefined values, values that can't stand where they are printed, and exhausted bounds.
+    pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
+        match &self.0.form {
+            Form::Fixed { has_reference, .. } if *has_reference && scope.0.is_masked => {
+                Ok(self.0.shown.to_string())
+            }
+            Form::Fixed { text, .. } => Ok(text.to_string()),
+            Form::Made(made) => made.render(scope, self.0.target),
+        }
+    }
+}
+
+impl Made {
+    fn compile(source: String, references: Vec<Box<str>>, target: Target) -> Result<Self, Problem> {
+        let found = lint::template(&source)?;
+        let mut env = ENGINE.printing(target);
+        env.add_template_owned(TEMPLATE_NAME, source.clone())
+            .map_err(|error| Problem::from_engine(&error, &source))?;
+        Ok(Self {
+            env,
+            source: source.into(),
+            references,
+            names: found.names,
+            concatenations: found.concatenations,
+            base_from_config: found.base_from_config,
+        })
+    }
+
+    fn render(&self, scope: &Scope, target: Target) -> Result<String, RenderError> {
+        check_concatenations(self.concatenations, scope)?;
+        let throttled = throttled(&self.env, scope.event_bytes());
+        let env = throttled.as_ref().unwrap_or(&self.env);
+        let root = self.root(scope);
+        let mut sink = Sink::new(target, self.base_from_config);
+        let rendered = guarded(|| {
+            let template = env.get_template(TEMPLATE_NAME)?;
+            template.render_captured_to(root, &mut sink).map(|_| ())
+        });
+        rendered?.map_err(|error| Problem::from_engine(&error, &self.source))?;
+        finish(sink.into_text(), target)
+    }
+
+    fn root(&self, scope: &Scope) -> Value {
+        if self.references.is_empty() {
+            return Value::from_dyn_object(scope.0.clone());
+        }
+        let shown = |text: &str| Value::from(if scope.0.is_masked { MASK } else { text });
+        let references: Vec<Value> = self.references.iter().map(|text| shown(text)).collect();
+        Value::from_dyn_object(scope.clone().with(REFERENCES, references).0)
+    }
+}
+
+/// Runs the engine so that an oversight in it ends one rendering, not the task that asked for it.
+pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, RenderError> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|_| {
+        Problem::new(
+            "the template engine gave up on it",
+            "simplify the template, and please report it",
+        )
+    })
+}
+
+/// Each `~` and `+` may copy all of the event.
+pub(super) fn check_concatenations(count: usize, scope: &Scope) -> Result<(), RenderError> {
+    if count.saturating_mul(scope.event_bytes()) > CONCATENATED_BYTES_MAX {
+        return Err(Problem::new(
+            format!("the event is too large to be put together by {count} of ~ and +"),
+            "print the values side by side",
+        ));
+    }
+    Ok(())
+}
+
+/// Rules of the target for the whole text.
+fn finish(text: String, target: Target) -> Result<String, RenderError> {
+    match target {
+        Target::Json => {
+            if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
+                return Err(Problem::new(
+                    format!("what it makes is not JSON: {error}"),
+                    "check commas and quotes around what is printed",
+                ));
+            }
+        }
+        Target::Url => {
+            if let Some(segment) = climbing_segment(&text) {
+                return Err(Problem::new(
+                    format!("the URL has the path segment {segment:?}, which leads elsewhere"),
+                    "leave such events out by `when`",
+                ));
+            }
+        }
+        Target::Text | Target::Xml | Target::Header => {}
+    }
+    Ok(text)
+}
+
+/// Whether the end of `source` is between the braces of a tag.
+fn is_inside_tag(source: &str) -> bool {
+    let last = |ends: [&str; 3]| ends.iter().filter_map(|end| source.rfind(end)).max();
+    last(["{{", "{%", "{#"]) > last(["}}", "%}", "#}"])
+}
+
+fn check_text(text: &str, target: Target) -> Result<(), Problem> {
+    if text.len() > SOURCE_BYTES_MAX {
+        return Err(Problem::new(
+            format!(
+                "the text has {} bytes, at most {SOURCE_BYTES_MAX} are allowed",
+                text.len()
+            ),
+            "",
+        ));
+    }
+    let forbidden = |c: char| c == '\0' || (target == Target::Header && c.is_control() && c != '\t');
+    match text.find(forbidden) {
+        Some(at) => Err(Problem::new("a control character can't stand here", "take it out").at(text, at)),
+        None => Ok(()),
+    }
+}
+
+impl PartialEq for Template {
+    fn eq(&self, other: &Self) -> bool {
+        let one = (&self.0.form, self.0.target);
+        match (one, (&other.0.form, other.0.target)) {
+            ((Form::Fixed { text: one, .. }, a), (Form::Fixed { text: other, .. }, b)) => {
+                one == other && a == b
+            }
+            ((Form::Made(one), a), (Form::Made(other), b)) => {
+                one.source == other.source && one.references == other.references && a == b
+            }
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Template {}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template({:?}, {:?})", self.0.target, self.0.shown)
+    }
+}

@@ -1,0 +1,327 @@
+//! What a template may contain. The engine bounds steps, not memory: a few `set` lines or a `*` on a text can ask for
+//! all there is. So everything that could is refused when the template is compiled, and names nobody knows with it.
+
+use std::collections::BTreeSet;
+
+use minijinja::machinery::ast::{BinOpKind, Call, CallArg, CallType, Expr, Stmt};
+use minijinja::machinery::{Token, parse, parse_expr, tokenize};
+
+use super::engine::{ENGINE, syntax};
+use super::limits::{CONCATENATIONS_MAX, ELIF_MAX, LOOP_DEPTH_MAX, TAG_TOKENS_MAX};
+use super::problem::Problem;
+
+/// What the lint learnt of a source that it lets pass.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// The names that are read from the scope: `event`, `data`, `vars` …
+    pub(super) names: BTreeSet<Box<str>>,
+    /// How many `~` and `+` there are.
+    pub(super) concatenations: usize,
+    /// The text begins with a printed value of the operator's own (`vars.…`, `secrets.…`).
+    pub(super) base_from_config: bool,
+}
+
+/// Checks the source of a template.
+pub(super) fn template(source: &str) -> Result<Findings, Problem> {
+    count_tokens(source, false)?;
+    let parsed = parse(source, "", syntax()).map_err(|error| Problem::from_engine(&error, source))?;
+    let mut lint = Lint::new(source);
+    lint.statement(&parsed)?;
+    if let Stmt::Template(template) = &parsed
+        && let Some(Stmt::EmitExpr(emit)) = template.children.first()
+    {
+        lint.found.base_from_config = is_from_config(&emit.expr);
+    }
+    Ok(lint.found)
+}
+
+/// Checks the source of an expression.
+pub(super) fn expression(source: &str) -> Result<Findings, Problem> {
+    count_tokens(source, true)?;
+    let parsed = parse_expr(source).map_err(|error| Problem::from_engine(&error, source))?;
+    let mut lint = Lint::new(source);
+    lint.expression(&parsed)?;
+    Ok(lint.found)
+}
+
+/// The engine's parser and compiler recurse over chains of operators without a bound of their own.
+fn count_tokens(source: &str, is_expression: bool) -> Result<(), Problem> {
+    let (mut in_tag, mut elifs) = (0, 0);
+    for token in tokenize(source, is_expression, syntax()) {
+        let (token, span) = token.map_err(|error| Problem::from_engine(&error, source))?;
+        match token {
+            Token::VariableStart | Token::BlockStart => in_tag = 0,
+            Token::Ident("elif") => elifs += 1,
+            Token::Comma | Token::Colon | Token::TemplateData(_) | Token::VariableEnd | Token::BlockEnd => {}
+            Token::Str(_) | Token::String(_) | Token::Int(_) | Token::Float(_) => {}
+            _ => in_tag += 1,
+        }
+        if in_tag > TAG_TOKENS_MAX || elifs > ELIF_MAX {
+            let problem = Problem::new("it is too long to be taken apart", "split it into smaller pieces");
+            return Err(problem.at(source, span.start_offset as usize));
+        }
+    }
+    Ok(())
+}
+
+/// `vars.a.b`, `secrets.a`, and references of the configuration itself.
+fn is_from_config(expression: &Expr<'_>) -> bool {
+    match expression {
+        Expr::Var(name) => ["vars", "secrets", super::REFERENCES].contains(&name.id),
+        Expr::GetAttr(attribute) => is_from_config(&attribute.expr),
+        Expr::GetItem(item) => is_from_config(&item.expr) && matches!(item.subscript_expr, Expr::Const(_)),
+        _ => false,
+    }
+}
+
+struct Lint<'s> {
+    source: &'s str,
+    /// Names of the loops we are in.
+    locals: Vec<Vec<Box<str>>>,
+    found: Findings,
+}
+
+impl<'s> Lint<'s> {
+    fn new(source: &'s str) -> Self {
+        Self {
+            source,
+            locals: Vec::new(),
+            found: Findings::default(),
+        }
+    }
+
+    fn refuse<T>(&self, at: u32, says: impl Into<String>, help: impl Into<String>) -> Result<T, Problem> {
+        Err(Problem::new(says, help).at(self.source, at as usize))
+    }
+
+    fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), Problem> {
+        statements
+            .iter()
+            .try_for_each(|statement| self.statement(statement))
+    }
+
+    fn statement(&mut self, statement: &Stmt<'_>) -> Result<(), Problem> {
+        let (at, tag) = match statement {
+            Stmt::Template(template) => return self.statements(&template.children),
+            Stmt::EmitRaw(_) => return Ok(()),
+            Stmt::EmitExpr(emit) => return self.expression(&emit.expr),
+            Stmt::IfCond(condition) => {
+                self.expression(&condition.expr)?;
+                self.statements(&condition.true_body)?;
+                return self.statements(&condition.false_body);
+            }
+            Stmt::ForLoop(each) => return self.each(each),
+            Stmt::WithBlock(tag) => (tag.span(), "with"),
+            Stmt::Set(tag) => (tag.span(), "set"),
+            Stmt::SetBlock(tag) => (tag.span(), "set"),
+            Stmt::AutoEscape(tag) => (tag.span(), "autoescape"),
+            Stmt::FilterBlock(tag) => (tag.span(), "filter"),
+            Stmt::Do(tag) => (tag.span(), "do"),
+        };
+        self.refuse(
+            at.start_offset,
+            format!("{{% {tag} %}} is not part of the language"),
+            "there are {{ … }}, {% if %} and {% for %}; values that are used often go under [vars]",
+        )
+    }
+
+    fn each(
+        &mut self,
+        each: &minijinja::machinery::ast::Spanned<minijinja::machinery::ast::ForLoop<'_>>,
+    ) -> Result<(), Problem> {
+        let at = each.span().start_offset;
+        if each.recursive || self.locals.len() >= LOOP_DEPTH_MAX {
+            return self.refuse(
+                at,
+                format!("loops nest at most {LOOP_DEPTH_MAX} deep and never recurse"),
+                "",
+            );
+        }
+        let before = self.found.concatenations;
+        self.expression(&each.iter)?;
+        if self.found.concatenations != before {
+            // A loop variable that grows with each loop around it would double and double again.
+            return self.refuse(
+                at,
+                "what a loop goes over can't be put together by ~ or +",
+                "loop over a list",
+            );
+        }
+        let mut names = vec!["loop".into()];
+        targets(&each.target, &mut names);
+        self.locals.push(names);
+        if let Some(filter) = &each.filter_expr {
+            self.expression(filter)?;
+        }
+        self.statements(&each.body)?;
+        self.locals.pop();
+        self.statements(&each.else_body)
+    }
+
+    fn expression(&mut self, expression: &Expr<'_>) -> Result<(), Problem> {
+        match expression {
+            Expr::Const(_) => Ok(()),
+            Expr::Var(name) => self.name(name.id, name.span().start_offset),
+            Expr::GetAttr(attribute) => self.expression(&attribute.expr),
+            Expr::GetItem(item) => self.both(&item.expr, &item.subscript_expr),
+            Expr::Slice(slice) => {
+                self.expression(&slice.expr)?;
+                [&slice.start, &slice.stop, &slice.step]
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|part| self.expression(part))
+            }
+            Expr::UnaryOp(operation) => self.expression(&operation.expr),
+            Expr::BinOp(operation) => {
+                self.operator(
+                    operation.op,
+                    &operation.left,
+                    &operation.right,
+                    expression.span().start_offset,
+                )?;
+                self.both(&operation.left, &operation.right)
+            }
+            Expr::Compare(compare) => {
+                self.expression(&compare.expr)?;
+                compare.ops.iter().try_for_each(|op| self.expression(&op.expr))
+            }
+            Expr::IfExpr(choice) => {
+                self.both(&choice.test_expr, &choice.true_expr)?;
+                choice
+                    .false_expr
+                    .iter()
+                    .try_for_each(|other| self.expression(other))
+            }
+            Expr::Filter(filter) => {
+                self.known("filter", filter.name, &ENGINE.filters, filter.span().start_offset)?;
+                filter.expr.iter().try_for_each(|inner| self.expression(inner))?;
+                self.arguments(&filter.args)
+            }
+            Expr::Test(test) => {
+                self.known("test", test.name, &ENGINE.tests, test.span().start_offset)?;
+                self.expression(&test.expr)?;
+                self.arguments(&test.args)
+            }
+            Expr::Call(call) => self.call(call, expression.span().start_offset),
+            Expr::List(list) => list.items.iter().try_for_each(|item| self.expression(item)),
+            Expr::Tuple(tuple) => tuple.items.iter().try_for_each(|item| self.expression(item)),
+            Expr::Map(map) => {
+                map.keys.iter().try_for_each(|key| self.expression(key))?;
+                map.values.iter().try_for_each(|value| self.expression(value))
+            }
+        }
+    }
+
+    fn both(&mut self, one: &Expr<'_>, other: &Expr<'_>) -> Result<(), Problem> {
+        self.expression(one)?;
+        self.expression(other)
+    }
+
+    fn arguments(&mut self, arguments: &[CallArg<'_>]) -> Result<(), Problem> {
+        arguments.iter().try_for_each(|argument| match argument {
+            CallArg::Pos(value) | CallArg::Kwarg(_, value) => self.expression(value),
+            CallArg::PosSplat(value) | CallArg::KwargSplat(value) => self.expression(value),
+        })
+    }
+
+    fn call(&mut self, call: &Call<'_>, at: u32) -> Result<(), Problem> {
+        match call.identify_call() {
+            CallType::Function(name) if self.is_local(name) => {}
+            CallType::Function(name) => self.known("function", name, &ENGINE.functions, at)?,
+            CallType::Method(object, _) => self.expression(object)?,
+            CallType::Object(_) => return self.refuse(at, "only functions and methods can be called", ""),
+        }
+        self.arguments(&call.args)
+    }
+
+    fn is_local(&self, name: &str) -> bool {
+        self.locals.iter().flatten().any(|local| **local == *name)
+    }
+
+    fn name(&mut self, name: &str, at: u32) -> Result<(), Problem> {
+        if ENGINE.functions.contains(name) {
+            return self.refuse(
+                at,
+                format!("`{name}` is a function"),
+                format!("call it: {name}(…)"),
+            );
+        }
+        if !self.is_local(name) {
+            self.found.names.insert(name.into());
+        }
+        Ok(())
+    }
+
+    fn known(&self, what: &str, name: &str, known: &BTreeSet<&'static str>, at: u32) -> Result<(), Problem> {
+        if known.contains(name) {
+            return Ok(());
+        }
+        let nearest = known
+            .iter()
+            .map(|known| (strsim::jaro_winkler(known, name), *known))
+            .max_by(|one, other| one.0.total_cmp(&other.0))
+            .filter(|(likeness, _)| *likeness > 0.75);
+        let help = nearest.map_or_else(
+            || {
+                format!(
+                    "known are {}",
+                    known.iter().copied().collect::<Vec<_>>().join(" ")
+                )
+            },
+            |(_, nearest)| format!("did you mean `{nearest}`?"),
+        );
+        self.refuse(at, format!("there is no {what} `{name}`"), help)
+    }
+
+    fn operator(
+        &mut self,
+        operator: BinOpKind,
+        left: &Expr<'_>,
+        right: &Expr<'_>,
+        at: u32,
+    ) -> Result<(), Problem> {
+        match operator {
+            BinOpKind::Mul if !(is_number(left) && is_number(right)) => self.refuse(
+                at,
+                "`*` multiplies numbers, and these may be something else",
+                "write |float or |int behind what is not written as a number: data.price|float * 2",
+            ),
+            BinOpKind::Concat | BinOpKind::Add => {
+                self.found.concatenations += 1;
+                if self.found.concatenations > CONCATENATIONS_MAX {
+                    let says = format!("it has more than {CONCATENATIONS_MAX} of ~ and +");
+                    return self.refuse(at, says, "print the values side by side, or use [a, b, c]|join");
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether `expression` can be nothing but a number: `*` on a text would repeat it.
+fn is_number(expression: &Expr<'_>) -> bool {
+    match expression {
+        Expr::Const(constant) => constant.value.is_number(),
+        Expr::UnaryOp(operation) => is_number(&operation.expr),
+        Expr::BinOp(operation) => match operation.op {
+            BinOpKind::Sub | BinOpKind::Div | BinOpKind::FloorDiv | BinOpKind::Rem | BinOpKind::Pow => true,
+            BinOpKind::Add | BinOpKind::Mul => is_number(&operation.left) && is_number(&operation.right),
+            _ => false,
+        },
+        Expr::Filter(filter) => [
+            "int", "float", "round", "abs", "length", "count", "sum", "years", "unix",
+        ]
+        .contains(&filter.name),
+        _ => false,
+    }
+}
+
+fn targets(target: &Expr<'_>, names: &mut Vec<Box<str>>) {
+    match target {
+        Expr::Var(name) => names.push(name.id.into()),
+        Expr::List(list) => list.items.iter().for_each(|item| targets(item, names)),
+        Expr::Tuple(tuple) => tuple.items.iter().for_each(|item| targets(item, names)),
+        _ => {}
+    }
+}

@@ -1,0 +1,204 @@
+//! What templates and expressions see: names and their values. Cheap to copy and to extend; the event is parsed when
+//! a template first asks for it, and once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use minijinja::Value;
+use minijinja::value::{Enumerator, Object, ObjectRepr};
+
+use super::moment::Moment;
+
+/// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
+/// the others are added by [`Scope::with`] by whoever has them: `endpoint`, `delivery`, `batch`, `vars`, `appended`, `response`.
+#[derive(Clone, Debug)]
+pub struct Scope(pub(super) Arc<Names>);
+
+/// The secrets of `[secrets]` by name. Never printed as a whole, not even by a template.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    values: Arc<BTreeMap<Box<str>, Box<str>>>,
+    is_masked: bool,
+}
+
+#[derive(Clone)]
+pub(super) struct Names {
+    event: Arc<LazyEvent>,
+    bind: Option<Box<str>>,
+    others: Vec<(&'static str, Value)>,
+    secrets: Value,
+    pub(super) is_masked: bool,
+}
+
+struct LazyEvent {
+    json: Bytes,
+    parsed: OnceLock<Value>,
+}
+
+/// What stands in place of a secret wherever people look.
+pub(super) const MASK: &str = "***";
+
+impl Scope {
+    /// The scope of the event that `event_json` holds (one JSON object, UTF-8), at `now_unix_ms` milliseconds since 1970.
+    #[must_use]
+    pub fn new(event_json: Bytes, now_unix_ms: u64) -> Self {
+        let event = LazyEvent {
+            json: event_json,
+            parsed: OnceLock::new(),
+        };
+        Self(Arc::new(Names {
+            event: Arc::new(event),
+            bind: None,
+            others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
+            secrets: Value::from_object(Secrets::default()),
+            is_masked: false,
+        }))
+    }
+
+    /// A scope where there is no event, for what doesn't depend on one.
+    #[must_use]
+    pub fn without_event(now_unix_ms: u64) -> Self {
+        Self::new(Bytes::from_static(b"{}"), now_unix_ms)
+    }
+
+    /// The same with `value` under `name`, in place of what stood there. `value` may be an object with methods
+    /// ([`Value::from_object`]).
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<Value>) -> Self {
+        let others = &mut Arc::make_mut(&mut self.0).others;
+        match others.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, old)) => *old = value.into(),
+            None => others.push((name, value.into())),
+        }
+        self
+    }
+
+    /// The same with another event; the names stay.
+    #[must_use]
+    pub fn with_event(mut self, event_json: Bytes) -> Self {
+        Arc::make_mut(&mut self.0).event = Arc::new(LazyEvent {
+            json: event_json,
+            parsed: OnceLock::new(),
+        });
+        self
+    }
+
+    /// The same with the secrets that `secrets.…` reads.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        Arc::make_mut(&mut self.0).secrets = Value::from_object(secrets);
+        self
+    }
+
+    /// The same with `data` also known as `name`; empty or `data`: without a second name.
+    #[must_use]
+    pub fn bind(mut self, name: &str) -> Self {
+        Arc::make_mut(&mut self.0).bind = Some(name)
+            .filter(|name| !name.is_empty() && *name != "data")
+            .map(Into::into);
+        self
+    }
+
+    /// The same with `***` for every secret: what is rendered in it may be shown.
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        let mut names = (*self.0).clone();
+        if let Some(secrets) = names.secrets.downcast_object_ref::<Secrets>() {
+            let masked = Secrets {
+                is_masked: true,
+                ..secrets.clone()
+            };
+            names.secrets = Value::from_object(masked);
+        }
+        names.is_masked = true;
+        Self(Arc::new(names))
+    }
+
+    /// Bytes of the event, which every bound on work is measured by.
+    pub(super) fn event_bytes(&self) -> usize {
+        self.0.event.json.len()
+    }
+}
+
+impl Secrets {
+    /// Wraps `values`.
+    #[must_use]
+    pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {
+        Self {
+            values: Arc::new(values.into_iter().collect()),
+            is_masked: false,
+        }
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secrets]")
+    }
+}
+
+impl Object for Secrets {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        // Plain: the names can be read one by one, never listed or printed together.
+        ObjectRepr::Plain
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let secret = self.values.get(key.as_str()?)?;
+        Some(Value::from(if self.is_masked { MASK } else { secret }))
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
+}
+
+impl LazyEvent {
+    fn value(&self) -> &Value {
+        self.parsed
+            .get_or_init(|| serde_json::from_slice(&self.json).unwrap_or_default())
+    }
+}
+
+impl Names {
+    fn data(&self) -> Option<Value> {
+        self.event
+            .value()
+            .get_attr("data")
+            .ok()
+            .filter(|data| !data.is_undefined())
+    }
+}
+
+/// By name only: a template prints, an error's text shows, and a log holds single values, never the whole scope.
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[scope]")
+    }
+}
+
+impl Object for Names {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        match key {
+            "event" => Some(self.event.value().clone()),
+            "data" => self.data(),
+            "secrets" => Some(self.secrets.clone()),
+            _ => self
+                .others
+                .iter()
+                .find(|(name, _)| *name == key)
+                .map(|(_, value)| value.clone())
+                .or_else(|| (self.bind.as_deref() == Some(key)).then(|| self.data()).flatten()),
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::NonEnumerable
+    }
+}

@@ -1,0 +1,3 @@
+//! What templates and expressions promise, over the room's public face.
+
+mod language;

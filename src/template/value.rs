@@ -1,0 +1,193 @@
+//! Values as text and as JSON: what printing, filters and captures agree on. JSON's words are printed (`true`,
+//! `null`), never the engine's own.
+
+use minijinja::value::ValueKind;
+use minijinja::{Error, ErrorKind, Value};
+
+use super::limits::VALUE_DEPTH_MAX;
+use super::moment::Moment;
+use super::problem::Problem;
+
+/// JSON text made by `|tojson`: printed as it is where JSON values stand.
+#[derive(Debug)]
+pub(super) struct JsonText(pub String);
+
+impl minijinja::value::Object for JsonText {
+    fn repr(self: &std::sync::Arc<Self>) -> minijinja::value::ObjectRepr {
+        minijinja::value::ObjectRepr::Plain
+    }
+
+    fn render(self: &std::sync::Arc<Self>, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A value as it is printed.
+pub(super) enum Printed {
+    /// Nothing: undefined or null.
+    Nothing,
+    /// A text.
+    Text(String),
+    /// Numbers, booleans, lists and objects, as JSON.
+    Json(String),
+}
+
+/// What `value` looks like when it is printed.
+pub(super) fn printed(value: &Value) -> Result<Printed, Error> {
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => Ok(Printed::Nothing),
+        ValueKind::String => Ok(Printed::Text(value.as_str().unwrap_or_default().to_owned())),
+        ValueKind::Plain => Ok(match value.downcast_object_ref::<JsonText>() {
+            Some(json) => Printed::Json(json.0.clone()),
+            None => Printed::Text(value.to_string()),
+        }),
+        _ => {
+            if let Some(moment) = value.downcast_object_ref::<Moment>() {
+                return Ok(Printed::Text(moment.to_string()));
+            }
+            let mut json = String::new();
+            write_json(value, &mut json, 0)?;
+            Ok(Printed::Json(json))
+        }
+    }
+}
+
+/// `value` as text: strings as they are, null as nothing, everything else as JSON.
+///
+/// # Errors
+/// Undefined values, bytes, and what has no JSON form.
+pub(super) fn text_of(value: &Value) -> Result<String, Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    Ok(match printed(value)? {
+        Printed::Nothing => String::new(),
+        Printed::Text(text) | Printed::Json(text) => text,
+    })
+}
+
+/// Appends `value` as compact JSON; undefined becomes `null`.
+pub(super) fn write_json(value: &Value, json: &mut String, depth: usize) -> Result<(), Error> {
+    if depth > VALUE_DEPTH_MAX {
+        return Err(invalid("the value nests too deep to be printed"));
+    }
+    match value.kind() {
+        ValueKind::Undefined | ValueKind::None => json.push_str("null"),
+        ValueKind::Bool => json.push_str(if value.is_true() { "true" } else { "false" }),
+        ValueKind::Number => write_number(value, json)?,
+        ValueKind::String => quote(value.as_str().unwrap_or_default(), json),
+        ValueKind::Seq | ValueKind::Iterable => {
+            json.push('[');
+            for (index, item) in value.try_iter()?.checked().enumerate() {
+                if index > 0 {
+                    json.push(',');
+                }
+                write_json(&item?, json, depth + 1)?;
+            }
+            json.push(']');
+        }
+        ValueKind::Map => write_map(value, json, depth)?,
+        ValueKind::Plain => match value.downcast_object_ref::<JsonText>() {
+            Some(text) => json.push_str(&text.0),
+            None => quote(&value.to_string(), json),
+        },
+        ValueKind::Bytes => return Err(invalid("bytes can't be printed; encode them by |b64")),
+        _ => return Err(invalid("the value can't be printed")),
+    }
+    Ok(())
+}
+
+fn write_map(value: &Value, json: &mut String, depth: usize) -> Result<(), Error> {
+    if let Some(moment) = value.downcast_object_ref::<Moment>() {
+        quote(&moment.to_string(), json);
+        return Ok(());
+    }
+    json.push('{');
+    for (index, key) in value.try_iter()?.checked().enumerate() {
+        if index > 0 {
+            json.push(',');
+        }
+        let key = key?;
+        quote(&text_of(&key)?, json);
+        json.push(':');
+        write_json(&value.get_item(&key)?, json, depth + 1)?;
+    }
+    json.push('}');
+    Ok(())
+}
+
+fn write_number(value: &Value, json: &mut String) -> Result<(), Error> {
+    if value.is_integer() {
+        json.push_str(&value.to_string());
+        return Ok(());
+    }
+    let number = f64::try_from(value.clone())?;
+    if !number.is_finite() {
+        return Err(invalid("the number is not finite"));
+    }
+    // The same digits that serde_json writes, so that an event's numbers come out as they went in.
+    json.push_str(
+        &serde_json::Number::from_f64(number).map_or_else(String::new, |number| number.to_string()),
+    );
+    Ok(())
+}
+
+/// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
+pub(super) fn quote(text: &str, json: &mut String) {
+    json.push('"');
+    escape_json(text, json);
+    json.push('"');
+}
+
+/// Appends `text` as it stands inside a JSON string.
+pub(super) fn escape_json(text: &str, json: &mut String) {
+    let mut from = 0;
+    for (at, byte) in text.bytes().enumerate() {
+        let escaped = match byte {
+            b'"' => "\\\"",
+            b'\\' => "\\\\",
+            b'\n' => "\\n",
+            b'\r' => "\\r",
+            b'\t' => "\\t",
+            0..=0x1f => "",
+            _ => continue,
+        };
+        json.push_str(&text[from..at]);
+        from = at + 1;
+        if escaped.is_empty() {
+            json.push_str(&format!("\\u{byte:04x}"));
+        } else {
+            json.push_str(escaped);
+        }
+    }
+    json.push_str(&text[from..]);
+}
+
+/// `value` as JSON: integers stay integers, lists and objects stay what they are, undefined becomes null.
+///
+/// # Errors
+/// What JSON can't hold: bytes, numbers that are not finite, values that nest too deep.
+pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
+    serde_json::from_str(&to_json_text(value)?)
+        .map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))
+}
+
+/// `value` as compact JSON text. Unlike [`to_json`] it keeps the order of members.
+///
+/// # Errors
+/// As [`to_json`].
+pub fn to_json_text(value: &Value) -> Result<String, Problem> {
+    let mut json = String::new();
+    write_json(value, &mut json, 0).map_err(|error| Problem::from_engine(&error, ""))?;
+    Ok(json)
+}
+
+/// `json` as a value for templates: integers stay integers.
+#[must_use]
+pub fn from_json(json: serde_json::Value) -> Value {
+    serde::Deserialize::deserialize(json).unwrap_or_default()
+}
+
+pub(super) fn invalid(says: impl Into<std::borrow::Cow<'static, str>>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, says)
+}
