@@ -11,7 +11,7 @@ use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery};
 
 use super::breaker::{Breaker, Verdict};
-use super::concurrency::Limit;
+use super::concurrency::{End, Limit};
 use super::window::{Appetite, Window};
 use super::{Job, LaneConfig, LaneState, LaneView, Seen};
 
@@ -160,7 +160,7 @@ impl Lane {
 
     /// A request has ended: frees its slot and learns from it.
     pub(super) fn finished(&mut self, batch: &[Seq], seen: &Seen, now: Now) {
-        let reached = self.window.in_flight() >= self.limit.current();
+        let in_flight = self.window.in_flight();
         let ended = batch.iter().filter_map(|seq| self.window.finish(*seq));
         let Some(flight) = ended.last() else {
             return;
@@ -170,9 +170,13 @@ impl Lane {
             self.probe = None;
             self.probed(verdict, seen, now);
         } else if flight.era == self.era {
-            let answered_in = (verdict == Verdict::Alive).then_some(seen.took);
-            self.limit
-                .ended(answered_in, reached, seen.overloaded, now.mono_ms);
+            let end = End {
+                took: seen.took,
+                answered: verdict == Verdict::Alive,
+                overloaded: seen.overloaded,
+                in_flight,
+            };
+            self.limit.ended(&end, now.mono_ms);
             // A suspended or paused lane only counts; the next failure after its rest trips it.
             if self.breaker.record(verdict, now.mono_ms) && self.state == LaneState::Ready {
                 self.trip(seen.retry_after, now);

@@ -12,8 +12,6 @@ mod breaker;
 mod concurrency;
 mod lane;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 mod window;
 

@@ -201,7 +201,11 @@ impl Drop for Site {
             let log = self.log();
             let from = log.lines().count().saturating_sub(40);
             let last: Vec<_> = log.lines().skip(from).collect();
-            eprintln!("{} runs of the daemon; its log ends with\n{}", self.runs, last.join("\n"));
+            eprintln!(
+                "{} runs of the daemon; its log ends with\n{}",
+                self.runs,
+                last.join("\n")
+            );
         }
     }
 }

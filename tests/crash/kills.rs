@@ -66,7 +66,10 @@ fn nothing_acknowledged_is_lost_whenever_the_daemon_is_killed() {
         "{kills} kills ({while_opening} while opening) in {:.1?}: {summary}",
         started.elapsed()
     );
-    assert!(summary.promised > 0 && summary.dead > 0, "the load was no load: {summary}");
+    assert!(
+        summary.promised > 0 && summary.dead > 0,
+        "the load was no load: {summary}"
+    );
     let bound = repeats_max();
     assert!(
         summary.repeats_max() <= bound,

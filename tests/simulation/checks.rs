@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 
 use posthaste::domain::time::Timestamp;
 use posthaste::scheduler::{Actions, Input, LaneState, LaneView};
-use posthaste::store::{LaneId, Store};
+use posthaste::store::{Due, LaneId, Store};
 
 use crate::daemon::Daemon;
-use crate::ledger::Place;
+use crate::ledger::{Place, is_retry};
 use crate::receiver::TIMEOUT_MS;
 use crate::world::World;
 
@@ -106,7 +106,10 @@ impl World {
             "seed {seed}, after {} ms: {what}\nto see each step: POSTHASTE_SEED={seed} cargo test --test simulation \
              every_seed -- --nocapture{}",
             self.now_ms,
-            self.views().iter().map(|view| format!("\n{view:?}")).collect::<String>()
+            self.views()
+                .iter()
+                .map(|view| format!("\n{view:?}"))
+                .collect::<String>()
         );
     }
 
@@ -122,8 +125,12 @@ impl World {
         let wall = self.wall();
         self.watch.wall_max = self.watch.wall_max.max(wall);
         let patience_ms = END_MS + self.watch.behind_ms;
-        let late = self.healed_at_ms.is_some_and(|healed| self.now_ms > healed + patience_ms);
-        self.require(!late, || format!("{} deliveries are still owed", self.ledger.owed));
+        let late = self
+            .healed_at_ms
+            .is_some_and(|healed| self.now_ms > healed + patience_ms);
+        self.require(!late, || {
+            format!("{} deliveries are still owed", self.ledger.owed)
+        });
         self.require(self.watch.steps < STEPS_MAX, || "it goes on and on".to_owned());
     }
 
@@ -133,28 +140,37 @@ impl World {
         for job in &actions.jobs {
             let at = job.lane.0 as usize;
             let (site, watch) = (&self.sites[at], &self.watch.lanes[at]);
-            let id = (job.lane, job.due.seq);
+            let id = (job.lane, &job.batch);
             let in_force = site.configured && site.endpoint.enabled;
-            self.require(in_force, || format!("{id:?} goes to an endpoint that is not in force"));
-            let early = job.due.was_due.is_some_and(|due| due > self.watch.wall_max);
-            self.require(!early, || format!("{id:?} goes before it is due: {job:?}"));
-            let paused = watch.pause.is_some_and(|until| until.is_none_or(|until| until > self.watch.wall_max));
+            self.require(in_force, || {
+                format!("{id:?} goes to an endpoint that is not in force")
+            });
+            let early = |due: &Due| due.was_due.is_some_and(|at| at > self.watch.wall_max);
+            self.require(!job.batch.iter().any(early), || {
+                format!("{id:?} goes before it is due")
+            });
+            let paused = watch
+                .pause
+                .is_some_and(|until| until.is_none_or(|until| until > self.watch.wall_max));
             self.require(!paused, || format!("{id:?} goes to a paused endpoint"));
             let alone = watch.alone_until_ms > self.now_ms;
-            self.require(!alone, || format!("{id:?} goes to an endpoint that wants to be left alone"));
+            self.require(!alone, || {
+                format!("{id:?} goes to an endpoint that wants to be left alone")
+            });
         }
         for view in &views {
             let mine = actions.jobs.iter().filter(|job| job.lane == view.lane);
             let started = mine.clone().count() as u32;
             if started > 0 {
-                let retries = mine.filter(|job| job.due.was_due.is_some() && job.due.tries > 0).count();
+                let retries = mine.filter(|job| job.batch.iter().all(is_retry)).count();
                 self.check_lane_started(view, started, retries as u32);
             }
         }
         let under_way: u32 = views.iter().map(|view| view.in_flight).sum();
-        self.require(under_way as usize <= self.scenario.scheduler.in_flight_max, || {
-            format!("{under_way} requests are under way, over the limit of all")
-        });
+        self.require(
+            under_way as usize <= self.scenario.scheduler.in_flight_max,
+            || format!("{under_way} requests are under way, over the limit of all"),
+        );
     }
 
     /// A lane that has just started something.
@@ -163,8 +179,12 @@ impl World {
         self.watch.lanes[at].able_since_ms = None;
         self.watch.lanes[at].slotless_since_ms = None;
         match view.state {
-            LaneState::Ready => self.require(view.in_flight <= view.limit, || format!("over its limit: {view:?}")),
-            LaneState::Probing => self.require(started == 1, || format!("{started} probes at once: {view:?}")),
+            LaneState::Ready => self.require(view.in_flight <= view.limit, || {
+                format!("over its limit: {view:?}")
+            }),
+            LaneState::Probing => {
+                self.require(started == 1, || format!("{started} probes at once: {view:?}"))
+            }
             _ => self.fail(&format!("a lane sends that rests: {view:?}")),
         }
         let retries_all = self.ledger.waiting(view.lane).retries + retries;
@@ -180,12 +200,14 @@ impl World {
         let under_way: u32 = views.iter().map(|view| view.in_flight).sum();
         for view in &views {
             let waiting = self.ledger.waiting(view.lane);
-            let (in_flight, ended) = (waiting.in_flight, waiting.ended);
-            self.require(view.in_flight == in_flight, || {
-                format!("{in_flight} requests are under way, not {view:?}")
+            let (requests, ended) = (waiting.requests, waiting.ended);
+            self.require(view.in_flight == requests, || {
+                format!("{requests} requests are under way, not {view:?}")
             });
             let window_max = self.scenario.scheduler.window_max;
-            self.require(view.window as usize <= window_max, || format!("over its window: {view:?}"));
+            self.require(view.window as usize <= window_max, || {
+                format!("over its window: {view:?}")
+            });
             let holds = !view.state.sends() && view.window > 0;
             self.require(!holds, || format!("a lane that rests holds memory: {view:?}"));
             self.check_progress(view, under_way, (ended as usize) < window_max);
@@ -211,12 +233,17 @@ impl World {
             *since = holds.then(|| since.unwrap_or(now_ms));
             since.map_or(0, |since| now_ms - since)
         };
-        let idle_ms = since(&mut watch.able_since_ms, due && has_slots && view.in_flight < view.limit);
+        let idle_ms = since(
+            &mut watch.able_since_ms,
+            due && has_slots && view.in_flight < view.limit,
+        );
         let slotless_ms = since(&mut watch.slotless_since_ms, due && view.in_flight == 0);
         let (starved, kept) = (idle_ms > PATIENCE_MS, slotless_ms > PATIENCE_WITHOUT_SLOTS_MS);
         if starved || kept {
             let waiting = self.ledger.waiting(view.lane);
-            let what = format!("nothing of {waiting:?} goes at {wall:?}, for {idle_ms} ms, {slotless_ms} ms: {view:?}");
+            let what = format!(
+                "nothing of {waiting:?} goes at {wall:?}, for {idle_ms} ms, {slotless_ms} ms: {view:?}"
+            );
             self.fail(&what);
         }
     }
@@ -227,9 +254,13 @@ impl World {
             return;
         }
         let pauses = self.store.pauses();
-        for view in views.iter().filter(|view| self.sites[view.lane.0 as usize].configured) {
+        for view in views
+            .iter()
+            .filter(|view| self.sites[view.lane.0 as usize].configured)
+        {
             let pause = pauses.iter().find(|(lane, _)| *lane == view.lane);
-            let paused = pause.is_some_and(|(_, pause)| pause.until.is_none_or(|until| until > self.watch.wall_max));
+            let paused =
+                pause.is_some_and(|(_, pause)| pause.until.is_none_or(|until| until > self.watch.wall_max));
             let sends = view.state.sends();
             self.require(!(paused && sends), || format!("paused on disk only: {view:?}"));
         }
@@ -244,7 +275,9 @@ impl World {
             wakes.pop_front();
         }
         let idle = wakes.len();
-        self.require(idle <= IDLE_WAKES_MAX, || format!("{idle} wake-ups for nothing in a second"));
+        self.require(idle <= IDLE_WAKES_MAX, || {
+            format!("{idle} wake-ups for nothing in a second")
+        });
     }
 
     /// When all is over: nothing is lost, and the store agrees.
@@ -263,10 +296,17 @@ impl World {
             self.require(well, || format!("{id:?} is lost: {record:?}"));
         }
         let lanes = self.store.lanes();
-        let kept: (u64, u64) = lanes.iter().fold((0, 0), |(p, d), lane| (p + lane.pending, d + lane.dead));
-        self.require(kept == (0, dead), || format!("the store keeps {kept:?}, not {dead} dead letters"));
+        let kept: (u64, u64) = lanes
+            .iter()
+            .fold((0, 0), |(p, d), lane| (p + lane.pending, d + lane.dead));
+        self.require(kept == (0, dead), || {
+            format!("the store keeps {kept:?}, not {dead} dead letters")
+        });
         self.totals.dead += dead;
-        let taken = self.ledger.records().map(|(_, record)| u64::from(record.taken.saturating_sub(1)));
+        let taken = self
+            .ledger
+            .records()
+            .map(|(_, record)| u64::from(record.taken.saturating_sub(1)));
         self.totals.repeats += taken.sum::<u64>();
     }
 

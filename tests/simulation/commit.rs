@@ -8,11 +8,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use posthaste::domain::event::{Event, EventHead, Seq};
 use posthaste::domain::time::Timestamp;
+use posthaste::scheduler::Input;
 use posthaste::store::committer::Notice;
 use posthaste::store::memory::Reached;
 use posthaste::store::{
-    AcceptGroup, Accepted, Batch, DeliveryId, FlushCursor, LaneId, NewEvent, Pause, Refusal, Settle, SettleTo,
-    Store,
+    AcceptGroup, Accepted, Batch, DeliveryId, FlushCursor, LaneId, NewEvent, Pause, Refusal, Settle,
+    SettleTo, Store,
 };
 
 use crate::scenario::between;
@@ -65,7 +66,10 @@ pub struct Committer {
 impl Committer {
     /// Whether it has nothing to do.
     pub fn is_idle(&self) -> bool {
-        !self.busy && self.verbs.is_empty() && self.waiting.lines.is_empty() && self.waiting.settles.is_empty()
+        !self.busy
+            && self.verbs.is_empty()
+            && self.waiting.lines.is_empty()
+            && self.waiting.settles.is_empty()
     }
 }
 
@@ -73,7 +77,12 @@ impl World {
     /// A producer sends a line, and keeps it until it has its answer.
     pub fn produce(&mut self) {
         self.lines_sent += 1;
-        let there: Vec<_> = self.sites.iter().filter(|site| site.configured).map(|site| site.lane).collect();
+        let there: Vec<_> = self
+            .sites
+            .iter()
+            .filter(|site| site.configured)
+            .map(|site| site.lane)
+            .collect();
         if there.is_empty() {
             return;
         }
@@ -94,8 +103,12 @@ impl World {
         let now = self.wall();
         let after = |ms| now.plus(Duration::from_millis(ms));
         let delayed = self.scenario.delayed_one_in;
-        let deliver_at = (delayed > 0 && self.dice.one_in(delayed)).then(|| after(between(&mut self.dice, 0, 9000)));
-        let expires = self.dice.one_in(20).then(|| after(between(&mut self.dice, 0, 9000)));
+        let deliver_at =
+            (delayed > 0 && self.dice.one_in(delayed)).then(|| after(between(&mut self.dice, 0, 9000)));
+        let expires = self
+            .dice
+            .one_in(20)
+            .then(|| after(between(&mut self.dice, 0, 9000)));
         let head = EventHead {
             id: format!("e{}", self.events_sent).into(),
             source: "/simulation".into(),
@@ -183,7 +196,10 @@ impl World {
             return;
         };
         let mut notices: Vec<_> = share.settles.iter().map(moved).collect();
-        share.settles.iter().for_each(|settle| self.ledger.settled(settle));
+        share
+            .settles
+            .iter()
+            .for_each(|settle| self.ledger.settled(settle));
         let mut answers = Vec::new();
         for ((line, group), accepted) in share.lines.into_iter().zip(committed.accepts) {
             for (new, accepted) in group.events.iter().zip(accepted.iter().flatten()) {
@@ -204,7 +220,13 @@ impl World {
         for lane in new.lanes.iter().copied() {
             self.totals.deliveries += 1;
             self.ledger.accepted(DeliveryId { lane, seq }, due);
-            notices.push(Notice::Accepted { lane, seq, due });
+            let bytes = new.event.json.len() as u32;
+            notices.push(Notice::Accepted {
+                lane,
+                seq,
+                due,
+                bytes,
+            });
         }
         let damaged = self.scenario.damaged_one_in;
         if damaged > 0 && self.dice.one_in(damaged) {
@@ -229,18 +251,22 @@ impl World {
     /// The dispatcher hears what is durable, then the producers get their answers.
     pub fn told(&mut self, notices: Vec<Notice>, answers: Vec<Answer>) {
         for notice in notices {
-            self.tell(match notice {
-                Notice::Accepted { lane, seq, due } => posthaste::scheduler::Input::Accepted { lane, seq, due },
-                Notice::Committed { lane, seq, deferred } => {
-                    posthaste::scheduler::Input::Committed { lane, seq, deferred }
-                }
-            });
+            self.tell(input_of(notice));
         }
         for answer in answers {
             let line = self.unanswered.remove(&answer.line);
-            let ids = line.iter().flat_map(|group| &group.events).map(|new| &new.event.head.id);
-            if let Some(id) = ids.into_iter().find(|id| answer.accepted.is_ok() && !self.accepted.contains_key(*id)) {
-                self.fail(&format!("{id} is answered {:?} and is not on disk", answer.accepted));
+            let ids = line
+                .iter()
+                .flat_map(|group| &group.events)
+                .map(|new| &new.event.head.id);
+            if let Some(id) = ids
+                .into_iter()
+                .find(|id| answer.accepted.is_ok() && !self.accepted.contains_key(*id))
+            {
+                self.fail(&format!(
+                    "{id} is answered {:?} and is not on disk",
+                    answer.accepted
+                ));
             }
         }
         self.committer.busy = false;
@@ -249,14 +275,43 @@ impl World {
 }
 
 fn moved(settle: &Settle) -> Notice {
-    let deferred = match &settle.to {
-        SettleTo::Later(deferral) => Some(deferral.due),
-        SettleTo::Settled | SettleTo::Dead(_) => None,
+    let (deferred, tries) = match &settle.to {
+        SettleTo::Later(deferral) => (Some(deferral.due), deferral.tries),
+        SettleTo::Settled | SettleTo::Dead(_) => (None, 0),
     };
+    let DeliveryId { lane, seq } = settle.id;
     Notice::Committed {
-        lane: settle.id.lane,
-        seq: settle.id.seq,
+        lane,
+        seq,
         deferred,
+        tries,
+    }
+}
+
+fn input_of(notice: Notice) -> Input {
+    match notice {
+        Notice::Accepted {
+            lane,
+            seq,
+            due,
+            bytes,
+        } => Input::Accepted {
+            lane,
+            seq,
+            due,
+            bytes,
+        },
+        Notice::Committed {
+            lane,
+            seq,
+            deferred,
+            tries,
+        } => Input::Committed {
+            lane,
+            seq,
+            deferred,
+            tries,
+        },
     }
 }
 
@@ -269,7 +324,11 @@ impl World {
     }
 
     /// Other rules for an endpoint.
-    pub fn change_site(&mut self, at: usize, change: impl FnOnce(&mut posthaste::domain::endpoint::Endpoint)) {
+    pub fn change_site(
+        &mut self,
+        at: usize,
+        change: impl FnOnce(&mut posthaste::domain::endpoint::Endpoint),
+    ) {
         change(Arc::make_mut(&mut self.sites[at].endpoint));
     }
 }

@@ -6,8 +6,13 @@ use std::collections::BTreeSet;
 use posthaste::domain::event::Seq;
 use posthaste::domain::time::Timestamp;
 use posthaste::scheduler::Job;
-use posthaste::store::{DeliveryId, LaneId, Settle, SettleTo};
+use posthaste::store::{DeliveryId, Due, LaneId, Settle, SettleTo};
 use rustc_hash::FxHashMap;
+
+/// Whether a delivery has been tried before.
+pub fn is_retry(due: &Due) -> bool {
+    due.was_due.is_some() && due.tries > 0
+}
 
 /// Where a delivery stands on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +36,9 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    InFlight { retry: bool },
+    InFlight {
+        retry: bool,
+    },
     /// The request has ended; what became of it is not on disk.
     Ended,
 }
@@ -56,10 +63,12 @@ pub struct Waiting {
     /// Those that can go later, by when.
     later: BTreeSet<(Timestamp, Seq)>,
     /// Requests under way.
+    pub requests: u32,
+    /// Deliveries that go in them.
     pub in_flight: u32,
     /// Those of them that are retries.
     pub retries: u32,
-    /// Requests that have ended and are not on disk.
+    /// Deliveries whose request has ended, which is not on disk.
     pub ended: u32,
 }
 
@@ -115,10 +124,14 @@ impl Ledger {
 
     /// The daemon starts a request.
     pub fn started(&mut self, job: &Job) -> Result<(), String> {
-        let id = DeliveryId {
-            lane: job.lane,
-            seq: job.due.seq,
-        };
+        self.lanes.entry(job.lane).or_default().requests += 1;
+        job.batch.iter().try_for_each(|due| {
+            let (lane, seq) = (job.lane, due.seq);
+            self.started_one(DeliveryId { lane, seq }, due)
+        })
+    }
+
+    fn started_one(&mut self, id: DeliveryId, due: &Due) -> Result<(), String> {
         let Some(record) = self.records.get(&id).copied() else {
             return Err(format!("{id:?} is sent, which nobody accepted"));
         };
@@ -128,10 +141,10 @@ impl Ledger {
         let Place::Owed { tries, .. } = record.place else {
             return Err(format!("{id:?} is sent although it is {:?}", record.place));
         };
-        if job.due.tries != tries {
-            return Err(format!("{id:?} has used {tries} tries, not {}", job.due.tries));
+        if due.tries != tries {
+            return Err(format!("{id:?} has used {tries} tries, not {}", due.tries));
         }
-        let retry = job.due.was_due.is_some() && job.due.tries > 0;
+        let retry = is_retry(due);
         self.change(id, |record| record.busy = Busy::InFlight { retry });
         Ok(())
     }
@@ -146,7 +159,12 @@ impl Ledger {
         self.change(id, |record| record.excused = true);
     }
 
-    /// A request has ended; `decided`: something is to be written.
+    /// A request has ended.
+    pub fn request_ended(&mut self, lane: LaneId) {
+        self.lanes.entry(lane).or_default().requests -= 1;
+    }
+
+    /// The request of a delivery has ended; `decided`: something is to be written.
     pub fn ended(&mut self, id: DeliveryId, decided: bool) {
         self.change(id, |record| {
             record.busy = if decided { Busy::Ended } else { Busy::No };
@@ -177,7 +195,13 @@ impl Ledger {
             ..
         }) = self.records.get(&id).copied()
         {
-            self.move_to(id, Place::Owed { due: Some(now), tries });
+            self.move_to(
+                id,
+                Place::Owed {
+                    due: Some(now),
+                    tries,
+                },
+            );
         }
     }
 
@@ -197,11 +221,14 @@ impl Ledger {
         for id in busy {
             self.change(id, |record| record.busy = Busy::No);
         }
+        self.lanes.values_mut().for_each(|lane| lane.requests = 0);
     }
 
     /// Changes a record and keeps the counts in step with it.
     fn change(&mut self, id: DeliveryId, change: impl FnOnce(&mut Record)) {
-        let Some(record) = self.records.get_mut(&id) else { return };
+        let Some(record) = self.records.get_mut(&id) else {
+            return;
+        };
         let before = *record;
         change(record);
         let after = *record;

@@ -1,8 +1,8 @@
 //! Whole days of trouble in milliseconds: the real scheduler, the real delivery decisions and the store in memory,
 //! among simulated endpoints, producers, operators, faults and crashes, all of it out of one seed. Time is a number.
 //!
-//! [`world`] is the loop of all that happens; [`daemon`] does what the dispatcher and the jobs do, [`commit`] what the
-//! committer does, [`operator`] what people do; [`receiver`] answers requests; [`scenario`] makes a world out of a
+//! [`world`] is the loop of all that happens; [`daemon`] does what the dispatcher does, [`job`] what
+//! its jobs do, [`commit`] what the committer does, [`operator`] what people do; [`receiver`] answers requests; [`scenario`] makes a world out of a
 //! seed; [`ledger`] knows what became of each delivery and [`checks`] what must hold at every step; [`shapes`] watches
 //! the adaptive limit alone.
 //!
@@ -16,6 +16,7 @@ mod commit;
 mod daemon;
 #[path = "../support/dice.rs"]
 mod dice;
+mod job;
 mod ledger;
 mod operator;
 mod receiver;
@@ -34,7 +35,10 @@ const SEEDS: u64 = 2000;
 /// A number from the environment.
 fn asked(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name}={text} is not a number")),
+    )
 }
 
 /// F1 to F6, G2: whatever endpoints, operators, clocks, disks and crashes do, nothing is lost, nothing is repeated that

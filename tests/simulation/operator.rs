@@ -84,7 +84,10 @@ impl World {
 
     /// Other rules for one endpoint.
     fn reload(&mut self, at: usize) {
-        let (breaker, concurrency) = (scenario::breaker(&mut self.dice), scenario::concurrency(&mut self.dice));
+        let (breaker, concurrency) = (
+            scenario::breaker(&mut self.dice),
+            scenario::concurrency(&mut self.dice),
+        );
         let enabled = !self.dice.one_in(3);
         self.change_site(at, |endpoint| {
             endpoint.breaker = breaker;
@@ -96,8 +99,12 @@ impl World {
 
     /// What a removed endpoint is owed goes to another, once none of its requests is under way.
     fn move_orphans(&mut self, from: LaneId) {
-        let to = self.sites.iter().find(|site| site.configured).map(|site| site.lane);
-        let under_way = self.ledger.waiting(from).in_flight > 0;
+        let to = self
+            .sites
+            .iter()
+            .find(|site| site.configured)
+            .map(|site| site.lane);
+        let under_way = self.ledger.waiting(from).requests > 0;
         if let Some(to) = to.filter(|_| !under_way) {
             self.ask(Verb::Move(from, to));
         }
@@ -186,7 +193,8 @@ impl World {
                 };
                 let event = self.store.load(&[id.seq]).pop().and_then(Result::ok);
                 let deliver_at = event.and_then(|event| event.head.deliver_at);
-                self.ledger.accepted(there, due.map(|due| due.max(deliver_at.unwrap_or(due))));
+                self.ledger
+                    .accepted(there, due.map(|due| due.max(deliver_at.unwrap_or(due))));
             }
         }
         let lane = to;

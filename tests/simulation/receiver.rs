@@ -117,8 +117,9 @@ impl Receiver {
         self.under_way = self.under_way.saturating_sub(1);
     }
 
-    /// Takes in a request for event `seq` at `now_ms`.
-    pub fn request(&mut self, seq: u64, now_ms: u64, dice: &mut Dice) -> Reply {
+    /// Takes in a request with the events `seqs` at `now_ms`.
+    pub fn request(&mut self, seqs: &[u64], now_ms: u64, dice: &mut Dice) -> Reply {
+        let has_one_of = |n: u64| seqs.iter().any(|seq| seq.is_multiple_of(n));
         self.under_way += 1;
         self.requests += 1;
         if self.second.0 != now_ms / 1000 {
@@ -148,8 +149,8 @@ impl Receiver {
             Manner::Flaky { one_in } if dice.one_in(one_in) => status(500, 20),
             Manner::Flapping { period_ms } if (now_ms / period_ms) % 2 == 1 => failed(ErrorClass::Connect, 1),
             Manner::Weary { retry_after_ms } if dice.one_in(6) => asking(503, 5, Some(retry_after_ms)),
-            Manner::Picky if seq.is_multiple_of(7) => status(422, 10),
-            Manner::Picky if seq.is_multiple_of(5) => {
+            Manner::Picky if has_one_of(7) => status(422, 10),
+            Manner::Picky if has_one_of(5) => {
                 let mut reply = status(500, 10);
                 reply.signal.abort = true;
                 reply
@@ -159,7 +160,7 @@ impl Receiver {
                 reply.signal.gone = true;
                 reply
             }
-            Manner::Poisoned if seq.is_multiple_of(4) => failed(ErrorClass::Timeout, TIMEOUT_MS),
+            Manner::Poisoned if has_one_of(4) => failed(ErrorClass::Timeout, TIMEOUT_MS),
             Manner::Dead => failed(ErrorClass::Connect, 1),
             Manner::Hanging => failed(ErrorClass::Timeout, TIMEOUT_MS),
             Manner::Flaky { .. }

@@ -23,7 +23,7 @@ fn millis(dice: &mut Dice, low: u64, high: u64) -> Duration {
 }
 
 /// An endpoint by the defaults of the configuration; every simulated one begins with it.
-static PLAIN: LazyLock<Endpoint> = LazyLock::new(|| {
+pub static PLAIN: LazyLock<Endpoint> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("config.toml");
     let text = "[[endpoint]]\nname = \"plain\"\nevents = [\"**\"]\nurl = \"http://127.0.0.1/\"\n";

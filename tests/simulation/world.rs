@@ -13,8 +13,9 @@ use posthaste::store::{AcceptGroup, LaneId, Store};
 
 use crate::checks::Watch;
 use crate::commit::{Answer, Committer, Verb};
-use crate::daemon::{Daemon, Ended};
+use crate::daemon::Daemon;
 use crate::dice::Dice;
+use crate::job::Ended;
 use crate::ledger::Ledger;
 use crate::receiver::Receiver;
 use crate::scenario::{self, Scenario, Site, between};
@@ -149,7 +150,10 @@ impl Totals {
             self.moves,
             self.wakes,
         ] {
-            assert!(count >= seeds / 4, "too little happened in {seeds} worlds: {self:?}");
+            assert!(
+                count >= seeds / 4,
+                "too little happened in {seeds} worlds: {self:?}"
+            );
         }
     }
 }
@@ -353,7 +357,8 @@ impl World {
             }
             Outside::FailDisk => {
                 self.failing = [Reached::Nothing, Reached::Disk][self.dice.below(2)];
-                self.store.fail_commit(between(&mut self.dice, 1, 20), self.failing);
+                self.store
+                    .fail_commit(between(&mut self.dice, 1, 20), self.failing);
                 self.again(self.scenario.failure_pause_ms, Outside::FailDisk);
             }
             Outside::Jump => {
@@ -393,7 +398,11 @@ impl World {
         }
         self.daemon = Some(Daemon::new(self.scenario.scheduler, self.now_ms));
         self.configure(now);
-        let unanswered: Vec<_> = self.unanswered.iter().map(|(n, group)| (*n, group.clone())).collect();
+        let unanswered: Vec<_> = self
+            .unanswered
+            .iter()
+            .map(|(n, group)| (*n, group.clone()))
+            .collect();
         for (number, group) in unanswered {
             self.hand_in(number, group);
         }
@@ -413,7 +422,9 @@ impl World {
         }
         self.configure(self.now());
         let lanes: Vec<_> = self.sites.iter().map(|site| site.lane).collect();
-        lanes.into_iter().for_each(|lane| self.ask(Verb::PauseAndTell(lane, None)));
+        lanes
+            .into_iter()
+            .for_each(|lane| self.ask(Verb::PauseAndTell(lane, None)));
     }
 
     /// Nobody is left to end a pause that outlives a crash after the end of all trouble.
