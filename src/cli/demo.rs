@@ -182,7 +182,7 @@ fn config(stage: &Stage, receiver: SocketAddr) -> String {
     };
     format!(
         "[store]\npath = \"{folder}/queue\"\nmin_free = \"0%\"\n\
-         [ingest]\nsocket = \"{folder}/ingest.sock\"\ngroup = \"\"\n\
+         [ingest]\nsocket = \"{folder}/ingest.sock\"\ngroup = \"\"\nspool = \"\"\n\
          [control]\nsocket = \"{folder}/control.sock\"\ngroup = \"\"\n{}{}{}",
         endpoint("crm", "contact.*", "/ok"),
         endpoint("billing", "invoice.*", "/fail-first/1/503"),

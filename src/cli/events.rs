@@ -1,7 +1,8 @@
-//! `posthaste events show ID`: where an event stands.
+//! `posthaste events show ID`: where an event stands, and what was tried.
 
 use clap::{Args, Subcommand};
 
+use super::attempts::{COLUMNS, cells};
 use super::client::{Connect, encoded, with_query};
 use super::dead::attempt_text;
 use super::failure::Done;
@@ -19,7 +20,7 @@ pub struct EventsArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EventsVerb {
-    /// Show an event that is still kept, with the deliveries it owes
+    /// Show an event with its deliveries and tries; one that was delivered as long as the log of attempts knows it
     Show {
         /// Its id
         id: String,
@@ -32,7 +33,7 @@ enum EventsVerb {
 /// Does what `events` was asked for.
 ///
 /// # Errors
-/// When the event is not kept, or the daemon can't be reached.
+/// When the event is neither kept nor in the log, or the daemon can't be reached.
 pub async fn run(args: EventsArgs) -> Done {
     let client = args.connect.client()?;
     let EventsVerb::Show { id, source } = args.verb;
@@ -61,16 +62,44 @@ fn details(view: &EventView) -> String {
             "  the same id came from {other} too; --source shows that one"
         ));
     }
+    if !view.kept {
+        lines.push("  not kept any more: this is what the log of attempts knows".to_owned());
+    }
+    let tries = attempt_table(&view.deliveries);
+    // What was said the last time, to every endpoint that still waits for it or never got it.
     let attempts: Vec<String> = view
         .deliveries
         .iter()
-        .flat_map(|delivery| delivery.attempts.iter().map(attempt_text))
+        .filter(|delivery| delivery.state != "delivered")
+        .filter_map(|delivery| delivery.attempts.last().map(attempt_text))
         .collect();
     let tail = view.event.as_ref().map(|event| format!("\n{}", event.get()));
     lines.push(String::new());
     lines.push(delivery_table(&view.deliveries));
+    lines.extend(tries);
     lines.extend(attempts.iter().chain(&tail).map(|text| print::printable(text)));
     lines.join("\n")
+}
+
+/// Every try, by endpoint; `None`: there was none.
+fn attempt_table(deliveries: &[DeliveryView]) -> Option<String> {
+    let mut columns = vec![Column::Text("ENDPOINT"), Column::Text("WHEN")];
+    columns.extend(COLUMNS);
+    let rows: Vec<_> = deliveries
+        .iter()
+        .flat_map(|delivery| {
+            delivery
+                .attempts
+                .iter()
+                .map(|attempt| (&delivery.endpoint, attempt))
+        })
+        .map(|(endpoint, attempt)| {
+            let mut row = vec![endpoint.clone(), attempt.started.to_string()];
+            row.extend(cells(attempt));
+            row
+        })
+        .collect();
+    (!rows.is_empty()).then(|| format!("\n{}", print::table(&columns, rows)))
 }
 
 fn delivery_table(deliveries: &[DeliveryView]) -> String {

@@ -1,31 +1,35 @@
 //! The command line: the tree of verbs, and what their ends mean as exit codes. One verb, one file. Verbs
 //! that ask the daemon know its control API and nothing else of it.
 
+pub mod attempts;
 pub mod bench;
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod dead;
 pub mod demo;
 pub mod endpoints;
 pub mod events;
 pub mod failure;
+pub mod man;
 pub mod print;
 pub mod receive;
 pub mod reload;
 pub mod run;
+pub mod schema;
 pub mod send;
 pub mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::failure::{Done, Failure};
+use crate::config::StoreConfig;
 use crate::store::Store;
 use crate::store::sled::{OpenOptions, SledStore};
 
@@ -55,6 +59,8 @@ enum Verb {
     Status(status::StatusArgs),
     /// List, show, pause, resume and flush endpoints; move or bury what removed ones are owed
     Endpoints(endpoints::EndpointsArgs),
+    /// Every try of the last days: when, to whom, how it ended, how long its parts took
+    Attempts(attempts::AttemptsArgs),
     /// Where an event stands
     Events(events::EventsArgs),
     /// List, show, replay, export and purge dead letters
@@ -68,6 +74,12 @@ enum Verb {
     Store(store::StoreArgs),
     /// Measure posthaste against the limits of this machine
     Bench(bench::BenchArgs),
+    /// A script that completes these commands in a shell
+    Completions(completions::CompletionsArgs),
+    /// Manual pages
+    Man(man::ManArgs),
+    /// The JSON Schema of the configuration, for editors
+    Schema(schema::SchemaArgs),
 }
 
 /// Reads the arguments, does what they say, tells how it ended.
@@ -80,12 +92,16 @@ pub fn run() -> ExitCode {
         Verb::Send(args) => return send::run(&args),
         Verb::Status(args) => wait(status::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
+        Verb::Attempts(args) => wait(attempts::run(args)),
         Verb::Events(args) => wait(events::run(args)),
         Verb::Dead(args) => wait(dead::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
         Verb::Receive(args) => wait(receive_requests(args)),
         Verb::Store(args) => store::run(&args, open_store),
         Verb::Bench(args) => bench::run(args),
+        Verb::Completions(args) => completions::run(&args, Cli::command()),
+        Verb::Man(args) => man::run(&args, Cli::command()),
+        Verb::Schema(args) => schema::run(&args),
     };
     failure::exit_code(done)
 }
@@ -106,21 +122,18 @@ async fn receive_requests(args: receive::ReceiveArgs) -> Done {
         .map_err(|error| Failure::Wrong(error.to_string()))
 }
 
-/// The store that a configuration file names; refused while a daemon has it open.
-fn open_store(config: &Path) -> Result<Arc<dyn Store>, String> {
-    let loaded = crate::config::load(config).map_err(|problems| problems.to_string())?;
+/// The store in a folder, to be looked at; refused while a daemon has it open.
+fn open_store(config: &StoreConfig) -> Result<Arc<dyn Store>, String> {
     let options = OpenOptions {
         check_only: true,
         ..OpenOptions::default()
     };
-    let store = SledStore::open(&loaded.config.store, options).map_err(|error| error.to_string())?;
+    let store = SledStore::open(config, options).map_err(|error| error.to_string())?;
     Ok(Arc::new(store))
 }
 
 #[cfg(test)]
 mod tree_tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -141,6 +154,8 @@ mod tree_tests {
             "endpoints flush crm",
             "endpoints move old --to new",
             "endpoints bury old --reason gone",
+            "attempts --endpoint crm --event 01J --outcome error --class timeout --status 503 --since 2h --until 1h",
+            "attempts --limit 5 --json --follow",
             "events show 01J",
             "dead list --endpoint crm --type contact.* --reason rejected --status 422 --since 2h --until 1h --json",
             "dlq show crm:1",
@@ -156,7 +171,16 @@ mod tree_tests {
             "receive --listen 127.0.0.1:0 --secret whsec_x",
             "store --config /tmp/c status",
             "store check --json",
+            "store --path /tmp/copy status",
+            "store export --owed --endpoint crm",
+            "store export --events --dead",
+            "store repair",
+            "store repair --yes --json --from /tmp/queue-1.corrupt-5",
             "bench --only deliver,store --seconds 0.5 --json",
+            "completions bash",
+            "man",
+            "man dead replay",
+            "schema",
         ] {
             let words = std::iter::once("posthaste").chain(line.split_whitespace());
             assert!(Cli::try_parse_from(words).is_ok(), "{line}");

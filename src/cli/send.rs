@@ -1,5 +1,7 @@
-//! `posthaste send`: one event from the command line, or NDJSON from a file or a pipe, to the ingest socket.
-//! A producer like any other: it refuses to know what the daemon does with an event.
+//! `posthaste send`: one event from the command line, or NDJSON from a file or a pipe, to the ingest socket, or into
+//! the spool while the daemon is down. A producer like any other: it refuses to know what the daemon does with an event.
+
+mod spool;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -14,12 +16,13 @@ use std::thread;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
 
-/// The config file that is looked at when none is named.
-const CONFIG_DEFAULT: &str = "/etc/posthaste/config.toml";
-/// Where the daemon listens unless something says otherwise.
-const SOCKET_DEFAULT: &str = "/run/posthaste/ingest.sock";
+use self::spool::{Left, Spooler};
+use crate::config::{DEFAULT_PATH, IngestConfig, parse_size};
+use crate::ingest::lines::Limits;
+
 /// Input at least this long gets a progress bar.
 const LONG_INPUT_BYTES: u64 = 1 << 20;
 /// Bytes written to the socket at once.
@@ -33,8 +36,10 @@ const EXIT_UNREACHABLE: u8 = 3;
 
 /// Send one event, or a stream of them.
 ///
-/// An event is on disk when this command says "accepted". Exit code 1: something was refused; 3: the daemon
-/// can't be reached, or was lost before it had answered.
+/// An event is on disk when this command says "accepted". While the daemon is down, events are left in the spool
+/// (`[ingest] spool`), from where it takes them once it is up: they are on disk when this command says "spooled". Exit
+/// code 1: something was refused; 3: the daemon can't be reached and there is no spool, or it was lost before it had
+/// answered.
 #[derive(Args, Clone, Debug, Default)]
 #[command(after_help = "Examples:
   posthaste send contact.created --data '{\"email\":\"a@example.com\"}'
@@ -100,7 +105,11 @@ pub struct SendArgs {
     /// The ingest socket
     #[arg(long, value_name = "PATH", env = "POSTHASTE_INGEST")]
     pub socket: Option<PathBuf>,
-    /// Take the socket from this config file [default: /etc/posthaste/config.toml if it can be read]
+    /// The folder to leave events in while the daemon is down; "" for none [default: what the config file says, unless
+    /// a socket is named]
+    #[arg(long, value_name = "FOLDER", env = "POSTHASTE_SPOOL")]
+    pub spool: Option<PathBuf>,
+    /// Take socket and spool from this config file [default: /etc/posthaste/config.toml if it can be read]
     #[arg(long, value_name = "FILE", env = "POSTHASTE_CONFIG")]
     pub config: Option<PathBuf>,
 }
@@ -139,16 +148,25 @@ pub fn run(args: &SendArgs) -> ExitCode {
 
 fn one(args: &SendArgs) -> Result<Tally, Failure> {
     let line = event_line(args)?;
-    let socket = connect(args)?;
+    let ingest = ingest(args)?;
+    let socket = match connect(&ingest) {
+        Err(Unreached::Down(failure)) => return leave(&ingest, failure, line.as_bytes(), args.json, None),
+        connected => connected?,
+    };
     let (tally, _) = exchange(&socket, line.as_bytes(), &Printer::new(args.json, true, None))?;
     Ok(tally)
 }
 
 fn stream(args: &SendArgs, input: &Path) -> Result<Tally, Failure> {
     let (reader, bytes) = open(input)?;
-    let socket = connect(args)?;
+    let ingest = ingest(args)?;
+    let connected = connect(&ingest);
     let bar = progress(bytes);
     let reader = bar.wrap_read(reader);
+    let socket = match connected {
+        Err(Unreached::Down(failure)) => return leave(&ingest, failure, reader, args.json, Some(bar)),
+        connected => connected?,
+    };
     let printer = Printer::new(args.json, false, Some(bar.clone()));
     let exchanged = exchange(&socket, reader, &printer);
     bar.finish_and_clear();
@@ -338,6 +356,45 @@ impl Printer {
         }
     }
 
+    /// Says what became of a line that went into the spool.
+    fn print_left(&self, line: u64, left: &Left) {
+        let (status, text) = match left {
+            Left::Ids(ids) => {
+                let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
+                let text = self.is_single.then(|| {
+                    format!(
+                        "spooled {}: the daemon is down; it takes this once it is up",
+                        ids.join(" ")
+                    )
+                });
+                (json!({ "status": "spooled", "ids": ids }), text)
+            }
+            Left::Refused(refused) => {
+                let code = refused.code.name();
+                let answer = Answer {
+                    status: "rejected".into(),
+                    code: Some(code.into()),
+                    message: Some((&*refused.message).into()),
+                    line: Some(line),
+                    ..Answer::default()
+                };
+                if !self.json {
+                    return self.print(&answer, "");
+                }
+                let (message, id) = (&refused.message, &refused.id);
+                (
+                    json!({ "status": "rejected", "code": code, "message": message, "id": id, "line": line }),
+                    None,
+                )
+            }
+        };
+        let shown = if self.json { Some(status.to_string()) } else { text };
+        if let Some(shown) = shown {
+            // Whoever closed stdout does not want to hear more; the events are kept all the same.
+            let _ = writeln!(io::stdout(), "{shown}");
+        }
+    }
+
     fn rejected(&self, answer: &Answer<'_>) -> String {
         let code = answer.code.as_deref().unwrap_or("rejected");
         let message = answer.message.as_deref().unwrap_or("no reason given");
@@ -435,9 +492,66 @@ fn progress(bytes: Option<u64>) -> ProgressBar {
     ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style)
 }
 
-fn connect(args: &SendArgs) -> Result<UnixStream, Failure> {
-    let path = socket_path(args)?;
-    UnixStream::connect(&path).map_err(|error| {
+/// Leaves everything in the spool, if there is one; else `unreached` is what went wrong.
+fn leave(
+    ingest: &IngestConfig,
+    unreached: Failure,
+    input: impl Read,
+    json: bool,
+    bar: Option<ProgressBar>,
+) -> Result<Tally, Failure> {
+    let Some(folder) = ingest.spool.as_deref().filter(|folder| folder.is_dir()) else {
+        return Err(unreached);
+    };
+    let limits = Limits {
+        event_bytes_max: ingest.event_bytes_max,
+        batch_bytes_max: ingest.batch_bytes_max,
+    };
+    let printer = Printer::new(json, bar.is_none(), bar);
+    let mut spooler = Spooler::new(folder, limits);
+    let lines = spooler.leave(input, |line, left| printer.print_left(line, left));
+    let lines = lines.map_err(|error| Failure {
+        message: format!(
+            "{}; the spool {} did not take the events either: {error}",
+            unreached.message,
+            folder.display()
+        ),
+        exit: EXIT_UNREACHABLE,
+    })?;
+    let Spooler {
+        spooled, rejected, ..
+    } = spooler;
+    if let Some(bar) = &printer.bar {
+        bar.finish_and_clear();
+        eprintln!(
+            "{lines} lines: {spooled} events left in {}, {rejected} lines rejected; the daemon takes them once it is up",
+            folder.display()
+        );
+    }
+    Ok(Tally {
+        rejected,
+        ..Tally::default()
+    })
+}
+
+/// Why there is no connection.
+enum Unreached {
+    /// Nobody listens.
+    Down(Failure),
+    /// Anything else.
+    Other(Failure),
+}
+
+impl From<Unreached> for Failure {
+    fn from(unreached: Unreached) -> Self {
+        match unreached {
+            Unreached::Down(failure) | Unreached::Other(failure) => failure,
+        }
+    }
+}
+
+fn connect(ingest: &IngestConfig) -> Result<UnixStream, Unreached> {
+    UnixStream::connect(&ingest.socket).map_err(|error| {
         let hint = match error.kind() {
             io::ErrorKind::PermissionDenied => {
                 "you need to be in the socket's group: sudo usermod -aG posthaste $USER, then log in again"
@@ -447,34 +561,60 @@ fn connect(args: &SendArgs) -> Result<UnixStream, Failure> {
                  socket with --socket or $POSTHASTE_INGEST"
             }
         };
-        Failure {
-            message: format!("can't reach the daemon at {}: {error}; {hint}", path.display()),
+        let path = ingest.socket.display();
+        let failure = Failure {
+            message: format!("can't reach the daemon at {path}: {error}; {hint}"),
             exit: EXIT_UNREACHABLE,
+        };
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Unreached::Down(failure),
+            _ => Unreached::Other(failure),
         }
     })
 }
 
-/// The socket named on the command line or in the environment, or by the config file, or the default.
-fn socket_path(args: &SendArgs) -> Result<PathBuf, Failure> {
-    if let Some(path) = &args.socket {
-        return Ok(path.clone());
-    }
-    let configured = match &args.config {
-        Some(file) => configured_socket(file)?,
+/// Socket, spool and limits: those named on the command line or in the environment, or by the config file, or the
+/// defaults. A socket named by hand is another daemon's than the default spool.
+fn ingest(args: &SendArgs) -> Result<IngestConfig, Failure> {
+    let mut ingest = match &args.config {
+        Some(file) => configured(file)?,
         // Producers need not be allowed to read the daemon's own file.
-        None => configured_socket(Path::new(CONFIG_DEFAULT)).unwrap_or_default(),
+        None => configured(Path::new(DEFAULT_PATH)).unwrap_or_default(),
     };
-    Ok(configured.unwrap_or_else(|| PathBuf::from(SOCKET_DEFAULT)))
+    if let Some(socket) = &args.socket {
+        ingest.socket.clone_from(socket);
+        ingest.spool = ingest.spool.filter(|_| args.config.is_some());
+    }
+    if let Some(spool) = &args.spool {
+        ingest.spool = Some(spool.clone()).filter(|spool| !spool.as_os_str().is_empty());
+    }
+    Ok(ingest)
 }
 
-/// `ingest.socket` of a config file. Nothing else in it is looked at, so that a mistake elsewhere keeps
-/// nobody from sending.
-fn configured_socket(file: &Path) -> Result<Option<PathBuf>, Failure> {
+/// `[ingest]` of a config file. Nothing else in it is looked at, so that a mistake elsewhere keeps nobody from sending.
+fn configured(file: &Path) -> Result<IngestConfig, Failure> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", file.display()));
     let text = std::fs::read_to_string(file).map_err(|error| failed(&error))?;
     let config: toml::Table = text.parse().map_err(|error| failed(&error))?;
-    let socket = config.get("ingest").and_then(|ingest| ingest.get("socket"));
-    Ok(socket.and_then(toml::Value::as_str).map(PathBuf::from))
+    let key = |key: &str| config.get("ingest")?.get(key)?.as_str();
+    let beside = |path: &str| file.parent().unwrap_or(Path::new("")).join(path);
+    let bytes = |name| {
+        key(name)
+            .and_then(parse_size)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+    };
+    let default = IngestConfig::default();
+    Ok(IngestConfig {
+        socket: key("socket").map_or(default.socket.clone(), beside),
+        spool: match key("spool") {
+            Some("") => None,
+            Some(path) => Some(beside(path)),
+            None => default.spool.clone(),
+        },
+        event_bytes_max: bytes("max_event").unwrap_or(default.event_bytes_max),
+        batch_bytes_max: bytes("max_batch").unwrap_or(default.batch_bytes_max),
+        ..default
+    })
 }
 
 #[cfg(test)]

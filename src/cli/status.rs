@@ -9,6 +9,7 @@ use super::failure::Done;
 use super::print::{self, Color, Column, Paint, age, age_or_dash, counted, or_dash};
 use crate::control::types::{EndpointRow, EndpointState, Health, Status};
 use crate::control::units::{bytes_text, duration_text};
+use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
 
 /// Arguments of `status`.
@@ -65,7 +66,43 @@ pub fn screen(status: &Status, paint: Paint) -> String {
     } else {
         endpoint_table(&status.endpoints, status.now)
     });
+    lines.extend(
+        age_table(&status.endpoints)
+            .into_iter()
+            .flat_map(|table| [String::new(), table]),
+    );
     lines.join("\n")
+}
+
+/// How old what waits is, for each endpoint that has something older than a minute: in what passes at once there is
+/// nothing to see.
+fn age_table(rows: &[EndpointRow]) -> Option<String> {
+    let is_old = |row: &&EndpointRow| row.ages.counts()[1..].iter().any(|count| *count > 0);
+    let mut all = Ages::default();
+    rows.iter().for_each(|row| all.merge(&row.ages));
+    let old: Vec<&EndpointRow> = rows.iter().filter(is_old).collect();
+    if old.is_empty() {
+        return None;
+    }
+    let head = [Column::Text("WAITING SINCE"), Column::Number("PENDING")];
+    let columns: Vec<Column> = head.into_iter().chain(Ages::NAMES.map(Column::Number)).collect();
+    let row = |name: &str, ages: &Ages| {
+        let counts = ages.counts();
+        let sum: u64 = counts.iter().sum();
+        let numbers = std::iter::once(sum).chain(counts);
+        std::iter::once(name.to_owned())
+            .chain(numbers.map(|count| {
+                if count == 0 {
+                    "-".to_owned()
+                } else {
+                    count.to_string()
+                }
+            }))
+            .collect::<Vec<_>>()
+    };
+    let sum = (rows.len() > 1).then(|| row("all", &all));
+    let each = old.iter().map(|endpoint| row(&endpoint.name, &endpoint.ages));
+    Some(print::table(&columns, sum.into_iter().chain(each)))
 }
 
 fn daemon_line(status: &Status, paint: Paint) -> String {
@@ -128,7 +165,17 @@ fn problems(status: &Status) -> Vec<Problem> {
                 "{} set aside as damaged",
                 counted(status.store.quarantined, "record")
             ),
-            "posthaste store check, with the daemon stopped".to_owned(),
+            "with the daemon stopped: posthaste store check, then: posthaste store repair".to_owned(),
+        );
+    }
+    if status.ingest.spool_rejected > 0 {
+        add(
+            format!(
+                "{} with refused lines in the spool",
+                counted(status.ingest.spool_rejected, "file")
+            ),
+            "read the *.rejected files in [ingest] spool, send what can be mended, and remove them"
+                .to_owned(),
         );
     }
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));

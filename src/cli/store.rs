@@ -1,7 +1,11 @@
-//! `posthaste store status|check`: the store on disk while the daemon is stopped. Reads through the seam
-//! only, so it serves every engine; who opens the folder is handed in.
+//! `posthaste store status|check|export|repair`: the store on disk while the daemon is stopped, or a copy of one.
+//! Reads through the seam only, so it serves every engine; who opens the folder is handed in. [`repair`] alone is
+//! the engine's own business.
 
-use std::path::{Path, PathBuf};
+mod export;
+mod repair;
+
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -9,18 +13,34 @@ use serde::Serialize;
 
 use super::failure::{Done, Failure};
 use super::print::{self, Column, or_dash};
+use crate::config::{DEFAULT_PATH, StoreConfig};
 use crate::control::units::bytes_text;
-use crate::store::{LaneTotals, Store, StoreStats};
+use crate::store::{CheckReport, LaneTotals, Quarantined, Store, StoreStats};
 
-/// Where the configuration is when nothing says otherwise.
-const CONFIG_DEFAULT: &str = "/etc/posthaste/config.toml";
+const EXAMPLES: &str = "Examples:
+  posthaste store status
+  posthaste store check --json
+  posthaste store export > owed.jsonl
+  posthaste store export --events --owed | posthaste send --ndjson
+  posthaste store repair              # what it would do, and why
+  posthaste store repair --yes";
+
+/// Damaged records that are listed for people; `--json` has all of them.
+const DAMAGED_SHOWN_MAX: usize = 20;
+
+/// Records set aside that are told of at most; each may take 64 KiB while it is read.
+const SET_ASIDE_MAX: usize = 1000;
 
 /// Arguments of `store`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct StoreArgs {
     /// Configuration file that names the store's folder
-    #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT, global = true)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
     config: PathBuf,
+    /// Folder of the store, such as a backup's, instead of the one that the configuration names
+    #[arg(long, value_name = "FOLDER", global = true)]
+    path: Option<PathBuf>,
     /// JSON instead of a table
     #[arg(long, global = true)]
     json: bool,
@@ -28,26 +48,56 @@ pub struct StoreArgs {
     verb: StoreVerb,
 }
 
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 enum StoreVerb {
     /// What it holds; quick
     Status,
     /// Read everything that is owed or dead; exit code 1 when anything is damaged
     Check,
+    /// Write everything that is owed or dead as JSON lines
+    Export(export::ExportArgs),
+    /// Plan how to save what can be read of a damaged store; with --yes, do it
+    Repair(repair::RepairArgs),
 }
 
-/// Opens the store that the configuration file names, read by `open`, and shows or checks it.
+/// Opens the store that the configuration or `--path` names, by `open`, and does what is asked for.
 ///
 /// # Errors
-/// When it cannot be opened, or a check finds something damaged.
-pub fn run(args: &StoreArgs, open: impl FnOnce(&Path) -> Result<Arc<dyn Store>, String>) -> Done {
-    let store = open(&args.config).map_err(Failure::Wrong)?;
-    let done = match args.verb {
+/// When it cannot be opened, or anything in it is damaged.
+pub fn run(args: &StoreArgs, open: impl FnOnce(&StoreConfig) -> Result<Arc<dyn Store>, String>) -> Done {
+    let config = config_of(args).map_err(Failure::Wrong)?;
+    if let StoreVerb::Repair(repair) = &args.verb {
+        return repair::run(repair, &config, args.json);
+    }
+    let store = open(&config).map_err(Failure::Wrong)?;
+    let done = match &args.verb {
         StoreVerb::Status => show(&*store, args.json),
         StoreVerb::Check => check_and_tell(&*store, args.json),
+        StoreVerb::Export(export) => export::run(export, &*store),
+        StoreVerb::Repair(_) => Ok(()),
     };
     let closed = store.close().map_err(|error| Failure::Wrong(error.to_string()));
     done.and(closed)
+}
+
+/// Which store is meant. A copy of one needs no configuration.
+fn config_of(args: &StoreArgs) -> Result<StoreConfig, String> {
+    let config = match &args.path {
+        Some(path) => StoreConfig {
+            path: path.clone(),
+            ..StoreConfig::default()
+        },
+        None => {
+            let loaded = crate::config::load(&args.config).map_err(|problems| problems.to_string())?;
+            loaded.config.store
+        }
+    };
+    // Opening would make one.
+    if config.path.is_dir() {
+        Ok(config)
+    } else {
+        Err(format!("{}: there is no such folder", config.path.display()))
+    }
 }
 
 /// One endpoint's queue on disk.
@@ -118,26 +168,78 @@ fn show(store: &dyn Store, json: bool) -> Done {
     print::line(&print::table(&columns, rows))
 }
 
-fn check_and_tell(store: &dyn Store, json: bool) -> Done {
-    let report = store
-        .verify()
-        .map_err(|error| Failure::Wrong(error.to_string()))?;
-    if json {
-        print::json_line(&report)?;
-    } else {
-        for problem in &report.problems {
-            print::line(&print::printable(problem))?;
+/// `store check --json`
+#[derive(Clone, Debug, Serialize)]
+struct Checked {
+    #[serde(flatten)]
+    report: CheckReport,
+    /// What was set aside before, newest first.
+    set_aside: Vec<SetAside>,
+}
+
+/// One record that was set aside.
+#[derive(Clone, Debug, Serialize)]
+struct SetAside {
+    found: String,
+    what: String,
+    why: String,
+    bytes: u64,
+}
+
+impl SetAside {
+    fn of(record: &Quarantined) -> Self {
+        Self {
+            found: record.found.to_string(),
+            what: record.what.clone(),
+            why: record.why.clone(),
+            bytes: record.bytes.len() as u64,
         }
-        print::line(&format!(
-            "{} events, {} deliveries pending ({} wait for a retry), {} dead; {} damaged, {} set aside before",
-            report.events, report.pending, report.deferred, report.dead, report.damaged, report.quarantined
-        ))?;
     }
-    if report.damaged == 0 {
-        return Ok(());
+}
+
+fn check_and_tell(store: &dyn Store, json: bool) -> Done {
+    let checked = Checked {
+        report: store
+            .verify()
+            .map_err(|error| Failure::Wrong(error.to_string()))?,
+        set_aside: store.quarantine(SET_ASIDE_MAX).iter().map(SetAside::of).collect(),
+    };
+    let report = &checked.report;
+    if json {
+        print::json_line(&checked)?;
+    } else {
+        print::line(&check_text(&checked))?;
     }
-    Err(Failure::Wrong(
-        "the store is damaged; the daemon delivers the rest and keeps the damaged records in quarantine"
-            .to_owned(),
-    ))
+    match (report.damaged, report.quarantined) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(Failure::Wrong(
+            "records are set aside as damaged; the daemon delivers the rest. To write them out as files and go on with \
+             a clean queue: posthaste store repair"
+                .to_owned(),
+        )),
+        _ => Err(Failure::Wrong(
+            "the store is damaged; the daemon delivers the rest and keeps the damaged records in quarantine. To see \
+             what can be saved: posthaste store repair"
+                .to_owned(),
+        )),
+    }
+}
+
+fn check_text(checked: &Checked) -> String {
+    let report = &checked.report;
+    let mut lines = report.problems.clone();
+    for record in checked.set_aside.iter().take(DAMAGED_SHOWN_MAX) {
+        lines.push(format!(
+            "set aside {}: {}, {} bytes: {}",
+            record.found, record.what, record.bytes, record.why
+        ));
+    }
+    if checked.set_aside.len() > DAMAGED_SHOWN_MAX {
+        lines.push("… more with --json".to_owned());
+    }
+    lines.push(format!(
+        "{} events, {} deliveries pending ({} wait for a retry), {} dead; {} damaged, {} set aside before",
+        report.events, report.pending, report.deferred, report.dead, report.damaged, report.quarantined
+    ));
+    print::printable(&lines.join("\n"))
 }

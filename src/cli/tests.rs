@@ -13,8 +13,7 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::status;
 use crate::config::{
-    Config, ControlConfig, FreeMin, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
-    StoreConfig,
+    Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
 use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
 use crate::control::server::serve;
@@ -109,37 +108,12 @@ fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
 
 fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
     Config {
-        store: StoreConfig {
-            path: PathBuf::from("/var/lib/posthaste"),
-            size_bytes_max: 20 << 30,
-            free_min: FreeMin::Percent(5.0),
-            dedup_window: Duration::from_secs(86_400),
-            dedup_ids_max: 1000,
-            dead_keep: Duration::from_secs(86_400),
-        },
-        ingest: IngestConfig {
-            socket: PathBuf::from("/run/ingest.sock"),
-            mode: 0o660,
-            group: String::new(),
-            event_bytes_max: 1 << 20,
-            batch_bytes_max: 1 << 20,
-            connections_max: 10,
-        },
-        control: ControlConfig {
-            socket: PathBuf::from("/run/control.sock"),
-            mode: 0o660,
-            group: String::new(),
-        },
-        log: LogConfig {
-            format: LogFormat::Auto,
-            level: "info".to_owned(),
-            payloads: false,
-        },
-        limits: LimitsConfig {
-            in_flight_max: 512,
-            shutdown: Duration::from_secs(30),
-        },
-        network: NetworkConfig { https_only: true },
+        store: StoreConfig::default(),
+        ingest: IngestConfig::default(),
+        control: ControlConfig::default(),
+        log: LogConfig::default(),
+        limits: LimitsConfig::default(),
+        network: NetworkConfig::default(),
         endpoints,
         hash: "c0ffee".to_owned(),
     }
@@ -186,6 +160,7 @@ impl World {
             window: 0,
             fresh: 0,
             failures: 5,
+            gathers_until: None,
         };
         let daemon = Arc::new(FakeDaemon {
             queue,
@@ -631,6 +606,7 @@ async fn g2_replay_by_ids_and_dry_run() {
         now: Timestamp::MAX,
         deferred_max: 10,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert!(due.fresh.iter().chain(&due.deferred).all(|due| due.tries == 0));
@@ -660,6 +636,7 @@ async fn g2_replay_is_paced_over_pages() {
         now: NOW.plus(Duration::from_secs(10)),
         deferred_max: 5000,
         held: std::collections::HashSet::new(),
+        tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
     assert_eq!(due.fresh.len() + due.deferred.len(), 501);

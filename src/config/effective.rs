@@ -3,10 +3,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat};
 use crate::domain::backoff::{RetryPolicy, Schedule};
-use crate::domain::endpoint::{Concurrency, Endpoint, RetryMatch, SignPolicy};
+use crate::domain::endpoint::{
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SignPolicy,
+};
 
 /// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
 /// in. Signing secrets, header values, passwords and query values are `***`.
@@ -17,6 +20,12 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
+    let spool = config
+        .ingest
+        .spool
+        .as_ref()
+        .map(|path| path.display().to_string());
+    ingest["spool"] = spool.unwrap_or_default().into();
     json!({
         "store": store(config),
         "ingest": ingest,
@@ -28,6 +37,7 @@ pub fn effective(config: &Config) -> Value {
         },
         "limits": {
             "in_flight": config.limits.in_flight_max,
+            "batch_memory": show_size(config.limits.batch_bytes_max),
             "shutdown": show_duration(config.limits.shutdown),
         },
         "network": { "https_only": config.network.https_only },
@@ -46,6 +56,8 @@ fn store(config: &Config) -> Value {
         },
         "dedup_window": show_duration(config.store.dedup_window),
         "dedup_max": config.store.dedup_ids_max,
+        "attempts_keep": show_duration(config.store.attempts_keep),
+        "attempts_max_size": show_size(config.store.attempts_bytes_max),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }
@@ -71,7 +83,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
+        "rate": show_rate(endpoint.rate),
+        "order": order(endpoint.order),
         "best_effort": endpoint.best_effort,
+        "batch": batch(endpoint.batch.as_ref()),
         "tls": { "verify": request.tls.verify, "ca": if request.tls.ca_pem.is_empty() { "" } else { "***" } },
         "sign": endpoint.sign.iter().map(sign).collect::<Vec<_>>(),
         "response": { "success_status": endpoint.response.success_status },
@@ -85,6 +100,34 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "max_open": show_duration(endpoint.breaker.max_open),
         },
     })
+}
+
+fn order(policy: OrderPolicy) -> &'static str {
+    match policy {
+        OrderPolicy::None => "none",
+        OrderPolicy::Endpoint => "endpoint",
+        OrderPolicy::Key => "key",
+    }
+}
+
+fn batch(policy: Option<&BatchPolicy>) -> Value {
+    let Some(policy) = policy else {
+        return json!({ "max_events": 1 });
+    };
+    let mut shown = json!({
+        "max_events": policy.events_max,
+        "max_bytes": show_size(policy.bytes_max as u64),
+        "max_wait": show_duration(policy.wait_max),
+    });
+    match &policy.shape {
+        BatchShape::Array => shown["shape"] = "array".into(),
+        BatchShape::Ndjson => shown["shape"] = "ndjson".into(),
+        BatchShape::Wrapped(field) => {
+            shown["shape"] = "wrapped".into();
+            shown["wrap"] = (**field).into();
+        }
+    }
+    shown
 }
 
 fn sign(policy: &SignPolicy) -> Value {

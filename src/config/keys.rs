@@ -10,11 +10,36 @@ pub(super) struct Section {
     pub keys: &'static [(&'static str, Kind)],
 }
 
-/// What stands at a key.
+/// What stands at a key. What may be shown has the shape that editors are told of; whether the value is
+/// right is for its reader to say.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A value that may be shown.
+    /// A value that may be shown, of any shape.
     Plain,
+    /// A text: a name, a path, a template.
+    Text,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number from the first to the second.
+    Count(u64, u64),
+    /// A number from the first to the second.
+    Number(f64, f64),
+    /// A duration: `"30s"`.
+    Duration,
+    /// A size: `"64KiB"`.
+    Size,
+    /// A share: `"5%"`.
+    Share,
+    /// A file's permissions: `"0660"`.
+    Mode,
+    /// An array of these.
+    List(&'static Kind),
+    /// One of these.
+    AnyOf(&'static [Kind]),
+    /// A number, or a table.
+    NumberOr(&'static Section),
     /// A value that may be a secret or contain one: never shown.
     Private,
     /// A table with keys of its own choosing, whose values may be secrets.
@@ -96,8 +121,9 @@ static STORE: Section = Section {
         ("min_free", Plain),
         ("dedup_window", Plain),
         ("dedup_max", Plain),
+        ("attempts_keep", Plain),
+        ("attempts_max_size", Plain),
         ("dead_keep", Plain),
-        ("attempts_keep", NotYet),
         ("postgres", NotYet),
     ],
 };
@@ -111,7 +137,7 @@ static INGEST: Section = Section {
         ("max_event", Plain),
         ("max_batch", Plain),
         ("max_connections", Plain),
-        ("spool", NotYet),
+        ("spool", Plain),
         ("allow", NotYet),
     ],
 };
@@ -134,11 +160,7 @@ static LOG: Section = Section {
 
 static LIMITS: Section = Section {
     name: "limits",
-    keys: &[
-        ("in_flight", Plain),
-        ("shutdown", Plain),
-        ("batch_memory", NotYet),
-    ],
+    keys: &[("in_flight", Plain), ("shutdown", Plain), ("batch_memory", Plain)],
 };
 
 static NETWORK: Section = Section {
@@ -185,14 +207,14 @@ static ENDPOINT: Section = Section {
         ("fallback_on", NotYet),
         ("query", NotYet),
         ("follow_redirects", NotYet),
-        ("rate", NotYet),
-        ("order", NotYet),
+        ("rate", Plain),
+        ("order", Plain),
         ("order_key", NotYet),
         ("proxy", NotYet),
         ("route", NotYet),
         ("body", NotYet),
         ("auth", NotYet),
-        ("batch", NotYet),
+        ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
     ],
@@ -239,6 +261,20 @@ static RESPONSE: Section = Section {
         ("capture", NotYet),
         ("error", NotYet),
         ("emit", NotYet),
+    ],
+};
+
+static BATCH: Section = Section {
+    name: "endpoint.batch",
+    keys: &[
+        ("max_events", Plain),
+        ("max_bytes", Plain),
+        ("max_wait", Plain),
+        ("shape", Plain),
+        ("wrap", Plain),
+        ("items", NotYet),
+        ("item_id", NotYet),
+        ("item_success", NotYet),
     ],
 };
 

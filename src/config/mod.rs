@@ -8,6 +8,7 @@ mod keys;
 mod load;
 mod problem;
 mod raw;
+mod schema;
 mod secrets;
 mod sections;
 mod source;
@@ -25,6 +26,7 @@ use crate::domain::endpoint::Endpoint;
 pub use effective::effective;
 pub use load::{Loaded, load};
 pub use problem::{Excerpt, Problem, Problems};
+pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
 
 /// The file that is read when no other is named.
@@ -68,6 +70,10 @@ pub struct StoreConfig {
     pub dedup_window: Duration,
     /// At most so many of them; the oldest go first.
     pub dedup_ids_max: usize,
+    /// How long attempts are kept in the log.
+    pub attempts_keep: Duration,
+    /// At most so many bytes of them, beside the queue; the oldest go first. 0: none are kept.
+    pub attempts_bytes_max: u64,
     /// How long dead letters are kept.
     pub dead_keep: Duration,
 }
@@ -96,6 +102,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
+    pub spool: Option<PathBuf>,
 }
 
 /// `[control]`
@@ -139,6 +147,8 @@ pub enum LogFormat {
 pub struct LimitsConfig {
     /// Requests under way, all endpoints together.
     pub in_flight_max: usize,
+    /// Bytes of batches under way, all endpoints together.
+    pub batch_bytes_max: u64,
     /// How long a stop may wait for requests under way.
     pub shutdown: Duration,
 }
@@ -168,6 +178,8 @@ impl Default for StoreConfig {
             free_min: FreeMin::Percent(5.0),
             dedup_window: Duration::from_secs(24 * 3600),
             dedup_ids_max: 1_000_000,
+            attempts_keep: Duration::from_secs(7 * 86_400),
+            attempts_bytes_max: 256 << 20,
             dead_keep: Duration::from_secs(90 * 86_400),
         }
     }
@@ -182,6 +194,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            spool: Some("/var/spool/posthaste".into()),
         }
     }
 }
@@ -210,6 +223,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             in_flight_max: 512,
+            batch_bytes_max: 64 << 20,
             shutdown: Duration::from_secs(30),
         }
     }

@@ -11,6 +11,9 @@ use super::{
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
 const BATCH_BYTES_MAX: u64 = 64 << 20;
 
+/// Largest attempt log, in bytes; a few dozen bytes of memory are held for each file of it.
+const ATTEMPTS_BYTES_MAX: u64 = 16 << 30;
+
 /// `[store]`
 pub(super) fn store(table: &Table<'_>) -> StoreConfig {
     let default = StoreConfig::default();
@@ -29,6 +32,12 @@ pub(super) fn store(table: &Table<'_>) -> StoreConfig {
         dedup_ids_max: table
             .read("dedup_max", values::count(1..=100_000_000))
             .map_or(default.dedup_ids_max, |count| count as usize),
+        attempts_keep: table
+            .read("attempts_keep", values::some_duration)
+            .unwrap_or(default.attempts_keep),
+        attempts_bytes_max: table
+            .read("attempts_max_size", values::size(0..=ATTEMPTS_BYTES_MAX))
+            .unwrap_or(default.attempts_bytes_max),
         dead_keep: table
             .read("dead_keep", values::some_duration)
             .unwrap_or(default.dead_keep),
@@ -65,6 +74,14 @@ pub(super) fn ingest(table: &Table<'_>) -> IngestConfig {
         connections_max: table
             .read("max_connections", values::count(1..=65_536))
             .map_or(default.connections_max, |count| count as usize),
+        spool: table.read("spool", spool).unwrap_or(default.spool),
+    }
+}
+
+fn spool(value: &super::raw::Value<'_>) -> Read<Option<std::path::PathBuf>> {
+    match &*values::text(value)? {
+        "" => Ok(None),
+        _ => values::path(value).map(Some),
     }
 }
 
@@ -112,6 +129,9 @@ pub(super) fn limits(table: &Table<'_>) -> LimitsConfig {
         in_flight_max: table
             .read("in_flight", values::count(1..=65_536))
             .map_or(default.in_flight_max, |count| count as usize),
+        batch_bytes_max: table
+            .read("batch_memory", values::size(1 << 20..=u64::MAX))
+            .unwrap_or(default.batch_bytes_max),
         shutdown: table
             .read("shutdown", values::duration)
             .unwrap_or(default.shutdown),

@@ -50,20 +50,20 @@ fn only(text: &str) -> std::sync::Arc<Endpoint> {
 #[test]
 fn every_problem_is_reported_at_once() {
     let text = concat!(
-        "[store]\npth = \"/x\"\nmax_size = \"big\"\nattempts_keep = \"7d\"\n",
+        "[store]\npth = \"/x\"\nmax_size = \"big\"\nattempts_keep = \"0s\"\n",
         "[ingest]\nmode = 660\nmax_event = \"17MiB\"\n",
-        "[[endpoint]]\nname = \"CRM\"\nurl = \"http://a.example/\"\nrate = \"10/s\"\njitter = 1\n",
+        "[[endpoint]]\nname = \"CRM\"\nurl = \"http://a.example/\"\nrate = \"10\"\njitter = 1\n",
         "[[endpoint]]\nname = \"crm\"\ntimeout = \"0s\"\n[endpoint.retry]\nschedule = [\"5s\", \"soon\"]\njitter = 2\n",
     );
     let expected = [
         "config.toml:2:1: store.pth: unknown key `pth`; did you mean `path`?",
         "config.toml:3:12: store.max_size: \"big\" is not a size; write it like 64KiB, 1MiB or 10GiB",
-        "config.toml:4:1: store.attempts_keep: `attempts_keep` is not supported by this version of posthaste yet; remove it",
+        "config.toml:4:17: store.attempts_keep: \"0s\" has to be longer than nothing; write it like 30s, 5m or 1h30m",
         "config.toml:6:8: ingest.mode: 660 is not a file mode; write it in octal and in quotes, like \"0660\"",
         "config.toml:7:13: ingest.max_event: \"17MiB\" is out of range; it has to be from 64B to 16MiB",
         "config.toml:9:8: endpoint[1].name: \"CRM\" is not a name; use a-z, 0-9 and -, at most 63 of them; it names the queue",
         "config.toml:10:7: endpoint[1].url: http:// sends events and signatures readable for everybody on the way; write https://, or allow_http = true for this endpoint",
-        "config.toml:11:1: endpoint[1].rate: `rate` is not supported by this version of posthaste yet; remove it",
+        "config.toml:11:8: endpoint[1].rate: \"10\" is not a rate; write it like 100/s, 5000/m or 10/h, from 1 to 1000000",
         "config.toml:12:1: endpoint[1].jitter: unknown key `jitter`; it belongs into [endpoint.retry]",
         "config.toml:13:1: endpoint.crm: url is missing; add url = …",
         "config.toml:15:11: endpoint.crm.timeout: \"0s\" has to be longer than nothing; write it like 30s, 5m or 1h30m",

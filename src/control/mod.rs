@@ -5,6 +5,7 @@
 //! [`types`] is the schema that scripts rely on, shared with the command line, field by field.
 //! [`server`] has every route in one table; each handler stands in the file of its subject.
 
+pub mod attempts;
 pub mod configuration;
 pub mod dead;
 pub mod endpoints;

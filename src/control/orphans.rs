@@ -137,6 +137,7 @@ fn bury_page(
         now: Timestamp::MAX,
         deferred_max: PAGE,
         held,
+        tried_max: 0,
     };
     let answer = store.due(lane, &query)?;
     let dues: Vec<Due> = answer.fresh.into_iter().chain(answer.deferred).collect();

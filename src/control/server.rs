@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::{ApiError, ApiResult};
 use super::operator::Operator;
-use super::{configuration, dead, endpoints, events, orphans, replay, status};
+use super::{attempts, configuration, dead, endpoints, events, orphans, replay, status};
 use crate::store::{LaneId, LaneTotals, StoreError};
 
 /// Bytes of a request's body: room for some 300,000 ids in one replay.
@@ -113,6 +113,7 @@ pub fn router(operator: Arc<dyn Operator>) -> Router {
         .route("/metrics", get(status::metrics))
         .route("/v1/status", get(status::status))
         .route("/v1/events/{id}", get(events::show))
+        .route("/v1/attempts", get(attempts::list))
         .route("/v1/endpoints", get(endpoints::list))
         .route("/v1/endpoints/{name}", get(endpoints::show))
         .route("/v1/endpoints/{name}/pause", post(endpoints::pause))

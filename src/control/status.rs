@@ -16,6 +16,7 @@ use super::server::App;
 use super::types::{
     EndpointRow, EndpointState, Health, LaneNumbers, Page, QuarantinedView, Status, StoreNumbers, Totals,
 };
+use crate::domain::age::Ages;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::time::Timestamp;
 use crate::observe::metrics::exposition;
@@ -93,16 +94,29 @@ pub async fn quarantine(
 /// 503 when the store has failed.
 pub async fn read(app: &App) -> ApiResult<Status> {
     let operator = &app.operator;
-    let (lanes, stats) = operator.queue().read(|s| (s.lanes(), s.stats())).await?;
+    let now = operator.now();
+    let (lanes, stats, ages) = operator
+        .queue()
+        .read(move |s| (s.lanes(), s.stats(), s.ages(now)))
+        .await?;
     let views = operator.lanes().await;
     let config = operator.config();
-    let endpoints = rows(&config.endpoints, &lanes, &views, operator.now(), |lane| {
+    let mut endpoints = rows(&config.endpoints, &lanes, &views, now, |lane| {
         operator.numbers(lane)
     });
+    for (lane, ages) in ages {
+        let name = lanes
+            .iter()
+            .find(|totals| totals.lane == lane)
+            .map(|totals| &*totals.name);
+        if let Some(row) = endpoints.iter_mut().find(|row| Some(&*row.name) == name) {
+            row.ages = ages;
+        }
+    }
     Ok(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         config_hash: config.hash.clone(),
-        now: operator.now(),
+        now,
         uptime_ms: u64::try_from(operator.uptime().as_millis()).unwrap_or(u64::MAX),
         health: operator.health(),
         totals: totals(&endpoints),
@@ -176,6 +190,7 @@ fn configured_row(
         in_flight: view.map_or(0, |view| view.in_flight),
         limit: view.map_or(endpoint.concurrency.min, |view| view.limit),
         oldest: totals.and_then(|totals| totals.oldest_pending),
+        ages: Ages::default(),
         next_attempt: totals.and_then(|totals| totals.deferred_next),
         attempts,
     }
@@ -194,6 +209,7 @@ fn orphan_row(lane: &LaneTotals, attempts: LaneNumbers) -> EndpointRow {
         in_flight: 0,
         limit: 0,
         oldest: lane.oldest_pending,
+        ages: Ages::default(),
         next_attempt: None,
         attempts,
     }
@@ -276,6 +292,8 @@ fn store_numbers(stats: StoreStats) -> StoreNumbers {
         commits: stats.commits,
         dedup_ids: stats.dedup_ids,
         dedup_since: stats.dedup_since,
+        attempts_bytes: stats.attempts_bytes,
+        attempts_dropped: stats.attempts_dropped,
         refusing: stats.refusing,
     }
 }

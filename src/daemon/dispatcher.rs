@@ -18,7 +18,7 @@ use crate::store::committer::{Notice, Queue};
 use crate::store::{LaneId, Pause};
 
 use super::clock::Clock;
-use super::job::{self, Destination, Ended};
+use super::job::{self, Destination, Ended, News};
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -30,8 +30,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// What others tell the dispatcher.
 #[derive(Debug)]
 pub enum Message {
-    /// A job has ended.
-    Ended(Box<Ended>),
+    /// Something of a job.
+    Job(Box<News>),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -166,7 +166,12 @@ impl Dispatcher {
         }
         for message in messages.drain(..) {
             match message {
-                Message::Ended(ended) => self.end(*ended),
+                Message::Job(news) => match *news {
+                    News::Ended(ended) => self.end(ended),
+                    News::GivenBack { lane, batch } => {
+                        self.scheduler.handle(Input::GivenBack { lane, batch }, now);
+                    }
+                },
                 Message::Tell(input) => self.scheduler.handle(input, now),
                 Message::Configure(destinations) => self.configure(destinations),
                 Message::Views(answer) => drop(answer.send(self.scheduler.lanes())),
@@ -216,6 +221,8 @@ impl Dispatcher {
                 enabled: to.endpoint.enabled,
                 concurrency: to.endpoint.concurrency,
                 breaker: to.endpoint.breaker,
+                rate: to.endpoint.rate,
+                batch: to.endpoint.batch.clone(),
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);
@@ -245,9 +252,9 @@ impl Dispatcher {
             return;
         };
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        let tell = move |ended| {
-            // Gone at the very end only; then the delivery stays pending.
-            let _ = back.send(Message::Ended(Box::new(ended)));
+        let tell = move |news| {
+            // Gone at the very end only; then the deliveries stay pending.
+            let _ = back.send(Message::Job(Box::new(news)));
         };
         self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
@@ -267,7 +274,7 @@ impl Dispatcher {
         }
         for end in ends {
             match end.settle {
-                Some(settle) => self.queue.settle(settle),
+                Some(settle) => self.queue.settle(settle, end.attempt),
                 None => {
                     // It is still pending in the store, which is asked for it again.
                     self.let_go(lane, end.seq, now);

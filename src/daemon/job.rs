@@ -6,17 +6,20 @@ mod read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::delivery::{Courier, Item, Tried};
+use crate::delivery::{Courier, Item, Tried, batch};
+use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{Event, Seq};
-use crate::domain::outcome::{Attempt, Outcome};
+use crate::domain::outcome::{Attempt, Exchange, Outcome};
 use crate::domain::several::Several;
-use crate::domain::time::Timestamp;
+use crate::domain::time::{Now, Timestamp};
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
-use crate::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, Settle, SettleTo};
+use crate::store::{
+    AttemptEntry, DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, NewAttempt, Settle, SettleTo,
+};
 
 use super::clock::Clock;
 
@@ -37,31 +40,31 @@ const UNSEEN: Seen = Seen {
 
 /// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its deliveries then stay
 /// pending, its slot becomes free, and nobody else waits.
-struct Watched<F: Fn(Ended)> {
+struct Watched<F: Fn(News)> {
     job: Job,
     tell: F,
     told: bool,
 }
 
-impl<F: Fn(Ended)> Drop for Watched<F> {
+impl<F: Fn(News)> Drop for Watched<F> {
     fn drop(&mut self) {
         if !self.told {
             let ends = self.job.batch.iter().copied().map(End::unknown).collect();
-            (self.tell)(Ended::unsent(self.job.lane, ends));
+            (self.tell)(News::Ended(Ended::unsent(self.job.lane, ends)));
         }
     }
 }
 
 /// Carries out `job` and tells its end, whatever happens.
-pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(Ended)) {
+pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(News)) {
     let mut watched = Watched {
         job: job.clone(),
         tell,
         told: false,
     };
-    let ended = run(job, to, queue, clock).await;
+    let ended = run(job, to, queue, clock, &watched.tell).await;
     watched.told = true;
-    (watched.tell)(ended);
+    (watched.tell)(News::Ended(ended));
 }
 
 /// An endpoint in force, with what its deliveries need.
@@ -75,6 +78,20 @@ pub struct Destination {
     pub numbers: Arc<Numbers>,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
+}
+
+/// What the dispatcher hears of a job.
+#[derive(Debug)]
+pub enum News {
+    /// So much of it did not fit into the request.
+    GivenBack {
+        /// Whose.
+        lane: LaneId,
+        /// Which.
+        batch: Several<Due>,
+    },
+    /// Its request has ended.
+    Ended(Ended),
 }
 
 /// What the dispatcher hears when a job's request has ended.
@@ -109,6 +126,8 @@ pub struct End {
     pub seq: Seq,
     /// Where it goes. `None`: it stays as it is, because nothing came of the try.
     pub settle: Option<Settle>,
+    /// The try, for the log; `None`: there was none.
+    pub attempt: Option<NewAttempt>,
 }
 
 impl End {
@@ -117,6 +136,7 @@ impl End {
         Self {
             seq: due.seq,
             settle: None,
+            attempt: None,
         }
     }
 
@@ -128,6 +148,7 @@ impl End {
                 was_due: due.was_due,
                 to,
             }),
+            attempt: None,
         }
     }
 }
@@ -139,6 +160,23 @@ struct Parcel {
     owed: Several<Owed>,
 }
 
+impl Parcel {
+    /// Takes out what goes beyond `bytes_max`; the first event stays in any case.
+    fn cut(&mut self, bytes_max: usize) -> Several<Due> {
+        let mut bytes = 0;
+        let fits = self.events.iter().take_while(|event| {
+            bytes += event.json.len();
+            bytes <= bytes_max
+        });
+        let keep = fits.count().max(1);
+        self.events.truncate(keep);
+        self.owed
+            .drain(keep.min(self.owed.len())..)
+            .map(|owed| owed.due)
+            .collect()
+    }
+}
+
 /// What is known of one delivery when its try begins.
 #[derive(Clone, Copy, Debug)]
 struct Owed {
@@ -147,68 +185,120 @@ struct Owed {
 }
 
 /// The whole life of one try, except for making its end durable.
-async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock) -> Ended {
+async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
     let lane = job.lane;
     let found = read::events(&job, &queue).await;
-    let (parcel, mut ends) = sort_out(&job, found, &to, clock.now().wall);
-    let Some(number) = parcel.owed.iter().map(|owed| owed.due.tries + 1).max() else {
+    let (mut parcel, ends) = sort_out(&job, found, &to, clock.now().wall);
+    let batch = parcel.cut(job.bytes_max);
+    if !batch.is_empty() {
+        tell(News::GivenBack { lane, batch });
+    }
+    if parcel.events.is_empty() {
         if ends.iter().any(|end| end.settle.is_none()) {
             tokio::time::sleep(READ_PAUSE).await;
         }
         return Ended::unsent(lane, ends);
-    };
-    let id = request_id(&parcel.events);
-    let tried = to
-        .courier
-        .deliver(&parcel.events, id, number, clock.now().wall)
-        .await;
-    let now = clock.now();
+    }
+    let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
+    let tried = try_once(&parcel, batch_id.as_deref(), &to, clock).await;
+    to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,
         took: Duration::from_millis(tried.attempt.duration_ms),
         retry_after: tried.signal.retry_after,
         overloaded: tried.signal.overloaded,
     };
-    let gone = tried.signal.gone;
+    Ended {
+        lane,
+        gone: tried.signal.gone,
+        ends: decide(
+            lane,
+            parcel,
+            batch_id.map(Into::into),
+            tried,
+            &to,
+            clock.now(),
+            ends,
+        ),
+        seen,
+    }
+}
+
+/// Makes the request. A single event lends it its id, a batch has one of its own.
+async fn try_once(parcel: &Parcel, batch_id: Option<&str>, to: &Destination, clock: Clock) -> Tried {
+    let tries = parcel.owed.iter().map(|owed| owed.due.tries).max();
+    let number = tries.unwrap_or(0) + 1;
+    let now = clock.now().wall;
+    let own = parcel.events.first().map_or("", |event| &event.head.id);
+    let id = batch_id.unwrap_or(own);
+    to.courier.deliver(&parcel.events, id, number, now).await
+}
+
+/// Where each delivery of a request (`batch`: the batch's id, if it carried one) goes, added to those whose `ends` are known.
+fn decide(
+    lane: LaneId,
+    parcel: Parcel,
+    batch: Option<Box<str>>,
+    tried: Tried,
+    to: &Destination,
+    now: Now,
+    mut ends: Several<End>,
+) -> Several<End> {
     let count = parcel.owed.len();
-    let Tried {
-        attempt,
-        signal,
-        items,
-    } = tried;
-    let mut items = items.unwrap_or_default().into_iter();
-    for ((event, owed), attempt) in parcel
+    let random = parcel.owed.first().map_or(0, |owed| random(lane, owed.due));
+    let alone = tried.items.is_some();
+    let mut items = tried.items.unwrap_or_default().into_iter();
+    let attempts = std::iter::repeat_n(tried.attempt, count);
+    for (at, ((event, owed), attempt)) in parcel
         .events
-        .iter()
+        .into_iter()
         .zip(&parcel.owed)
-        .zip(std::iter::repeat_n(attempt, count))
+        .zip(attempts)
+        .enumerate()
     {
         let attempt = own(attempt, owed, items.next());
-        let tried = delivery::Tried {
+        let facts = delivery::Tried {
             first_attempt: owed.first_attempt,
             tries_before: owed.due.tries,
             outcome: attempt.outcome,
             status: attempt.status,
-            signal,
+            signal: tried.signal,
         };
-        let next = delivery::after(&to.endpoint, &tried, now.wall, random(lane, owed.due));
+        // Whom the answer names by itself does not answer for the others.
+        let place = if alone { (0, 1) } else { (at, count) };
+        let next = company::after(&to.endpoint, &facts, place, now.wall, random);
         to.numbers
             .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
-        log(&to, event, &attempt, next);
-        let to = settle_to(next, event, attempt, owed.first_attempt, now.wall);
-        ends.push(End::settled(lane, owed.due, to));
+        log(to, &event, &attempt, next);
+        let goes = settle_to(next, &event, &attempt, owed.first_attempt, now.wall);
+        let entry = entry(event, owed.due.seq, batch.clone(), attempt, tried.exchange);
+        ends.push(End {
+            attempt: Some(NewAttempt { lane, entry }),
+            ..End::settled(lane, owed.due, goes)
+        });
     }
-    Ended {
-        lane,
-        ends,
-        seen,
-        gone,
-    }
+    ends
 }
 
-/// What the request is called: the same on every try.
-fn request_id(events: &[Event]) -> &str {
-    events.first().map_or("", |event| &event.head.id)
+/// The try as the log takes it.
+fn entry(
+    event: Event,
+    seq: Seq,
+    batch: Option<Box<str>>,
+    attempt: Attempt,
+    exchange: Exchange,
+) -> AttemptEntry {
+    let head = event.head;
+    AttemptEntry {
+        seq,
+        event_id: head.id,
+        event_source: head.source,
+        event_kind: head.kind,
+        accepted: head.accepted,
+        batch,
+        attempt,
+        exchange,
+    }
 }
 
 /// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does.
@@ -304,7 +394,7 @@ fn last_attempt(attempt: &Attempt, at: Timestamp) -> LastAttempt {
 fn settle_to(
     next: Next,
     event: &Event,
-    attempt: Attempt,
+    attempt: &Attempt,
     first_attempt: Timestamp,
     now: Timestamp,
 ) -> SettleTo {
@@ -316,10 +406,7 @@ fn settle_to(
             first_attempt,
             last_attempt: attempt.started,
             last_status: attempt.status,
-            last_class: match attempt.outcome {
-                Outcome::Error(class) => Some(class),
-                Outcome::Delivered | Outcome::Rejected | Outcome::Skipped => None,
-            },
+            last_class: attempt.outcome.class(),
             last_message: cut(&attempt.message).into(),
         }),
         Next::Dead(reason) => SettleTo::Dead(Box::new(DeadEvidence {
@@ -331,7 +418,7 @@ fn settle_to(
             event_source: event.head.source.clone(),
             event_kind: event.head.kind.clone(),
             accepted: event.head.accepted,
-            last: Some(attempt),
+            last: Some(attempt.clone()),
         })),
     }
 }

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{self, Config, Loaded, Problems};
 use crate::control;
 use crate::ingest::listener::Listener;
+use crate::ingest::spool::Spool;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
@@ -139,6 +140,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     let config = Arc::new(loaded.config);
     let bounds = SchedulerConfig {
         in_flight_max: config.limits.in_flight_max,
+        batch_bytes_max: config.limits.batch_bytes_max,
         ..SchedulerConfig::default()
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
@@ -182,6 +184,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
 struct Doors {
     entrance: CancellationToken,
     intake: JoinHandle<()>,
+    spool: Option<JoinHandle<()>>,
     control: ControlDoor,
 }
 
@@ -211,9 +214,15 @@ impl Doors {
         let entrance = CancellationToken::new();
         let intake = Listener::new(door.listener, door.ours, section.connections_max)?;
         let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
+        let spool = section
+            .spool
+            .as_deref()
+            .and_then(|folder| open_spool(daemon, folder));
+        let spool = spool.map(|spool| tokio::spawn(spool.serve(entrance.clone())));
         Ok(Self {
             entrance,
             intake,
+            spool,
             control,
         })
     }
@@ -223,6 +232,10 @@ impl Doors {
         daemon.intake().drain();
         self.entrance.cancel();
         let _ = tokio::time::timeout(ANSWER_BOUND, self.intake).await;
+        if let Some(spool) = self.spool {
+            // What it has not finished stays in the folder.
+            let _ = tokio::time::timeout(ANSWER_BOUND, spool).await;
+        }
         self.control
     }
 }
@@ -257,6 +270,20 @@ async fn until_told_to_stop(
                 let error = failed.ok().and_then(|error| error.clone());
                 return Err(DaemonError::Failed(error.unwrap_or_else(|| StoreError::Failed("the committer ended".into()))));
             }
+        }
+    }
+}
+
+/// The spool, if its folder is there. A daemon without one works; only `posthaste send` has nothing to fall back to.
+fn open_spool(daemon: &Daemon, folder: &Path) -> Option<Spool> {
+    match Spool::open(folder, Arc::clone(daemon.intake())) {
+        Ok(spool) => Some(spool),
+        Err(error) => {
+            tracing::info!(
+                folder = %folder.display(), %error,
+                "no spool: `posthaste send` needs a running daemon, unless you make this folder and start again"
+            );
+            None
         }
     }
 }

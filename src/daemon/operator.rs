@@ -14,6 +14,7 @@ use crate::domain::time::Timestamp;
 use crate::ingest::frame::Code;
 use crate::ingest::intake::{Intake, RouteTable};
 use crate::ingest::lines::Limits;
+use crate::observe::numbers::PHASES;
 use crate::scheduler::{Input, LaneView};
 use crate::store::committer::Queue;
 use crate::store::{LaneId, StoreError};
@@ -189,6 +190,19 @@ impl Operator for Daemon {
                 .collect(),
             expired: reading.expired,
             rate_per_second: reading.delivered_per_second,
+            success_rate: reading.success_share,
+            error_rates: reading
+                .error_shares
+                .iter()
+                .map(|(class, share)| (class.name().to_owned(), *share))
+                .collect(),
+            phase_seconds: PHASES
+                .iter()
+                .zip(reading.phases_us)
+                .map(|(phase, us)| ((*phase).to_owned(), us as f64 / 1e6))
+                .collect(),
+            connections_opened: reading.requests[0],
+            connections_reused: reading.requests[1],
             p50_ms,
             p95_ms,
             p99_ms,
@@ -234,6 +248,9 @@ impl Operator for Daemon {
             duplicates: read(&counters.duplicate),
             rejected: rejected.filter(|(_, count)| *count > 0).collect(),
             bytes: read(&counters.bytes),
+            spooled: read(&counters.spooled),
+            spool_waiting: read(&counters.spool_waiting),
+            spool_rejected: read(&counters.spool_rejected),
         }
     }
 }

@@ -8,7 +8,7 @@ use super::Tried;
 use super::interpret::Verdict;
 use super::send::Answer;
 use crate::domain::endpoint::RequestPolicy;
-use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Outcome};
+use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 
 /// What a masked value is shown as.
@@ -63,6 +63,7 @@ impl Witness {
         Tried {
             attempt,
             signal: verdict.signal,
+            exchange: Exchange::default(),
             items: None,
         }
     }

@@ -1,8 +1,8 @@
 //! One try at delivering one event or a batch of them, from events to outcome.
 //!
 //! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`sign`] signs it, [`send`] is the
-//! only file that opens an HTTP connection, [`interpret`] reads what came back ([`failure`] names what a
-//! broken exchange died of), and [`evidence`] keeps what a person will want to see. All but `send` are pure.
+//! only file that opens an HTTP connection ([`phases`] tells how long that took), [`interpret`] reads what came back
+//! ([`failure`] names what a broken exchange died of), and [`evidence`] keeps what a person will want to see. All but `send` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
@@ -13,12 +13,14 @@ use tokio::time::Instant;
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
-use crate::domain::outcome::{Attempt, EndpointSignal, Outcome};
+use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 
+pub mod batch;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
+mod phases;
 pub mod render;
 pub mod send;
 pub mod sign;
@@ -39,6 +41,8 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
+    /// How long its parts took; zeros if nothing was sent.
+    pub exchange: Exchange,
     /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
     /// all of them.
     pub items: Option<Vec<Item>>,
@@ -72,7 +76,8 @@ impl Couriers {
     /// # Errors
     /// One sentence naming the key (`url`, `headers`, `tls.ca`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
-        let template = RequestTemplate::new(&endpoint.request)?;
+        let shape = endpoint.batch.as_ref().map(|policy| &policy.shape);
+        let template = RequestTemplate::new(&endpoint.request, shape)?;
         Ok(Courier {
             signer: Signer::new(&endpoint.sign)?,
             sender: self.clients.sender(&endpoint.request, template.scheme())?,
@@ -121,7 +126,7 @@ impl Courier {
         };
         let sent = self.sender.send(request, self.bounds).await;
         let took = clock.elapsed();
-        let verdict = self.judge.interpret(&sent, now.plus(took));
+        let verdict = self.judge.interpret(&sent.result, now.plus(took));
         // Evidence needs the headers only of tries that failed: those few are made once more, rather than all copied.
         let headers = match verdict.outcome {
             Outcome::Delivered => None,
@@ -130,8 +135,13 @@ impl Courier {
                 .ok()
                 .map(|request| request.headers),
         };
-        self.witness
-            .report(number, now, took, headers.as_ref(), sent.ok().as_ref(), verdict)
+        let answer = sent.result.ok();
+        Tried {
+            exchange: sent.exchange,
+            ..self
+                .witness
+                .report(number, now, took, headers.as_ref(), answer.as_ref(), verdict)
+        }
     }
 
     fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {

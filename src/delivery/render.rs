@@ -10,7 +10,8 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use reqwest::Url;
 
-use crate::domain::endpoint::RequestPolicy;
+use super::batch;
+use crate::domain::endpoint::{BatchShape, RequestPolicy};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 
@@ -74,6 +75,8 @@ pub struct RequestTemplate {
     method: http::Method,
     url: Url,
     headers: HeaderMap,
+    /// How events stand together; `None`: an event goes alone.
+    batch: Option<BatchShape>,
 }
 
 impl RequestTemplate {
@@ -81,14 +84,17 @@ impl RequestTemplate {
     ///
     /// # Errors
     /// One sentence: the URL or a header cannot be used.
-    pub fn new(policy: &RequestPolicy) -> Result<Self, String> {
+    pub fn new(policy: &RequestPolicy, batch: Option<&BatchShape>) -> Result<Self, String> {
         let mut url = parse_url(policy)?;
         let mut headers = configured_headers(policy)?;
         if let Some(value) = take_credentials(&mut url)? {
             headers.entry(header::AUTHORIZATION).or_insert(value);
         }
         for (name, value) in [
-            (header::CONTENT_TYPE, "application/json"),
+            (
+                header::CONTENT_TYPE,
+                batch.map_or("application/json", batch::content_type),
+            ),
             (header::USER_AGENT, USER_AGENT),
         ] {
             headers.entry(name).or_insert(HeaderValue::from_static(value));
@@ -101,6 +107,7 @@ impl RequestTemplate {
             method: policy.method.clone(),
             url,
             headers,
+            batch: batch.cloned(),
         })
     }
 
@@ -121,7 +128,7 @@ impl RequestTemplate {
     /// own bytes, not a copy.
     ///
     /// A `traceparent` that no header can carry is left out: a receiver has to ignore one it cannot parse
-    /// (W3C Trace Context §3.2.2), so it is not worth a delivery.
+    /// (W3C Trace Context §3.2.2), so it is not worth a delivery. A batch belongs to several traces, so it carries none.
     ///
     /// # Errors
     /// One sentence: the id cannot be put into a header, or there is no event.
@@ -139,11 +146,12 @@ impl RequestTemplate {
         headers.insert(WEBHOOK_ID, id_value(id)?);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(number));
-        if let Some(value) = event
-            .head
-            .traceparent
-            .as_deref()
-            .and_then(|text| HeaderValue::from_str(text).ok())
+        if events.len() == 1
+            && let Some(value) = event
+                .head
+                .traceparent
+                .as_deref()
+                .and_then(|text| HeaderValue::from_str(text).ok())
         {
             headers.entry(TRACEPARENT).or_insert(value);
         }
@@ -151,7 +159,10 @@ impl RequestTemplate {
             method: self.method.clone(),
             url: self.url.clone(),
             headers,
-            body: event.json.clone(),
+            body: match &self.batch {
+                None => event.json.clone(),
+                Some(shape) => batch::body(shape, events),
+            },
         })
     }
 }
@@ -221,7 +232,7 @@ mod tests {
             .iter()
             .map(|(name, value)| (name.parse().unwrap(), Secret::new(value)))
             .collect();
-        RequestTemplate::new(&policy)
+        RequestTemplate::new(&policy, None)
     }
 
     fn shown(request: &OutgoingRequest) -> Vec<(&str, &str)> {
@@ -266,7 +277,7 @@ mod tests {
     #[test]
     fn d1_credentials_in_the_url_are_basic_authentication() {
         let policy = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook").request;
-        let request = RequestTemplate::new(&policy)
+        let request = RequestTemplate::new(&policy, None)
             .unwrap()
             .render(&[event("e", "{}")], "e", 1, Timestamp(0))
             .unwrap();
@@ -344,7 +355,7 @@ mod tests {
             ("http://", "host"),
         ] {
             policy.url = Secret::new(url);
-            let error = RequestTemplate::new(&policy).unwrap_err();
+            let error = RequestTemplate::new(&policy, None).unwrap_err();
             assert!(
                 error.starts_with("url ") && error.contains(message),
                 "{url}: {error}"

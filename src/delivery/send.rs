@@ -11,8 +11,10 @@ use reqwest::{Certificate, Client, Response, redirect, retry};
 use tokio::time::{Instant, timeout};
 
 use super::failure::{Failure, Phase};
+use super::phases::{ConnectTimer, TimedResolver, watch};
 use super::render::OutgoingRequest;
 use crate::domain::endpoint::RequestPolicy;
+use crate::domain::outcome::Exchange;
 
 /// An idle connection is closed after this: before most servers do it (nginx 75 s, load balancers 60 s),
 /// since a request that meets a closing connection is lost.
@@ -106,6 +108,8 @@ fn build(need: &Need) -> Result<Client, String> {
         .referer(false)
         .no_proxy()
         .connect_timeout(need.connect_timeout)
+        .dns_resolver(TimedResolver)
+        .connector_layer(ConnectTimer)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .pool_idle_timeout(IDLE_MAX)
@@ -129,6 +133,19 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
     }
 }
 
+/// One exchange: what came of it, and what it took.
+#[derive(Debug)]
+pub struct Sent {
+    /// The answer, or what the exchange died of, if it died before there was a status.
+    pub result: Result<Answer, Failure>,
+    /// Its phases and bytes.
+    pub exchange: Exchange,
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Sends requests over one client's connections.
 #[derive(Clone, Debug)]
 pub struct Sender {
@@ -136,12 +153,37 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Sends `request` once and reads the answer, within `bounds`.
-    ///
-    /// # Errors
-    /// What the exchange died of, if it died before there was a status.
-    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds) -> Result<Answer, Failure> {
+    /// Sends `request` once and reads the answer, within `bounds`. Measures how long each phase takes.
+    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds) -> Sent {
         let started = Instant::now();
+        let sent_bytes = request.body.len() as u64;
+        let mut head_in = None;
+        let (result, connecting) = watch(self.exchange(request, bounds, started, &mut head_in)).await;
+        let total = started.elapsed();
+        let connect = connecting.connect();
+        Sent {
+            exchange: Exchange {
+                total_us: micros(total),
+                reused: head_in.is_some() && connecting.whole.is_none(),
+                dns_us: connecting.dns.map(micros),
+                connect_us: connect.map(micros),
+                first_byte_us: head_in
+                    .map(|head: Duration| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
+                body_us: head_in.map(|head| micros(total.saturating_sub(head))),
+                sent_bytes,
+                received_bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
+            },
+            result,
+        }
+    }
+
+    async fn exchange(
+        &self,
+        request: OutgoingRequest,
+        bounds: Bounds,
+        started: Instant,
+        head_in: &mut Option<Duration>,
+    ) -> Result<Answer, Failure> {
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
         *wire.body_mut() = Some(request.body.into());
@@ -149,6 +191,7 @@ impl Sender {
             Ok(result) => result.map_err(|why| Failure::of(&why, Phase::Head))?,
             Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
         };
+        *head_in = Some(started.elapsed());
         let mut answer = Answer {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),

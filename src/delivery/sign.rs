@@ -103,7 +103,7 @@ mod tests {
 
     fn signed(secrets: &[&str], id: &str, timestamp: u64, body: &str) -> OutgoingRequest {
         let keys = secrets.iter().map(|text| parse_secret(text).unwrap()).collect();
-        let template = RequestTemplate::new(&endpoint("http://127.0.0.1/").request).unwrap();
+        let template = RequestTemplate::new(&endpoint("http://127.0.0.1/").request, None).unwrap();
         let mut request = template
             .render(&[event(id, body)], id, 1, Timestamp(timestamp * 1000))
             .unwrap();

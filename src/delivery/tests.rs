@@ -432,7 +432,7 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender.send(request, bounds).await.unwrap();
+    let answer = sender.send(request, bounds).await.result.unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

@@ -2,9 +2,12 @@
 //!
 //! Read in this order: [`time`] (a timestamp that has no `now()`), [`event`], [`endpoint`], [`route`]
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
-//! (when to try again) and [`delivery`] (the durable state machine that puts the last two together).
+//! (when to try again), [`delivery`] (the durable state machine that puts the last two together), [`company`] (the
+//! same for a batch that failed as one) and [`age`] (how old what waits is).
 
+pub mod age;
 pub mod backoff;
+pub mod company;
 pub mod delivery;
 pub mod endpoint;
 pub mod event;

@@ -127,6 +127,77 @@ pub enum Outcome {
     Skipped,
 }
 
+impl Outcome {
+    /// The outcome's name, without the class of an error.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Rejected => "rejected",
+            Self::Error(_) => "error",
+            Self::Skipped => "skipped",
+        }
+    }
+
+    /// The kind of error; `None` for other outcomes.
+    #[must_use]
+    pub fn class(self) -> Option<ErrorClass> {
+        match self {
+            Self::Error(class) => Some(class),
+            Self::Delivered | Self::Rejected | Self::Skipped => None,
+        }
+    }
+}
+
+/// A set of outcomes, every class of error counting as one of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutcomeSet(u32);
+
+impl OutcomeSet {
+    /// All that are called `name` (see [`Outcome::name`]); `None`: no outcome is called that.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let errors = ErrorClass::ALL.iter().map(|(class, _)| Outcome::Error(*class));
+        let all = [Outcome::Delivered, Outcome::Rejected, Outcome::Skipped]
+            .into_iter()
+            .chain(errors);
+        let set: Self = all.filter(|outcome| outcome.name() == name).collect();
+        (set != Self::default()).then_some(set)
+    }
+
+    /// The set with `outcome` in it.
+    #[must_use]
+    pub fn with(self, outcome: Outcome) -> Self {
+        // Sets are kept on disk, so these numbers are never given to another outcome: a new class goes to the end of
+        // the enum.
+        let bit = match outcome {
+            Outcome::Delivered => 0,
+            Outcome::Rejected => 1,
+            Outcome::Skipped => 2,
+            Outcome::Error(class) => 3 + class as u32,
+        };
+        Self(self.0 | 1 << bit)
+    }
+
+    /// Whether `outcome` is in it.
+    #[must_use]
+    pub fn contains(self, outcome: Outcome) -> bool {
+        self.with(outcome) == self
+    }
+
+    /// Whether the two have an outcome in common.
+    #[must_use]
+    pub fn meets(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl FromIterator<Outcome> for OutcomeSet {
+    fn from_iter<I: IntoIterator<Item = Outcome>>(outcomes: I) -> Self {
+        outcomes.into_iter().fold(Self::default(), Self::with)
+    }
+}
+
 /// What the endpoint told us about itself, beside the outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct EndpointSignal {
@@ -169,3 +240,52 @@ pub struct Attempt {
 /// Bound on [`Attempt::response_excerpt`] and on the header lists, in bytes each. A dead letter holds one
 /// attempt beside its numbers, and several dead letters share a page of the store, so this stays small.
 pub const EXCERPT_BYTES_MAX: usize = 4096;
+
+/// What one exchange took: time by phase in microseconds, and bytes. The phases that happened follow one another; what
+/// is missing up to the whole are moments of our own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Exchange {
+    /// The whole of it, answer body included.
+    pub total_us: u64,
+    /// Whether it went over a connection that was open already.
+    pub reused: bool,
+    /// Looking up the host name; `None`: there was nothing to look up.
+    pub dns_us: Option<u64>,
+    /// Connecting, from the address to where a request can be sent: TCP, and for https the TLS handshake, which the
+    /// HTTP client does not show apart. `None`: the connection was open already, or never came about.
+    pub connect_us: Option<u64>,
+    /// From there until the head of the answer was in: our request on its way, and the endpoint at work. `None`: no
+    /// head came.
+    pub first_byte_us: Option<u64>,
+    /// From there until the body was in, or was given up; `None`: no head came.
+    pub body_us: Option<u64>,
+    /// Bytes of the request's body.
+    pub sent_bytes: u64,
+    /// Bytes of the answer's body that were read, decompressed.
+    pub received_bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// H1: what a search by outcome finds.
+    #[test]
+    fn h1_sets_of_outcomes_go_by_name() {
+        let timeout = Outcome::Error(ErrorClass::Timeout);
+        let all = [Outcome::Delivered, Outcome::Rejected, Outcome::Skipped, timeout];
+        for (name, wanted) in [
+            ("delivered", [true, false, false, false]),
+            ("rejected", [false, true, false, false]),
+            ("skipped", [false, false, true, false]),
+            ("error", [false, false, false, true]),
+        ] {
+            let set = OutcomeSet::named(name).unwrap();
+            assert_eq!(all.map(|outcome| set.contains(outcome)), wanted, "{name}");
+        }
+        assert_eq!(OutcomeSet::named("lost"), None);
+        let one = OutcomeSet::default().with(timeout);
+        assert!(!one.contains(Outcome::Error(ErrorClass::Dns)));
+        assert!(one.meets(OutcomeSet::named("error").unwrap()) && !one.meets(OutcomeSet::default()));
+    }
+}

@@ -84,12 +84,17 @@ fn segments_match(pattern: &[&str], kind: &[&str]) -> bool {
     pattern[p..].iter().all(|segment| *segment == "**")
 }
 
+/// The endpoints that an event's attribute `endpoint` names: one, or several with commas between them.
+pub fn addressees(addressed: &str) -> impl Iterator<Item = &str> {
+    addressed.split(',').map(str::trim)
+}
+
 /// Whether `endpoint` is owed an event of type `kind` and `tenant`, addressed to `addressed` alone if that
 /// is given. A disabled or paused endpoint is owed it too: its deliveries are parked, never dropped.
 #[must_use]
 pub fn is_owed(endpoint: &Endpoint, kind: &str, tenant: Option<&str>, addressed: Option<&str>) -> bool {
-    if let Some(name) = addressed {
-        return *endpoint.name == *name;
+    if let Some(names) = addressed {
+        return addressees(names).any(|name| *endpoint.name == *name);
     }
     if !endpoint.tenant.is_empty() && Some(&*endpoint.tenant) != tenant {
         return false;

@@ -13,9 +13,9 @@ use crate::domain::time::Timestamp;
 
 /// Bytes of a `type`.
 const TYPE_BYTES_MAX: usize = 255;
-/// Bytes of names that are kept in memory or sent in headers: id, endpoint, tenant, partition key.
+/// Bytes of names that are kept in memory or sent in headers: id, tenant, partition key.
 const NAME_BYTES_MAX: usize = 255;
-/// Bytes of references and free texts: source, subject, dataschema, datacontenttype.
+/// Bytes of references, lists and free texts: source, subject, dataschema, datacontenttype, endpoint.
 const TEXT_BYTES_MAX: usize = 2048;
 
 /// The attributes that mean something here, in the order of the constants below.
@@ -158,7 +158,7 @@ pub(super) fn check<'a>(members: &Members<'a>) -> Result<Attributes<'a>, String>
         source: optional(members, SOURCE, TEXT_BYTES_MAX)?,
         has_time: instant(members, TIME)?.is_some(),
         has_specversion,
-        endpoint: optional(members, ENDPOINT, NAME_BYTES_MAX)?,
+        endpoint: optional(members, ENDPOINT, TEXT_BYTES_MAX)?,
         timing: timing(members)?,
         expires: instant_after_1970(members, EXPIRYTIME)?,
         partition_key: optional(members, PARTITIONKEY, NAME_BYTES_MAX)?,

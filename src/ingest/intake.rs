@@ -11,7 +11,7 @@ use tokio::sync::{Semaphore, watch};
 use super::frame::{Code, Refused};
 use super::lines::Limits;
 use crate::domain::endpoint::Endpoint;
-use crate::domain::route::is_owed;
+use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::store::committer::{Clock, Queue};
 use crate::store::{LaneId, StoreError};
@@ -37,26 +37,28 @@ impl RouteTable {
         Self { endpoints }
     }
 
-    /// The lanes that are owed an event of type `kind` and `tenant`, addressed to one endpoint or to none.
+    /// The lanes that are owed an event of type `kind` and `tenant`, addressed to some endpoints or to none.
     ///
     /// # Errors
-    /// A message when no endpoint is called `addressed`, with names that there are.
+    /// A message when one of those `addressed` is not there, with names that there are.
     pub fn owed(
         &self,
         kind: &str,
         tenant: Option<&str>,
         addressed: Option<&str>,
     ) -> Result<Arc<[LaneId]>, String> {
-        let lanes: Arc<[LaneId]> = self
+        if let Some(name) = addressed.and_then(|names| addressees(names).find(|name| !self.knows(name))) {
+            return Err(self.unknown(name));
+        }
+        let owed = self
             .endpoints
             .iter()
-            .filter(|(endpoint, _)| is_owed(endpoint, kind, tenant, addressed))
-            .map(|(_, lane)| *lane)
-            .collect();
-        match addressed {
-            Some(name) if lanes.is_empty() => Err(self.unknown(name)),
-            _ => Ok(lanes),
-        }
+            .filter(|(endpoint, _)| is_owed(endpoint, kind, tenant, addressed));
+        Ok(owed.map(|(_, lane)| *lane).collect())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.endpoints.iter().any(|(endpoint, _)| *endpoint.name == *name)
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -132,6 +134,12 @@ pub struct Counters {
     pub rejected: [AtomicU64; Code::ALL.len()],
     /// Bytes read from producers.
     pub bytes: AtomicU64,
+    /// Lines taken from the spool.
+    pub spooled: AtomicU64,
+    /// Files that wait in the spool now.
+    pub spool_waiting: AtomicU64,
+    /// Files there now that hold refused lines.
+    pub spool_rejected: AtomicU64,
     /// Connections taken.
     pub connections: AtomicU64,
     /// Connections open now.
@@ -279,6 +287,10 @@ pub(super) mod tests {
     fn a6_addressed_events() {
         let one = table(&[("all", "**", ""), ("crm", "contact.*", "")]);
         assert_eq!(*one.owed("x", None, Some("crm")).unwrap(), [LaneId(2)]);
+        let both = one.owed("x", None, Some("crm,all")).unwrap();
+        assert_eq!(*both, [LaneId(1), LaneId(2)]);
+        let error = one.owed("x", None, Some("all,crn")).unwrap_err();
+        assert!(error.contains("no endpoint is called \"crn\""), "{error}");
         let many: Vec<String> = (0..7).map(|n| format!("e{n}")).collect();
         let many: Vec<_> = many.iter().map(|name| (&**name, "**", "")).collect();
         for (table, message) in [

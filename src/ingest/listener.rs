@@ -126,7 +126,7 @@ impl Users {
 }
 
 /// What the system calls a user; one known only to a directory service goes by its number.
-fn user_name(uid: u32) -> Option<String> {
+pub(crate) fn user_name(uid: u32) -> Option<String> {
     let users = std::fs::read_to_string(USERS_FILE).ok()?;
     named(&users, uid).map(str::to_owned)
 }

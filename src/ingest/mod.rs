@@ -4,7 +4,8 @@
 //! refusal, pure) · [`attributes`] (what the members of an event may be, pure) · [`build`] (an event with
 //! its defaults filled in) · [`intake`] (what the sessions share: routes, limits, counters) · [`turn`] (the
 //! lines of one read, their one commit and their answers) · [`answer`] (what is written back) · [`session`]
-//! (one connection) · [`listener`] (who may connect).
+//! (one connection) · [`listener`] (who may connect) · [`spool`] (what was left while nobody listened) · [`rewrite`]
+//! (an event with other attributes).
 //!
 //! This room refuses to know how the store keeps events, when they are delivered, and what an endpoint's
 //! request looks like.
@@ -16,5 +17,7 @@ pub mod frame;
 pub mod intake;
 pub mod lines;
 pub mod listener;
+pub mod rewrite;
 pub mod session;
+pub mod spool;
 pub mod turn;

@@ -16,6 +16,7 @@ pub fn exposition(status: &Status) -> String {
     ingest(&mut text, status);
     queues(&mut text, status);
     attempts(&mut text, status);
+    requests(&mut text, status);
     text.0
 }
 
@@ -143,6 +144,18 @@ fn store(text: &mut Exposition, status: &Status) {
             "gauge",
             "Ids remembered for deduplication.",
             store.dedup_ids,
+        ),
+        (
+            "posthaste_store_attempts_bytes",
+            "gauge",
+            "Bytes of the log of attempts on disk.",
+            store.attempts_bytes,
+        ),
+        (
+            "posthaste_store_attempts_dropped_total",
+            "counter",
+            "Attempts that could not be logged.",
+            store.attempts_dropped,
         ),
         (
             "posthaste_store_refusing",
@@ -288,6 +301,38 @@ fn attempts(text: &mut Exposition, status: &Status) {
                 let labels = [("endpoint", row.name.as_str()), ("quantile", quantile)];
                 text.sample(name, &labels, ms as f64 / 1000.0);
             }
+        }
+    }
+}
+
+fn requests(text: &mut Exposition, status: &Status) {
+    let name = "posthaste_request_phase_seconds_total";
+    text.metric(
+        name,
+        "counter",
+        "Time that requests spent in each phase: dns, connect (with TLS), first_byte, body.",
+    );
+    for row in &status.endpoints {
+        for (phase, seconds) in &row.attempts.phase_seconds {
+            text.sample(name, &[("endpoint", &row.name), ("phase", phase)], *seconds);
+        }
+    }
+    let name = "posthaste_requests_total";
+    text.metric(
+        name,
+        "counter",
+        "Requests by the connection they went over: a new one, or one that was open already.",
+    );
+    for row in &status.endpoints {
+        for (connection, count) in [
+            ("new", row.attempts.connections_opened),
+            ("reused", row.attempts.connections_reused),
+        ] {
+            text.sample(
+                name,
+                &[("endpoint", &row.name), ("connection", connection)],
+                count as f64,
+            );
         }
     }
 }

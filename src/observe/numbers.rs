@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use hdrhistogram::Histogram;
 
-use crate::domain::outcome::{ErrorClass, Outcome};
+use crate::domain::outcome::{ErrorClass, Exchange, Outcome};
 use crate::domain::time::{Now, Timestamp};
 
 /// Response times are kept for the minute under way and the one before it.
@@ -42,11 +42,22 @@ pub struct Reading {
     pub expired: u64,
     /// Deliveries per second, over the last minute.
     pub delivered_per_second: f64,
+    /// Of the attempts of the last minute, the share that delivered; `None`: there were none.
+    pub success_share: Option<f64>,
+    /// Of the attempts of the last minute, the share that ended in an error of each class.
+    pub error_shares: Vec<(ErrorClass, f64)>,
+    /// What the requests since the start spent in each phase, in microseconds.
+    pub phases_us: [u64; PHASES.len()],
+    /// Requests over a connection made for them, and over one that was open already, since the start.
+    pub requests: [u64; 2],
     /// Response time in milliseconds: median, 95th and 99th percentile; zeros without an attempt.
     pub took_ms: [u64; 3],
     /// The latest attempt.
     pub last: Option<LastAttempt>,
 }
+
+/// The phases of a request in the order of [`Reading::phases_us`].
+pub const PHASES: [&str; 4] = ["dns", "connect", "first_byte", "body"];
 
 /// One endpoint's numbers.
 #[derive(Debug)]
@@ -59,12 +70,30 @@ struct Inner {
     failed: u64,
     expired: u64,
     errors: Vec<(ErrorClass, u64)>,
-    /// Deliveries per whole second of the monotonic clock, for the last sixty of them.
-    seconds: VecDeque<(u64, u64)>,
+    /// The last sixty whole seconds of the monotonic clock that had attempts.
+    seconds: VecDeque<Second>,
+    phases_us: [u64; PHASES.len()],
+    requests: [u64; 2],
     window_start_ms: u64,
     took_now: Option<Histogram<u32>>,
     took_before: Option<Histogram<u32>>,
     last: Option<LastAttempt>,
+}
+
+/// The attempts that ended in one second.
+#[derive(Debug, Default)]
+struct Second {
+    at: u64,
+    attempts: u64,
+    delivered: u64,
+    errors: Vec<(ErrorClass, u64)>,
+}
+
+fn count(errors: &mut Vec<(ErrorClass, u64)>, class: ErrorClass, more: u64) {
+    match errors.iter_mut().find(|(known, _)| *known == class) {
+        Some((_, count)) => *count += more,
+        None => errors.push((class, more)),
+    }
 }
 
 impl Default for Numbers {
@@ -76,6 +105,8 @@ impl Default for Numbers {
             expired: 0,
             errors: Vec::new(),
             seconds: VecDeque::new(),
+            phases_us: [0; PHASES.len()],
+            requests: [0; 2],
             window_start_ms: 0,
             took_now: None,
             took_before: None,
@@ -89,19 +120,35 @@ impl Numbers {
     pub fn attempt(&self, last: LastAttempt, took_ms: u64, now: Now) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match last.outcome {
-            Outcome::Delivered => {
-                inner.delivered += 1;
-                inner.count_second(now.mono_ms / 1000);
-            }
+            Outcome::Delivered => inner.delivered += 1,
             Outcome::Rejected => inner.rejected += 1,
             Outcome::Skipped => {}
             Outcome::Error(class) => {
                 inner.failed += 1;
-                inner.count_error(class);
+                count(&mut inner.errors, class, 1);
             }
+        }
+        if last.outcome != Outcome::Skipped {
+            inner.count_second(last.outcome, now.mono_ms / 1000);
         }
         inner.took(took_ms, now.mono_ms);
         inner.last = Some(last);
+    }
+
+    /// Counts what a request took, however many deliveries it carried.
+    pub fn request(&self, exchange: &Exchange) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let phases = [
+            exchange.dns_us,
+            exchange.connect_us,
+            exchange.first_byte_us,
+            exchange.body_us,
+        ];
+        for (sum, phase) in inner.phases_us.iter_mut().zip(phases) {
+            *sum += phase.unwrap_or(0);
+        }
+        inner.requests[0] += u64::from(exchange.connect_us.is_some());
+        inner.requests[1] += u64::from(exchange.reused);
     }
 
     /// Counts a delivery whose event had expired.
@@ -115,12 +162,8 @@ impl Numbers {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         inner.turn(now.mono_ms);
         let since = (now.mono_ms / 1000).saturating_sub(60);
-        let recent: u64 = inner
-            .seconds
-            .iter()
-            .filter(|(second, _)| *second >= since)
-            .map(|(_, n)| n)
-            .sum();
+        let recent = inner.since(since);
+        let share = |part: u64| part as f64 / recent.attempts as f64;
         let elapsed = (now.mono_ms as f64 / 1000.0).clamp(1.0, 60.0);
         Reading {
             delivered: inner.delivered,
@@ -128,7 +171,15 @@ impl Numbers {
             failed: inner.failed,
             errors: inner.errors.clone(),
             expired: inner.expired,
-            delivered_per_second: recent as f64 / elapsed,
+            delivered_per_second: recent.delivered as f64 / elapsed,
+            success_share: (recent.attempts > 0).then(|| share(recent.delivered)),
+            error_shares: recent
+                .errors
+                .iter()
+                .map(|(class, count)| (*class, share(*count)))
+                .collect(),
+            phases_us: inner.phases_us,
+            requests: inner.requests,
             took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
             last: inner.last.clone(),
         }
@@ -136,23 +187,36 @@ impl Numbers {
 }
 
 impl Inner {
-    fn count_second(&mut self, second: u64) {
-        match self.seconds.back_mut() {
-            Some((latest, count)) if *latest == second => *count += 1,
-            _ => {
-                self.seconds.push_back((second, 1));
-                if self.seconds.len() > 61 {
-                    self.seconds.pop_front();
-                }
+    fn count_second(&mut self, outcome: Outcome, at: u64) {
+        if self.seconds.back().is_none_or(|latest| latest.at != at) {
+            self.seconds.push_back(Second {
+                at,
+                ..Second::default()
+            });
+            if self.seconds.len() > 61 {
+                self.seconds.pop_front();
+            }
+        }
+        if let Some(second) = self.seconds.back_mut() {
+            second.attempts += 1;
+            second.delivered += u64::from(outcome == Outcome::Delivered);
+            if let Some(class) = outcome.class() {
+                count(&mut second.errors, class, 1);
             }
         }
     }
 
-    fn count_error(&mut self, class: ErrorClass) {
-        match self.errors.iter_mut().find(|(known, _)| *known == class) {
-            Some((_, count)) => *count += 1,
-            None => self.errors.push((class, 1)),
+    /// The attempts since second `since`, together.
+    fn since(&self, since: u64) -> Second {
+        let mut sum = Second::default();
+        for second in self.seconds.iter().filter(|second| second.at >= since) {
+            sum.attempts += second.attempts;
+            sum.delivered += second.delivered;
+            for (class, more) in &second.errors {
+                count(&mut sum.errors, *class, *more);
+            }
         }
+        sum
     }
 
     /// Starts a new window when the one under way is over; a pause longer than a window empties both.
@@ -224,8 +288,36 @@ mod tests {
             "{}",
             reading.delivered_per_second
         );
+        assert_eq!(reading.success_share, Some(60.0 / 61.0), "of the last minute");
+        assert_eq!(reading.error_shares, [(ErrorClass::Timeout, 1.0 / 61.0)]);
         assert_eq!(reading.took_ms[0], 10);
         assert_eq!(reading.last.unwrap().outcome, Outcome::Error(ErrorClass::Timeout));
+    }
+
+    /// H1: what connecting costs is told apart from what the endpoint takes.
+    #[test]
+    fn h1_phases_and_connections_add_up() {
+        let numbers = Numbers::default();
+        let reused = Exchange {
+            reused: true,
+            first_byte_us: Some(300),
+            body_us: Some(4),
+            ..Exchange::default()
+        };
+        let connected = Exchange {
+            dns_us: Some(10),
+            connect_us: Some(200),
+            reused: false,
+            ..reused
+        };
+        for exchange in [connected, reused, reused, Exchange::default()] {
+            numbers.request(&exchange);
+        }
+        let reading = numbers.read(at(1));
+        assert_eq!(
+            (reading.phases_us, reading.requests),
+            ([10, 200, 900, 12], [1, 2])
+        );
     }
 
     #[test]

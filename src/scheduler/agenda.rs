@@ -37,7 +37,7 @@ pub(super) struct Agenda {
 impl Agenda {
     /// Writes down what `lane` says of itself; to be called after everything that may have changed it.
     pub(super) fn note(&mut self, id: LaneId, lane: &Lane, marks: &mut Marks, now: Now) {
-        let can_send = lane.can_send();
+        let can_send = lane.can_send(now);
         if can_send && !marks.in_ring {
             self.ring.push_back(id);
             marks.in_ring = true;

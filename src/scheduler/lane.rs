@@ -6,13 +6,13 @@
 use std::time::Duration;
 
 use crate::domain::event::Seq;
-use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery};
 
 use super::breaker::{Breaker, Verdict};
 use super::concurrency::{End, Limit};
-use super::window::{Appetite, Window};
+use super::rate::Rate;
+use super::window::{Appetite, Terms, Window};
 use super::{Job, LaneConfig, LaneState, LaneView, Seen};
 
 impl LaneState {
@@ -46,12 +46,6 @@ impl LaneState {
     }
 }
 
-/// Which of a lane's two queues goes next.
-enum Turn {
-    Fresh,
-    Deferred,
-}
-
 /// One endpoint's lane.
 #[derive(Debug)]
 pub(super) struct Lane {
@@ -68,13 +62,12 @@ pub(super) struct Lane {
     window: Window,
     breaker: Breaker,
     limit: Limit,
+    rate: Rate,
+    /// Bytes of batches that may be under way.
+    batch_bytes_max: u64,
     /// Rises when the breaker trips: what began before teaches nothing afterwards.
     era: u32,
     probe: Option<Seq>,
-    /// Whether a deferred delivery goes next when fresh ones wait too.
-    deferred_turn: bool,
-    /// So many requests may have ended without being durable; a stalled store stops sending.
-    finished_max: usize,
 }
 
 impl Lane {
@@ -86,13 +79,13 @@ impl Lane {
             rest_until_mono_ms: 0,
             pause: None,
             retired: false,
-            window: Window::new(window_max),
+            window: Window::new(window_max, config.batch.clone()),
             breaker: Breaker::new(config.breaker),
             limit: Limit::new(config.concurrency),
+            rate: Rate::new(config.rate),
+            batch_bytes_max: u64::MAX,
             era: 0,
             probe: None,
-            deferred_turn: false,
-            finished_max: window_max.max(1),
             config,
         };
         lane.apply_pause(now);
@@ -100,9 +93,12 @@ impl Lane {
     }
 
     /// Adopts the configuration, and is in force again if it was retired.
-    pub(super) fn configure(&mut self, config: LaneConfig, now: Now) {
+    pub(super) fn configure(&mut self, config: LaneConfig, batch_bytes_max: u64, now: Now) {
         self.breaker.configure(config.breaker);
         self.limit.configure(config.concurrency);
+        self.rate.configure(config.rate);
+        self.window.configure(config.batch.clone());
+        self.batch_bytes_max = batch_bytes_max;
         self.config = config;
         if std::mem::take(&mut self.retired) {
             self.window.revive(Seq(0), now.wall);
@@ -123,24 +119,24 @@ impl Lane {
 
     /// Requests under way.
     pub(super) fn in_flight(&self) -> u32 {
-        self.window.in_flight()
+        self.window.hand().in_flight()
     }
 
     /// A delivery is on disk, due at `due` or at once.
-    pub(super) fn accepted(&mut self, seq: Seq, due: Option<Timestamp>, bytes: u32) {
+    pub(super) fn accepted(&mut self, seq: Seq, due: Option<Timestamp>, bytes: u32, now: Now) {
         let fresh = Due {
             bytes,
             ..Due::fresh(seq)
         };
         match due {
-            None => self.window.announce(fresh, self.state.sends()),
+            None => self.window.announce(fresh, self.state.sends(), now.mono_ms),
             Some(due) => self.window.announce_deferred(due),
         }
     }
 
     /// The store's answer to this lane's question.
-    pub(super) fn refilled(&mut self, answer: DueAnswer) {
-        self.window.answered(answer, self.state.sends());
+    pub(super) fn refilled(&mut self, answer: DueAnswer, now: Now) {
+        self.window.answered(answer, self.state.sends(), now.mono_ms);
     }
 
     /// The store could not answer this lane's question.
@@ -160,7 +156,7 @@ impl Lane {
 
     /// A request has ended: frees its slot and learns from it.
     pub(super) fn finished(&mut self, batch: &[Seq], seen: &Seen, now: Now) {
-        let in_flight = self.window.in_flight();
+        let in_flight = self.in_flight();
         let ended = batch.iter().filter_map(|seq| self.window.finish(*seq));
         let Some(flight) = ended.last() else {
             return;
@@ -238,34 +234,62 @@ impl Lane {
         match self.state {
             LaneState::Suspended { .. } | LaneState::Tripped { .. } => (None, Some(self.rest_until_mono_ms)),
             LaneState::Paused { until } => (until, None),
-            LaneState::Ready | LaneState::Probing => self.window.wakes_at(self.appetite(), now),
+            LaneState::Ready | LaneState::Probing => {
+                let (wall, mono) = self.window.wakes_at(self.appetite(), now);
+                let free = Some(self.rate.free_at_ms()).filter(|at| *at > now.mono_ms && self.may_send(now));
+                (wall, mono.into_iter().chain(free).min())
+            }
         }
     }
 
     /// Whether a request could leave now, as far as this lane is concerned.
-    pub(super) fn can_send(&self) -> bool {
+    pub(super) fn can_send(&self, now: Now) -> bool {
+        self.may_send(now) && self.rate.is_free(now.mono_ms)
+    }
+
+    /// The same but for the rate.
+    fn may_send(&self, now: Now) -> bool {
         let slot = match self.state {
-            LaneState::Ready => self.window.in_flight() < self.limit.current(),
+            LaneState::Ready => self.in_flight() < self.limit.current(),
             LaneState::Probing => self.probe.is_none(),
             _ => false,
         };
-        slot && self.window.finished() < self.finished_max && self.turn().is_some()
+        slot && self.window.hand().finished() < self.window.finished_max()
+            && self.window.is_ready(&self.terms(now))
     }
 
-    /// Sends the next delivery off. Call it only when [`Lane::can_send`].
-    pub(super) fn start(&mut self) -> Option<Job> {
-        let due = match self.turn()? {
-            Turn::Fresh => self.window.start_fresh(self.era),
-            Turn::Deferred => self.window.start_deferred(self.era),
-        }?;
-        self.deferred_turn = due.was_due.is_none();
+    /// Sends the next request off. Call it only when [`Lane::can_send`].
+    pub(super) fn start(&mut self, now: Now) -> Option<Job> {
+        let batch = self.window.start(&self.terms(now));
+        let first = batch.first()?.seq;
+        self.rate.take(now.mono_ms);
         if self.state == LaneState::Probing {
-            self.probe = Some(due.seq);
+            self.probe = Some(first);
         }
+        let bytes_max = match &self.config.batch {
+            Some(policy) => policy.bytes_max,
+            None => usize::MAX,
+        };
         Some(Job {
             lane: self.config.lane,
-            batch: Several::from_elem(due, 1),
+            batch,
+            bytes_max,
         })
+    }
+
+    /// Deliveries of a request under way that did not fit into it.
+    pub(super) fn given_back(&mut self, batch: &[Due]) {
+        self.window.give_back(batch, self.state.sends());
+    }
+
+    fn terms(&self, now: Now) -> Terms {
+        Terms {
+            era: self.era,
+            limit: self.limit.current(),
+            hurry: self.state == LaneState::Probing,
+            bytes_max: self.batch_bytes_max,
+            mono_ms: now.mono_ms,
+        }
     }
 
     /// Whether it has a question to the store.
@@ -294,10 +318,11 @@ impl Lane {
                 state => state,
             },
             since: self.since,
-            in_flight: self.window.in_flight(),
+            in_flight: self.in_flight(),
             limit: self.limit.current(),
             window: u32::try_from(self.window.waiting()).unwrap_or(u32::MAX),
             fresh: u32::try_from(self.window.fresh_len()).unwrap_or(u32::MAX),
+            gathers_until: self.window.gathers_until().map(|at| wall_time(at, now)),
             failures: self.breaker.failures(),
         }
     }
@@ -307,21 +332,6 @@ impl Lane {
             LaneState::Ready => Appetite::Window,
             LaneState::Probing if self.probe.is_none() => Appetite::One,
             _ => Appetite::Nothing,
-        }
-    }
-
-    /// New before old: while both wait they take turns, and retries hold at most half of the limit.
-    fn turn(&self) -> Option<Turn> {
-        let fresh = self.window.has_fresh();
-        let deferred = self.window.first_deferred_tries().is_some_and(|tries| {
-            let retries_max = (self.limit.current() / 2).max(1);
-            tries == 0 || !fresh || self.window.retries_in_flight() < retries_max
-        });
-        match (fresh, deferred) {
-            (true, true) if self.deferred_turn => Some(Turn::Deferred),
-            (true, _) => Some(Turn::Fresh),
-            (false, true) => Some(Turn::Deferred),
-            (false, false) => None,
         }
     }
 

@@ -10,7 +10,10 @@
 mod agenda;
 mod breaker;
 mod concurrency;
+mod gathering;
+mod hand;
 mod lane;
+mod rate;
 #[cfg(test)]
 mod tests;
 mod window;
@@ -23,7 +26,7 @@ use rustc_hash::FxBuildHasher;
 use agenda::{Agenda, Marks};
 use lane::Lane;
 
-use crate::domain::endpoint::{BreakerPolicy, Concurrency};
+use crate::domain::endpoint::{BatchPolicy, BreakerPolicy, Concurrency, RatePolicy};
 use crate::domain::event::Seq;
 use crate::domain::outcome::Outcome;
 use crate::domain::several::Several;
@@ -41,6 +44,10 @@ pub struct LaneConfig {
     pub concurrency: Concurrency,
     /// When to stop trying for a while.
     pub breaker: BreakerPolicy,
+    /// How fast requests may follow each other; `None`: as fast as they go.
+    pub rate: Option<RatePolicy>,
+    /// How deliveries are put together; `None`: each goes alone.
+    pub batch: Option<BatchPolicy>,
 }
 
 /// Something that happened.
@@ -79,6 +86,13 @@ pub enum Input {
         batch: Several<Seq>,
         /// What the endpoint showed of itself.
         seen: Seen,
+    },
+    /// Deliveries of a [`Job`] that did not fit into its request, as they were in it.
+    GivenBack {
+        /// Whose.
+        lane: LaneId,
+        /// Which.
+        batch: Several<Due>,
     },
     /// The end of a delivery is durable. `deferred`: when it is due again, `None` if it is settled or dead.
     Committed {
@@ -139,6 +153,8 @@ pub struct Job {
     pub lane: LaneId,
     /// The deliveries that go in it, at least one: which event, and what is known of its tries.
     pub batch: Several<Due>,
+    /// Bytes of events that may go in it; what does not fit is given back. One event goes in any case.
+    pub bytes_max: usize,
 }
 
 /// A question to the store; its answer comes back as [`Input::Refilled`].
@@ -204,6 +220,8 @@ pub struct LaneView {
     pub fresh: u32,
     /// Failures in a row.
     pub failures: u32,
+    /// Until when a batch waits for more, if one does.
+    pub gathers_until: Option<Timestamp>,
 }
 
 /// The bounds of the scheduler itself.
@@ -211,8 +229,11 @@ pub struct LaneView {
 pub struct SchedulerConfig {
     /// Requests under way, all lanes together.
     pub in_flight_max: usize,
-    /// Deliveries held in memory per lane, waiting to go.
+    /// Deliveries held in memory per lane, waiting to go; a lane with large batches holds three of them.
     pub window_max: usize,
+    /// Bytes of batches under way, all lanes together. Each lane with batches has an equal part of it, so that a slow
+    /// endpoint can't keep the others' part.
+    pub batch_bytes_max: u64,
 }
 
 impl Default for SchedulerConfig {
@@ -220,6 +241,7 @@ impl Default for SchedulerConfig {
         Self {
             in_flight_max: 512,
             window_max: 1024,
+            batch_bytes_max: 64 << 20,
         }
     }
 }
@@ -269,12 +291,13 @@ impl Scheduler {
                 seq,
                 due,
                 bytes,
-            } => self.change(lane, now, |lane| lane.accepted(seq, due, bytes)),
-            Input::Refilled { lane, answer } => self.change(lane, now, |lane| lane.refilled(answer)),
+            } => self.change(lane, now, |lane| lane.accepted(seq, due, bytes, now)),
+            Input::Refilled { lane, answer } => self.change(lane, now, |lane| lane.refilled(answer, now)),
             Input::RefillFailed { lane } => self.change(lane, now, |lane| lane.refill_failed(now)),
             Input::Finished { lane, batch, seen } => {
                 self.change(lane, now, |lane| lane.finished(&batch, &seen, now));
             }
+            Input::GivenBack { lane, batch } => self.change(lane, now, |lane| lane.given_back(&batch)),
             Input::Committed {
                 lane, seq, deferred, ..
             } => {
@@ -342,11 +365,11 @@ impl Scheduler {
                     continue;
                 };
                 Agenda::turn_taken(&mut entry.marks);
-                if !entry.lane.can_send() {
+                if !entry.lane.can_send(now) {
                     continue;
                 }
                 if (entry.lane.in_flight() as usize) < each_max {
-                    jobs.extend(entry.lane.start());
+                    jobs.extend(entry.lane.start(now));
                     passed_over = 0;
                 } else {
                     passed_over += 1;
@@ -398,7 +421,14 @@ impl Scheduler {
     /// Adds, updates and retires lanes.
     fn configure(&mut self, configs: Vec<LaneConfig>, now: Now) {
         let mut gone: BTreeSet<LaneId> = self.lanes.keys().copied().collect();
-        for config in configs {
+        // A batch is in memory twice: its events, and the body made of them.
+        let batching = configs.iter().filter(|config| config.batch.is_some()).count();
+        let batch_bytes_max = self.config.batch_bytes_max / (2 * batching.max(1) as u64);
+        for mut config in configs {
+            if let Some(batch) = &mut config.batch {
+                let part = usize::try_from(batch_bytes_max).unwrap_or(usize::MAX);
+                batch.bytes_max = batch.bytes_max.min(part);
+            }
             let id = config.lane;
             gone.remove(&id);
             let window_max = self.config.window_max;
@@ -406,7 +436,7 @@ impl Scheduler {
                 lane: Lane::new(config.clone(), window_max, now),
                 marks: Marks::default(),
             });
-            self.change(id, now, |lane| lane.configure(config, now));
+            self.change(id, now, |lane| lane.configure(config, batch_bytes_max, now));
         }
         for id in gone {
             self.change(id, now, |lane| lane.retire(now));

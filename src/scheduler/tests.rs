@@ -11,6 +11,8 @@ use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 
 use super::*;
 
+mod batches;
+
 /// The wall clock when the tests begin.
 const START: u64 = 1_700_000_000_000;
 
@@ -91,6 +93,8 @@ pub(super) fn lane_config(lane: u32, min: u32, max: u32) -> LaneConfig {
     LaneConfig {
         lane: LaneId(lane),
         enabled: true,
+        rate: None,
+        batch: None,
         concurrency: Concurrency { min, max },
         breaker: BreakerPolicy {
             failures: 5,
@@ -310,6 +314,7 @@ fn a_backlog_larger_than_the_window_drains_in_order_and_in_bounded_memory() {
     let config = SchedulerConfig {
         in_flight_max: 8,
         window_max: 16,
+        ..SchedulerConfig::default()
     };
     let mut world = World::new(config, vec![lane_config(0, 4, 4)]);
     world.accept_many(A, 500);
@@ -500,6 +505,7 @@ fn a_stalled_store_stops_sending() {
     let config = SchedulerConfig {
         in_flight_max: 8,
         window_max: 16,
+        ..SchedulerConfig::default()
     };
     let mut world = World::new(config, vec![lane_config(0, 4, 4)]);
     world.accept_many(A, 100);
@@ -831,6 +837,7 @@ fn f6_competing_lanes_share_the_slots() {
     let config = SchedulerConfig {
         in_flight_max: 8,
         window_max: 64,
+        ..SchedulerConfig::default()
     };
     let mut world = World::new(config, vec![lane_config(0, 100, 100), lane_config(1, 100, 100)]);
     world.poll();
@@ -853,6 +860,7 @@ fn f6_hanging_lanes_cannot_take_the_slots_of_the_others() {
     let config = SchedulerConfig {
         in_flight_max: 64,
         window_max: 64,
+        ..SchedulerConfig::default()
     };
     let lanes = (0..9).map(|lane| lane_config(lane, 32, 32)).collect();
     let mut world = World::new(config, lanes);
@@ -878,6 +886,7 @@ fn f6_more_lanes_than_slots_take_turns() {
     let config = SchedulerConfig {
         in_flight_max: 3,
         window_max: 8,
+        ..SchedulerConfig::default()
     };
     let mut world = World::new(config, (0..10).map(|lane| lane_config(lane, 4, 4)).collect());
     for lane in 0..10 {
@@ -903,6 +912,7 @@ fn f6_a_lost_turn_is_not_the_next_lanes() {
     let config = SchedulerConfig {
         in_flight_max: 8,
         window_max: 64,
+        ..SchedulerConfig::default()
     };
     let lanes = (0..3).map(|lane| lane_config(lane, 32, 32)).collect();
     let mut world = World::new(config, lanes);
@@ -921,6 +931,7 @@ fn f5_an_answer_from_before_the_trip_skips_nothing() {
     let config = SchedulerConfig {
         in_flight_max: 64,
         window_max: 16,
+        ..SchedulerConfig::default()
     };
     let mut world = World::new(config, vec![lane_config(0, 8, 8)]);
     world.poll();

@@ -5,13 +5,16 @@
 //! handed out twice: whatever is in hand is named to the store with every question, and whatever happens
 //! while a question is on its way leads to another one unless the answer provably covers it.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::BTreeMap;
 
-use rustc_hash::FxBuildHasher;
-
+use crate::domain::endpoint::BatchPolicy;
 use crate::domain::event::Seq;
+use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery};
+
+use super::gathering::Gathering;
+use super::hand::{Flight, Hand};
 
 /// How long to leave the store alone after it could not answer.
 const ASK_AGAIN_MS: u64 = 100;
@@ -21,28 +24,31 @@ const ASK_AGAIN_MS: u64 = 100;
 pub(super) enum Appetite {
     /// It sends nothing for now.
     Nothing,
-    /// One delivery, for a probe.
+    /// One request, for a probe.
     One,
     /// As much as the window holds.
     Window,
 }
 
-/// A request under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flight {
-    /// In which era of the lane it began: what ends in a later one teaches nothing.
+/// Under what terms the next request may leave.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Terms {
+    /// The era it would begin in.
     pub(super) era: u32,
-    /// Whether it is a retry.
-    pub(super) retry: bool,
+    /// Requests at once, as the limit stands.
+    pub(super) limit: u32,
+    /// It is a probe, which waits for no company.
+    pub(super) hurry: bool,
+    /// Bytes of batches that the lane may have under way; one request leaves in any case.
+    pub(super) bytes_max: u64,
+    /// The time.
+    pub(super) mono_ms: u64,
 }
 
-/// Where a delivery in hand is.
-#[derive(Clone, Copy, Debug)]
-enum Holding {
-    Waiting,
-    InFlight(Flight),
-    /// Its request has ended, what became of it is not durable yet.
-    Finished,
+/// Which of a window's two queues goes next.
+enum Turn {
+    Fresh,
+    Deferred,
 }
 
 /// A question on its way to the store.
@@ -61,15 +67,14 @@ struct Asked {
 /// The window of one lane.
 #[derive(Debug)]
 pub(super) struct Window {
-    fresh_max: usize,
-    deferred_max: usize,
-    fresh: VecDeque<Due>,
+    waiting_max: usize,
+    /// Never tried: fresh ones, and in a lane with batches also those whose delay is over.
+    fresh: Gathering,
     /// By due time; the value is the tries used.
     deferred: BTreeMap<(Timestamp, Seq), u32>,
-    held: HashMap<Seq, Holding, FxBuildHasher>,
-    in_flight: u32,
-    retries_in_flight: u32,
-    finished: usize,
+    /// Whether a deferred delivery goes next when fresh ones wait too.
+    deferred_turn: bool,
+    hand: Hand,
     /// Every fresh delivery below it was put into the window once, unless `behind`.
     cursor: Seq,
     /// The part of that which the store itself has confirmed.
@@ -83,19 +88,15 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// An empty window that has not asked the store yet. It waits with at most `waiting_max` deliveries, a
-    /// quarter of them deferred ones (but at least one of each kind).
-    pub(super) fn new(waiting_max: usize) -> Self {
-        let deferred_max = (waiting_max / 4).max(1);
+    /// An empty window that has not asked the store yet. It waits with at most `waiting_max` deliveries (more if
+    /// a few batches need them), a quarter of them deferred ones (but at least one of each kind).
+    pub(super) fn new(waiting_max: usize, batch: Option<BatchPolicy>) -> Self {
         Self {
-            fresh_max: waiting_max.saturating_sub(deferred_max).max(1),
-            deferred_max,
-            fresh: VecDeque::new(),
+            waiting_max,
+            fresh: Gathering::new(batch),
             deferred: BTreeMap::new(),
-            held: HashMap::default(),
-            in_flight: 0,
-            retries_in_flight: 0,
-            finished: 0,
+            deferred_turn: false,
+            hand: Hand::default(),
             cursor: Seq(0),
             confirmed: Seq(0),
             behind: true,
@@ -105,14 +106,14 @@ impl Window {
         }
     }
 
-    /// Whether a fresh delivery waits.
-    pub(super) fn has_fresh(&self) -> bool {
-        !self.fresh.is_empty()
+    /// Adopts another batch policy.
+    pub(super) fn configure(&mut self, batch: Option<BatchPolicy>) {
+        self.fresh.configure(batch);
     }
 
-    /// The tries used by the first deferred delivery that waits.
-    pub(super) fn first_deferred_tries(&self) -> Option<u32> {
-        self.deferred.first_key_value().map(|(_, tries)| *tries)
+    /// Whether a request could leave on these terms.
+    pub(super) fn is_ready(&self, terms: &Terms) -> bool {
+        self.turn(terms).is_some()
     }
 
     /// Fresh deliveries that wait.
@@ -125,29 +126,29 @@ impl Window {
         self.fresh.len() + self.deferred.len()
     }
 
-    /// Requests under way.
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight
+    /// What it has in hand.
+    pub(super) fn hand(&self) -> &Hand {
+        &self.hand
     }
 
-    /// Those of them that are retries.
-    pub(super) fn retries_in_flight(&self) -> u32 {
-        self.retries_in_flight
+    /// Until when a batch gathers, if one does.
+    pub(super) fn gathers_until(&self) -> Option<u64> {
+        self.fresh.ripe_at()
     }
 
-    /// Requests that have ended but are not durable yet.
-    pub(super) fn finished(&self) -> usize {
-        self.finished
+    /// So many requests may have ended without being durable; a stalled store stops sending.
+    pub(super) fn finished_max(&self) -> usize {
+        self.fresh_max() + self.deferred_max()
     }
 
     /// Nothing in hand and no answer to wait for: the lane could be dropped.
     pub(super) fn is_idle(&self) -> bool {
-        self.held.is_empty() && self.asked.is_none()
+        self.hand.is_empty() && self.asked.is_none()
     }
 
     /// A fresh delivery is on disk. It is taken if the lane sends (`open`), nothing before it is missing
     /// and there is room; if not, the store is asked later. Such news may come out of order.
-    pub(super) fn announce(&mut self, due: Due, open: bool) {
+    pub(super) fn announce(&mut self, due: Due, open: bool, mono_ms: u64) {
         let seq = due.seq;
         if seq < self.confirmed {
             return;
@@ -157,11 +158,11 @@ impl Window {
             return;
         }
         if seq < self.cursor {
-            if !self.held.contains_key(&seq) {
+            if !self.hand.holds(seq) {
                 self.step_back(seq);
             }
-        } else if open && !self.behind && self.fresh.len() < self.fresh_max {
-            self.take_in_fresh(due);
+        } else if open && !self.behind && self.fresh.len() < self.fresh_max() {
+            self.take_in_fresh(due, mono_ms);
             self.cursor = Seq(seq.0 + 1);
         } else {
             self.behind = true;
@@ -188,11 +189,7 @@ impl Window {
 
     /// What became of a delivery is durable; `deferred`: when it is due again.
     pub(super) fn committed(&mut self, seq: Seq, deferred: Option<Timestamp>) {
-        let _ = self.finish(seq);
-        if matches!(self.held.get(&seq), Some(Holding::Finished)) {
-            self.held.remove(&seq);
-            self.finished -= 1;
-        }
+        self.hand.settled(seq);
         if let Some(due) = deferred {
             self.announce_deferred(due);
         }
@@ -212,13 +209,14 @@ impl Window {
             announced: None,
             stale: false,
         });
-        let held = self.held.keys().copied().collect();
+        let held = self.hand.seqs();
         Some(DueQuery {
             fresh_from: self.cursor,
             fresh_max,
             now: now.wall,
             deferred_max,
             held,
+            tried_max: 0,
         })
     }
 
@@ -229,20 +227,20 @@ impl Window {
 
     /// When it will ask though nothing happens: a wall-clock time and a monotonic one.
     pub(super) fn wakes_at(&self, appetite: Appetite, now: Now) -> (Option<Timestamp>, Option<u64>) {
-        if self.asked.is_some() || appetite == Appetite::Nothing {
+        if appetite == Appetite::Nothing {
             return (None, None);
         }
+        // The answer to a question leads to the next one.
         let due = self
             .deferred_next
-            .filter(|due| *due > now.wall && self.room(appetite).1 > 0);
-        (
-            due,
-            Some(self.ask_after_mono_ms).filter(|after| *after > now.mono_ms),
-        )
+            .filter(|due| self.asked.is_none() && *due > now.wall && self.room(appetite).1 > 0);
+        let times = [Some(self.ask_after_mono_ms), self.fresh.ripe_at()];
+        let mono = times.into_iter().flatten().filter(|at| *at > now.mono_ms);
+        (due, mono.min())
     }
 
     /// Takes in the store's answer; `open`: the lane still sends.
-    pub(super) fn answered(&mut self, answer: DueAnswer, open: bool) {
+    pub(super) fn answered(&mut self, answer: DueAnswer, open: bool, mono_ms: u64) {
         let Some(asked) = self.asked.take() else { return };
         if asked.stale || !open {
             // Nothing of it is in hand, so the store will give all of it again.
@@ -250,12 +248,12 @@ impl Window {
             return;
         }
         for due in answer.deferred {
-            self.take_in_deferred(due);
+            self.take_in_deferred(due, mono_ms);
         }
         self.deferred_next = earliest(self.deferred_next, answer.deferred_next);
         if asked.fresh {
             for due in answer.fresh {
-                self.take_in_fresh(due);
+                self.take_in_fresh(due, mono_ms);
             }
             self.cursor = self.cursor.max(answer.fresh_next);
             self.confirmed = self.cursor;
@@ -270,49 +268,150 @@ impl Window {
         self.ask_after_mono_ms = now.mono_ms.saturating_add(ASK_AGAIN_MS);
     }
 
-    /// Sends the first fresh delivery off.
-    pub(super) fn start_fresh(&mut self, era: u32) -> Option<Due> {
-        let due = self.fresh.pop_front()?;
-        self.start(due, era);
-        Some(due)
-    }
-
-    /// Sends the first deferred delivery off.
-    pub(super) fn start_deferred(&mut self, era: u32) -> Option<Due> {
-        let ((was_due, seq), tries) = self.deferred.pop_first()?;
-        let due = Due::deferred(seq, was_due, tries);
-        self.start(due, era);
-        Some(due)
-    }
-
-    /// A request has ended; `None`: it was not under way. The delivery stays in hand until it is durable.
-    pub(super) fn finish(&mut self, seq: Seq) -> Option<Flight> {
-        let holding = self.held.get_mut(&seq)?;
-        let Holding::InFlight(flight) = *holding else {
-            return None;
+    /// Sends the next request off; empty: none is ready.
+    pub(super) fn start(&mut self, terms: &Terms) -> Several<Due> {
+        let Some(turn) = self.turn(terms) else {
+            return Several::new();
         };
-        *holding = Holding::Finished;
-        self.in_flight -= 1;
-        self.retries_in_flight -= u32::from(flight.retry);
-        self.finished += 1;
-        Some(flight)
+        self.deferred_turn = matches!(turn, Turn::Fresh);
+        let batch = match turn {
+            Turn::Fresh => self.fresh.take(),
+            Turn::Deferred => self.take_group(),
+        };
+        let bytes = batch.iter().map(|due| u64::from(due.bytes)).sum();
+        self.hand.depart(&batch, terms.era, bytes);
+        batch
+    }
+
+    /// A delivery's request has ended; see [`Hand::finish`].
+    pub(super) fn finish(&mut self, seq: Seq) -> Option<Flight> {
+        self.hand.finish(seq)
+    }
+
+    /// Deliveries that did not fit into their request, in their order; `open`: the lane still sends.
+    pub(super) fn give_back(&mut self, batch: &[Due], open: bool) {
+        for due in batch.iter().rev() {
+            if !self.hand.give_back(due.seq) {
+                continue;
+            }
+            match due.was_due.filter(|_| due.tries > 0) {
+                Some(was_due) => {
+                    self.deferred.insert((was_due, due.seq), due.tries);
+                }
+                None => self.fresh.push_front(*due),
+            }
+        }
+        if !open {
+            self.release();
+        }
     }
 
     /// Gives back all that waits, and its memory: the store still has it.
     pub(super) fn release(&mut self) {
-        if let Some(first) = self.fresh.iter().map(|due| due.seq).min() {
-            for due in std::mem::take(&mut self.fresh) {
-                self.held.remove(&due.seq);
+        let mut first = None;
+        for due in self.fresh.drain() {
+            self.hand.drop_waiting(due.seq);
+            match due.was_due {
+                Some(was_due) => self.deferred_next = earliest(self.deferred_next, Some(was_due)),
+                None => first = Some(first.map_or(due.seq, |first: Seq| first.min(due.seq))),
             }
+        }
+        if let Some(first) = first {
             self.step_back(first);
         }
         self.release_deferred();
-        self.held.shrink_to_fit();
+        self.hand.shrink();
+    }
+
+    /// New before old: while both wait they take turns, and retries hold at most half of the limit. A batch also
+    /// has to find room for its bytes, unless nothing is under way.
+    fn turn(&self, terms: &Terms) -> Option<Turn> {
+        let fits = |bytes: u64| {
+            self.hand.in_flight() == 0 || self.hand.bytes_in_flight().saturating_add(bytes) <= terms.bytes_max
+        };
+        let fresh = self.fresh.is_ripe(terms.hurry, terms.mono_ms) && fits(self.fresh.next_bytes());
+        let deferred = self.deferred.first_key_value().is_some_and(|(first, tries)| {
+            let retries_max = (terms.limit / 2).max(1);
+            (*tries == 0 || !fresh || self.hand.retries_in_flight() < retries_max)
+                && (terms.hurry || self.group_is_whole(first.0, *tries))
+                && fits(self.fresh.policy().map_or(0, |policy| policy.bytes_max as u64))
+        });
+        match (fresh, deferred) {
+            (true, true) if self.deferred_turn => Some(Turn::Deferred),
+            (true, _) => Some(Turn::Fresh),
+            (false, true) => Some(Turn::Deferred),
+            (false, false) => None,
+        }
+    }
+
+    /// Whether all deliveries that were deferred together are in memory, so that they go together again; or at
+    /// least as many as memory has room for.
+    fn group_is_whole(&self, due: Timestamp, tries: u32) -> bool {
+        let Some(policy) = self.fresh.policy() else {
+            return true;
+        };
+        let more_in_store = self.deferred_next.is_some_and(|next| next <= due);
+        !more_in_store
+            || self.room(Appetite::Window).1 == 0
+            || self.group(due, tries).take(policy.events_max).count() == policy.events_max
+    }
+
+    /// The deliveries that were deferred to `due` after so many tries: those of one request. They fail and are
+    /// tried again as one, under the same id, until an end or a split parts them.
+    fn group(&self, due: Timestamp, tries: u32) -> impl Iterator<Item = Seq> + '_ {
+        let same = self.deferred.range((due, Seq(0))..=(due, Seq(u64::MAX)));
+        same.filter(move |(_, other)| **other == tries)
+            .map(|((_, seq), _)| *seq)
+    }
+
+    fn take_group(&mut self) -> Several<Due> {
+        let Some(((due, first), tries)) = self.deferred.first_key_value().map(|(key, tries)| (*key, *tries))
+        else {
+            return Several::new();
+        };
+        let seqs: Several<Seq> = match self.fresh.policy() {
+            None => Several::from_elem(first, 1),
+            Some(policy) => self.group(due, tries).take(policy.events_max).collect(),
+        };
+        for seq in &seqs {
+            self.deferred.remove(&(due, *seq));
+        }
+        let bytes = self.retry_bytes(seqs.len());
+        seqs.into_iter()
+            .map(|seq| Due {
+                bytes,
+                ..Due::deferred(seq, due, tries)
+            })
+            .collect()
+    }
+
+    /// Bytes reserved for each delivery of a group: what it holds is not known, but it was a batch once.
+    fn retry_bytes(&self, count: usize) -> u32 {
+        let bytes = self
+            .fresh
+            .policy()
+            .map_or(0, |policy| policy.bytes_max / count.max(1));
+        u32::try_from(bytes).unwrap_or(u32::MAX)
+    }
+
+    fn fresh_max(&self) -> usize {
+        let deferred_max = (self.waiting_max / 4).max(1);
+        let fresh_max = self.waiting_max.saturating_sub(deferred_max).max(1);
+        fresh_max.max(self.batches(3))
+    }
+
+    fn deferred_max(&self) -> usize {
+        (self.waiting_max / 4).max(1).max(self.batches(3))
+    }
+
+    /// Deliveries in so many full batches.
+    fn batches(&self, count: usize) -> usize {
+        self.fresh.policy().map_or(0, |policy| policy.events_max * count)
     }
 
     fn release_deferred(&mut self) {
         for ((due, seq), _) in std::mem::take(&mut self.deferred) {
-            self.held.remove(&seq);
+            self.hand.drop_waiting(seq);
             self.announce_deferred(due);
         }
         self.outdate_answer();
@@ -332,26 +431,20 @@ impl Window {
         }
     }
 
-    fn start(&mut self, due: Due, era: u32) {
-        let retry = due.was_due.is_some() && due.tries > 0;
-        self.held
-            .insert(due.seq, Holding::InFlight(Flight { era, retry }));
-        self.in_flight += 1;
-        self.retries_in_flight += u32::from(retry);
-    }
-
-    fn take_in_fresh(&mut self, due: Due) {
-        if due.seq >= self.cursor && !self.held.contains_key(&due.seq) {
-            self.held.insert(due.seq, Holding::Waiting);
-            self.fresh.push_back(due);
+    fn take_in_fresh(&mut self, due: Due, mono_ms: u64) {
+        if due.seq >= self.cursor && self.hand.wait(due.seq) {
+            self.fresh.push(due, mono_ms);
         }
     }
 
-    fn take_in_deferred(&mut self, due: Due) {
-        if let Some(was_due) = due.was_due
-            && !self.held.contains_key(&due.seq)
-        {
-            self.held.insert(due.seq, Holding::Waiting);
+    /// In a lane with batches what was delayed joins those that were never tried, once its time has come.
+    fn take_in_deferred(&mut self, due: Due, mono_ms: u64) {
+        let Some(was_due) = due.was_due.filter(|_| self.hand.wait(due.seq)) else {
+            return;
+        };
+        if due.tries == 0 && self.fresh.policy().is_some() {
+            self.fresh.push(due, mono_ms);
+        } else {
             self.deferred.insert((was_due, due.seq), due.tries);
         }
     }
@@ -372,13 +465,22 @@ impl Window {
     /// Room for fresh and deferred deliveries; a half full window asks for none, so that questions are few.
     fn room(&self, appetite: Appetite) -> (usize, usize) {
         let refill = |len: usize, max: usize| if len * 2 < max { max - len } else { 0 };
+        let (fresh_max, deferred_max) = (self.fresh_max(), self.deferred_max());
         match appetite {
             Appetite::Nothing => (0, 0),
-            Appetite::One if self.waiting() == 0 => (1, 1),
+            Appetite::One if self.waiting() == 0 => {
+                let one = self.batches(1).max(1);
+                (one, one)
+            }
             Appetite::One => (0, 0),
             Appetite::Window => (
-                refill(self.fresh.len(), self.fresh_max),
-                refill(self.deferred.len(), self.deferred_max),
+                refill(self.fresh.len(), fresh_max),
+                // What was delayed may go to the fresh ones, so a full queue of those takes in neither kind.
+                if self.fresh.len() > fresh_max {
+                    0
+                } else {
+                    refill(self.deferred.len(), deferred_max)
+                },
             ),
         }
     }

@@ -2,11 +2,13 @@
 //! comes, because up to sixteen records share a page of the store, and a page past 512 KiB would leave the
 //! log for a file that is never made durable. Pure.
 
-use super::{DeadEvidence, Pause, SettleTo};
+use super::{AttemptEntry, DeadEvidence, Pause, SettleTo};
 use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX};
 
 /// Bytes of one text, unless it is an excerpt.
 pub const TEXT_BYTES_MAX: usize = 1024;
+/// Bytes of the message of a try in the log.
+const LOGGED_MESSAGE_BYTES_MAX: usize = 256;
 /// Headers of a request or an answer; each costs some bytes beside its own.
 const HEADERS_MAX: usize = 256;
 
@@ -42,12 +44,12 @@ fn cut(text: &mut impl Text, bytes_max: usize) {
     }
 }
 
-/// Keeps the first headers, as many as fit into [`EXCERPT_BYTES_MAX`].
-fn cut_headers(headers: &mut Vec<(String, String)>) {
+/// Keeps the first headers, as many as fit into `bytes_max`.
+fn cut_headers(headers: &mut Vec<(String, String)>, bytes_max: usize) {
     let mut bytes = 0;
     let fitting = headers.iter().take(HEADERS_MAX).take_while(|(name, value)| {
         bytes += name.len() + value.len();
-        bytes <= EXCERPT_BYTES_MAX
+        bytes <= bytes_max
     });
     headers.truncate(fitting.count());
 }
@@ -86,8 +88,29 @@ fn cut_attempt(attempt: &mut Attempt) {
     cut(&mut attempt.message, TEXT_BYTES_MAX);
     cut(&mut attempt.request_line, 2 * TEXT_BYTES_MAX);
     cut(&mut attempt.response_excerpt, EXCERPT_BYTES_MAX);
-    cut_headers(&mut attempt.request_headers);
-    cut_headers(&mut attempt.response_headers);
+    cut_headers(&mut attempt.request_headers, EXCERPT_BYTES_MAX);
+    cut_headers(&mut attempt.response_headers, EXCERPT_BYTES_MAX);
+}
+
+/// A try as the log keeps it. Narrower than a dead letter, because there are so many of them.
+pub fn logged(mut entry: AttemptEntry) -> AttemptEntry {
+    for text in [
+        &mut entry.event_id,
+        &mut entry.event_source,
+        &mut entry.event_kind,
+    ]
+    .into_iter()
+    .chain(&mut entry.batch)
+    {
+        cut(text, TEXT_BYTES_MAX);
+    }
+    let attempt = &mut entry.attempt;
+    cut(&mut attempt.message, LOGGED_MESSAGE_BYTES_MAX);
+    cut(&mut attempt.request_line, TEXT_BYTES_MAX);
+    cut(&mut attempt.response_excerpt, TEXT_BYTES_MAX);
+    cut_headers(&mut attempt.request_headers, TEXT_BYTES_MAX);
+    cut_headers(&mut attempt.response_headers, TEXT_BYTES_MAX);
+    entry
 }
 
 #[cfg(test)]
@@ -119,7 +142,7 @@ mod tests {
             (vec![header(5000), header(1)], 0),
         ] {
             let mut cut = headers.clone();
-            cut_headers(&mut cut);
+            cut_headers(&mut cut, EXCERPT_BYTES_MAX);
             assert_eq!(cut, headers[..kept]);
         }
     }

@@ -3,23 +3,25 @@
 
 #[cfg(test)]
 mod fairness;
+mod settles;
 
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
-use super::{AcceptGroup, Accepted, Batch, Committed, LaneId, Refusal, Settle, SettleTo, Store, StoreError};
+use self::settles::{SETTLES_MAX, Settled, Settles};
+use super::{
+    AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
+};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
 /// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
 /// a repeated request after a crash, and a flush each would take the disk from the producers.
 const SETTLE_LINGER: Duration = Duration::from_millis(5);
-/// Settled deliveries in one commit; past it they wait no longer.
-const SETTLES_MAX: usize = 2048;
 /// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
 /// they while it works; past this size a commit gains nothing from more.
 const EVENTS_MAX: usize = 2048;
@@ -84,32 +86,6 @@ enum Request {
     Stop,
 }
 
-/// Ends of tries that wait for the next commit. They come by the ten thousand a second, and waking the
-/// committer for each would cost more than all else it does for them: so only the first one wakes it.
-#[derive(Debug, Default)]
-struct Settles(Mutex<Vec<Settle>>);
-
-impl Settles {
-    fn lock(&self) -> MutexGuard<'_, Vec<Settle>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds one; returns whether the committer has to hear of it.
-    fn add(&self, settle: Settle) -> bool {
-        let mut waiting = self.lock();
-        waiting.push(settle);
-        waiting.len() == 1 || waiting.len() == SETTLES_MAX
-    }
-
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn take(&self) -> Vec<Settle> {
-        std::mem::take(&mut *self.lock())
-    }
-}
-
 /// The way to the store for async code. Cheap to clone.
 #[derive(Clone)]
 pub struct Queue {
@@ -158,9 +134,10 @@ impl Queue {
         wait.await.unwrap_or_else(|_| Err(self.why()))
     }
 
-    /// Hands in the end of a try. It becomes durable with the next commit, which a [`Notice`] tells.
-    pub fn settle(&self, settle: Settle) {
-        if self.settles.add(settle) {
+    /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
+    /// [`Notice`] tells.
+    pub fn settle(&self, settle: Settle, attempt: Option<NewAttempt>) {
+        if self.settles.add(settle, attempt) {
             // A committer that has stopped took its failure with it; the delivery is pending and is repeated.
             let _ = self.send(Request::Settles);
         }
@@ -412,9 +389,10 @@ impl Worker {
             owed,
             ..
         } = gathered;
+        let Settled { settles, attempts } = self.settles.take();
         let batch = Batch {
             accepts: groups,
-            settles: self.settles.take(),
+            settles,
         };
         if batch.accepts.is_empty() && batch.settles.is_empty() {
             return Ok(());
@@ -422,6 +400,8 @@ impl Worker {
         let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
         let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
         let now = (self.clock)();
+        // A try has been made, whatever becomes of the commit.
+        self.store.log_attempts(attempts, now);
         match self.store.commit(batch, now) {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
@@ -591,11 +571,12 @@ mod tests {
         let (flood, single) = seqs.split_at(count - 3);
         for settled in [flood].into_iter().chain(single.chunks(1)) {
             for seq in settled.iter().copied() {
-                queue.settle(Settle {
+                let settle = Settle {
                     id: DeliveryId { lane, seq },
                     was_due: None,
                     to: SettleTo::Settled,
-                });
+                };
+                queue.settle(settle, None);
             }
             let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
             while !waiting.is_empty() {

@@ -178,15 +178,42 @@ pub fn snapshots(queue: &Path, interrupted: bool) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Renames a queue that will not open, so that it is kept for whoever can read it. Returns its new place.
+/// Why a queue is kept under another name: the word in that name.
+pub const CORRUPT: &str = "corrupt";
+/// The same for one that a repaired one has taken the place of.
+pub const REPLACED: &str = "replaced";
+
+/// Renames a queue to `queue-N.WHY-TIME`, so that it is kept for whoever can read it. Returns its new place.
 ///
 /// # Errors
 /// Of the file system.
-pub fn set_aside(folder: &Path, n: u64, unix_seconds: u64) -> io::Result<PathBuf> {
-    let aside = folder.join(format!("{}.corrupt-{unix_seconds}", queue_name(n)));
+pub fn set_aside(folder: &Path, n: u64, why: &str, unix_seconds: u64) -> io::Result<PathBuf> {
+    let aside = folder.join(format!("{}.{why}-{unix_seconds}", queue_name(n)));
     fs::rename(folder.join(queue_name(n)), &aside)?;
     sync_folder(folder)?;
     Ok(aside)
+}
+
+/// The latest damaged queue number `n` that was set aside.
+///
+/// # Errors
+/// Of the file system.
+pub fn latest_aside(folder: &Path, n: u64) -> io::Result<Option<PathBuf>> {
+    let prefix = format!("{}.{CORRUPT}-", queue_name(n));
+    let mut latest: Option<(u64, PathBuf)> = None;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let since = name
+            .to_str()
+            .and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
+        if let Some(since) = since
+            && latest.as_ref().is_none_or(|(other, _)| *other < since)
+        {
+            latest = Some((since, entry.path()));
+        }
+    }
+    Ok(latest.map(|(_, path)| path))
 }
 
 /// Bytes free for us on the file system of `folder`, and its size.

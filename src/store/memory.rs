@@ -13,10 +13,11 @@ use self::faults::Faults;
 pub use self::faults::Reached;
 use self::model::Model;
 use super::{
-    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
-    Quarantined, Refusal, Store, StoreError, StoreStats,
+    AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
+    DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 
@@ -139,6 +140,17 @@ impl Store for MemoryStore {
         }
     }
 
+    fn log_attempts(&self, attempts: Vec<NewAttempt>, _now: Timestamp) {
+        let mut state = self.locked();
+        for new in attempts {
+            state.model.log_attempt(new);
+        }
+    }
+
+    fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        self.locked().model.attempts(filter, before, limit)
+    }
+
     fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
         Ok(self.working()?.model.due(lane, query))
     }
@@ -202,6 +214,21 @@ impl Store for MemoryStore {
 
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError> {
         Ok(self.working()?.model.find(event_id, limit))
+    }
+
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError> {
+        let all = self.working()?.model.all();
+        for found in all {
+            let loaded = self.locked().load(found.seq);
+            if each(loaded.map(|_| found)).is_break() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        self.locked().model.ages(now)
     }
 
     fn stats(&self) -> StoreStats {

@@ -6,6 +6,7 @@
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 
+pub mod attempts;
 mod bounds;
 pub mod committer;
 pub mod files;
@@ -16,9 +17,13 @@ pub mod sled;
 mod suite;
 
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::domain::age::Ages;
+pub use attempts::{AttemptEntry, AttemptFilter, AttemptPage, LoggedAttempt, NewAttempt};
 
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, Seq};
@@ -178,6 +183,9 @@ pub struct DueQuery {
     pub now: Timestamp,
     /// At most so many of them.
     pub deferred_max: usize,
+    /// Deliveries deferred after a try, whatever their due time, in order of due time: at most so many. For whoever
+    /// has to know what may not be overtaken; 0 costs nothing, more costs a look at all that is deferred.
+    pub tried_max: usize,
     /// Deliveries the caller holds already; they are passed over and not counted.
     pub held: HashSet<Seq>,
 }
@@ -233,6 +241,8 @@ pub struct DueAnswer {
     pub deferred: Vec<Due>,
     /// The earliest due time of a deferred delivery that was neither given nor held; `None`: there is none.
     pub deferred_next: Option<Timestamp>,
+    /// What [`DueQuery::tried_max`] asks for; one that is due may be among the deferred as well.
+    pub tried: Vec<Due>,
 }
 
 /// A lane's pause, durable.
@@ -378,6 +388,10 @@ pub struct StoreStats {
     pub dedup_ids: u64,
     /// How far back they reach; `None`: nothing remembered.
     pub dedup_since: Option<Timestamp>,
+    /// Bytes of the attempt log on disk.
+    pub attempts_bytes: u64,
+    /// Tries that could not be logged since the start.
+    pub attempts_dropped: u64,
     /// What kind of events are refused at this moment, if any: `queue_full` or `disk_full`.
     pub refusing: Option<String>,
 }
@@ -443,6 +457,9 @@ pub enum LoadError {
     Store(StoreError),
 }
 
+/// What [`Store::walk`] calls for every event.
+pub type Walker<'a> = dyn FnMut(Result<FoundEvent, LoadError>) -> ControlFlow<()> + 'a;
+
 /// The queue. One suite (`store::suite`) runs over every implementation.
 pub trait Store: Send + Sync + 'static {
     /// The lane called `name`, made durable if it is new. Writes.
@@ -460,6 +477,14 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// [`StoreError::Failed`]: none of the batch may be answered.
     fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError>;
+
+    /// Adds tries to the attempt log, in the order in which they were settled; texts are cut. To be called right
+    /// before the commit that settles them. It never fails: what can't be logged is dropped and counted. Writes.
+    fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp);
+
+    /// A page of the attempt log: tries that `filter` asks for, newest first, of those numbered below `before`
+    /// (`None`: of all), at most `limit`.
+    fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage;
 
     /// What a lane could send now.
     ///
@@ -547,14 +572,26 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Failed`].
     fn find(&self, event_id: &str, limit: usize) -> Result<Vec<FoundEvent>, StoreError>;
 
+    /// Shows `each` every event that is kept, in order of acceptance, with the deliveries it still has; one that
+    /// is damaged, as the error that loading it gives. Ends early when `each` breaks. Reads the whole queue, so it
+    /// is for people, not for programs.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError>;
+
+    /// How old the pending deliveries of each lane are at `now`; lanes that owe nothing may be left out. Needs no
+    /// disk, but looks at everything in memory.
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)>;
+
     /// The store as a whole.
     fn stats(&self) -> StoreStats;
 
     /// What has been set aside, newest first, at most `limit`.
     fn quarantine(&self, limit: usize) -> Vec<Quarantined>;
 
-    /// A bounded piece of housekeeping: gives space back, forgets old ids and expired dead letters
-    /// (dead since before `dead_before`). Called when there is time. Writes.
+    /// A bounded piece of housekeeping: gives space back, forgets old ids, expired dead letters (dead since before
+    /// `dead_before`) and tries that were logged too long ago. Called when there is time. Writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`].

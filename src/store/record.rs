@@ -197,7 +197,7 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, RecordError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::store) mod tests {
     use super::*;
     use crate::domain::delivery::DeadReason;
     use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
@@ -205,7 +205,7 @@ mod tests {
 
     /// Compares `value` with its golden file, both ways. `POSTHASTE_GOLDEN=write` makes files that are not
     /// there yet.
-    fn golden<T: Record + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+    pub(in crate::store) fn golden<T: Record + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/golden")
             .join(name);

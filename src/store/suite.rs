@@ -7,6 +7,7 @@
 //! everything listed before must be there again.
 
 mod accept;
+mod attempts;
 mod dead;
 mod due;
 mod lanes;
@@ -87,11 +88,18 @@ macro_rules! contract {
             due::deferred_deliveries_come_in_order_of_due_time,
             due::held_deferred_deliveries_do_not_count_as_next,
             due::a_lane_shows_nothing_of_another,
+            due::f7_what_was_tried_is_told_whatever_its_due_time,
+            due::a6_many_far_future_events_cost_an_answer_nothing,
             settle::settled_deliveries_are_gone,
             settle::f1_a_deferral_is_kept_in_full_and_replaced_whole,
             settle::settling_what_is_not_owed_does_nothing,
             settle::a_settle_that_crosses_a_flush_still_counts,
             settle::a_backlog_settles_in_any_order,
+            attempts::h1_tries_are_kept_in_full,
+            attempts::h1_pages_go_on_where_the_last_one_ended,
+            attempts::h1_every_filter_narrows,
+            attempts::h1_old_tries_go,
+            attempts::h1_long_texts_are_cut,
             dead::g1_evidence_is_kept_in_full,
             dead::g1_old_dead_letters_expire,
             dead::g2_pages_go_on_where_the_last_one_ended,
@@ -171,6 +179,8 @@ impl SledHarness {
             free_min: FreeMin::Bytes(0),
             dedup_window: settings.dedup_window,
             dedup_ids_max: settings.dedup_ids_max,
+            attempts_keep: Duration::from_secs(7 * 86_400),
+            attempts_bytes_max: 1 << 30,
             dead_keep: Duration::MAX,
         };
         let store = Some(Self::open(&config));

@@ -67,7 +67,7 @@ impl Site {
         let folder = self.folder.path().display();
         let text = format!(
             "[store]\npath = \"{folder}/store\"\nmin_free = \"0%\"\n\
-             [ingest]\nsocket = \"{folder}/in\"\ngroup = \"\"\n\
+             [ingest]\nsocket = \"{folder}/in\"\ngroup = \"\"\nspool = \"\"\n\
              [control]\nsocket = \"{folder}/control\"\ngroup = \"\"\n\
              [log]\nformat = \"text\"\nlevel = \"warn\"\n\
              [limits]\nin_flight = {IN_FLIGHT_MAX}\nshutdown = \"10s\"\n\

@@ -243,6 +243,9 @@ impl Daemon {
         if !self.setup.ingest.contains("group") {
             text.push_str("group = \"\"\n");
         }
+        if !self.setup.ingest.contains("spool") {
+            text.push_str("spool = \"\"\n");
+        }
         write!(
             text,
             "[control]\nsocket = \"{folder}/control.sock\"\ngroup = \"\"\n{rest}\n"

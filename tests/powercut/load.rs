@@ -279,6 +279,7 @@ pub fn due(store: &dyn Store, lane: LaneId) -> Vec<posthaste::store::Due> {
         fresh_max: usize::MAX,
         now: Timestamp::MAX,
         deferred_max: usize::MAX,
+        tried_max: 0,
         held: Default::default(),
     };
     let answer = store.due(lane, &query).unwrap();

@@ -71,6 +71,7 @@ fn open(folder: &Path) -> Result<Arc<dyn Store>, String> {
         dedup_window: Duration::from_secs(24 * 3600),
         dedup_ids_max: 1_000_000,
         dead_keep: Duration::from_secs(24 * 3600),
+        ..StoreConfig::default()
     };
     let opened = SledStore::open(&config, OpenOptions::default()).map_err(|error| error.to_string())?;
     Ok(Arc::new(opened))

@@ -19,8 +19,9 @@ const PATIENCE_WITHOUT_SLOTS_MS: u64 = 3 * TIMEOUT_MS;
 const CLOCK_PATIENCE_MS: u64 = 61_000;
 /// When all trouble has ended, everything is over after this time at the latest.
 const END_MS: u64 = 600_000;
-/// Wake-ups in one second that find nothing to do: more of them are a busy loop.
-const IDLE_WAKES_MAX: usize = 20;
+/// Wake-ups in one second that find nothing to do. Where a rate allows the next request while all slots are taken there
+/// are some; a busy loop has a thousand.
+const IDLE_WAKES_MAX: usize = 400;
 /// Steps of one world, at most.
 const STEPS_MAX: u64 = 1_000_000;
 
@@ -34,6 +35,8 @@ struct LaneWatch {
     pause: Option<Option<Timestamp>>,
     /// Until when the endpoint asked to be left alone.
     alone_until_ms: u64,
+    /// When requests began, in the last second.
+    began_ms: VecDeque<u64>,
 }
 
 /// What is known from one step to the next.
@@ -89,7 +92,11 @@ impl Watch {
 
     /// A lane that is removed forgets what its endpoint has asked for, as the daemon does when it ends.
     pub fn removed(&mut self, lane: LaneId) {
-        self.lanes[lane.0 as usize].alone_until_ms = 0;
+        let lane = &mut self.lanes[lane.0 as usize];
+        *lane = LaneWatch {
+            pause: lane.pause,
+            ..LaneWatch::default()
+        };
     }
 
     /// The daemon starts anew.
@@ -189,9 +196,25 @@ impl World {
         }
         let retries_all = self.ledger.waiting(view.lane).retries + retries;
         let half = (view.limit / 2).max(1);
-        self.require(retries == 0 || retries_all <= half || view.fresh == 0, || {
+        // Of a batch only whoever gathers it knows whether it could go.
+        let gathers = self.sites[at].endpoint.batch.is_some();
+        self.require(retries == 0 || gathers || retries_all <= half || view.fresh == 0, || {
             format!("{retries_all} retries, over half of its slots, while fresh ones wait: {view:?}")
         });
+        self.check_rate(at, started);
+    }
+
+    /// F6: no more requests in a second than the rate allows, and a burst of a tenth of them.
+    fn check_rate(&mut self, at: usize, started: u32) {
+        let Some(rate) = self.sites[at].endpoint.rate else { return };
+        let now_ms = self.now_ms;
+        let began = &mut self.watch.lanes[at].began_ms;
+        began.extend(std::iter::repeat_n(now_ms, started as usize));
+        while began.front().is_some_and(|at| at + 1000 <= now_ms) {
+            began.pop_front();
+        }
+        let (count, most) = (began.len(), rate.requests + rate.requests / 10 + 1);
+        self.require(count <= most as usize, || format!("{count} requests in a second, not {rate:?}"));
     }
 
     /// After every step.
@@ -205,7 +228,8 @@ impl World {
                 format!("{requests} requests are under way, not {view:?}")
             });
             let window_max = self.scenario.scheduler.window_max;
-            self.require(view.window as usize <= window_max, || {
+            let most = self.window_max(view);
+            self.require(view.window as usize <= most, || {
                 format!("over its window: {view:?}")
             });
             let holds = !view.state.sends() && view.window > 0;
@@ -308,6 +332,13 @@ impl World {
             .records()
             .map(|(_, record)| u64::from(record.taken.saturating_sub(1)));
         self.totals.repeats += taken.sum::<u64>();
+    }
+
+    /// A lane with batches may have room for nine of them, and for what was delayed.
+    fn window_max(&self, view: &LaneView) -> usize {
+        let max = self.scenario.scheduler.window_max;
+        let batch = self.sites[view.lane.0 as usize].endpoint.batch.as_ref();
+        batch.map_or(max, |batch| max.max(9 * batch.events_max) + max)
     }
 
     fn views(&self) -> Vec<LaneView> {

@@ -1,16 +1,17 @@
-//! What a job does, without a network: it reads its events, asks the endpoint, and lets `domain::delivery::after` decide
+//! What a job does, without a network: it reads its events, asks the endpoint, and lets `domain::company::after` decide
 //! what becomes of each delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use posthaste::domain::delivery::{DeadReason, Next, Tried, after};
+use posthaste::domain::company::after;
+use posthaste::domain::delivery::{DeadReason, Next, Tried};
 use posthaste::domain::endpoint::Endpoint;
 use posthaste::domain::event::Event;
 use posthaste::domain::outcome::Outcome;
 use posthaste::domain::several::Several;
 use posthaste::domain::time::Timestamp;
-use posthaste::scheduler::{Job, Seen};
+use posthaste::scheduler::{Input, Job, Seen};
 use posthaste::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, SettleTo, Store};
 
 use crate::receiver::Reply;
@@ -75,6 +76,11 @@ impl World {
             .iter()
             .map(|due| (*due, self.read(job.lane, *due)))
             .collect();
+        let (parts, back) = cut(parts, job.bytes_max);
+        if !back.is_empty() {
+            self.totals.parted += 1;
+            self.soon(0, Inside::GivenBack(job.lane, back));
+        }
         let sent = |(due, found): &(Due, Found)| matches!(found, Found::Event(..)).then_some(due.seq.0);
         let seqs: Vec<u64> = parts.iter().filter_map(sent).collect();
         let reply = (!seqs.is_empty()).then(|| {
@@ -97,6 +103,14 @@ impl World {
             reply.map_or(pause_ms, |reply| reply.took_ms),
             Inside::Ended(Box::new(ended)),
         );
+    }
+
+    /// What did not fit into its request waits again.
+    pub fn give_back(&mut self, lane: LaneId, batch: Several<Due>) {
+        for due in &batch {
+            self.ledger.ended(DeliveryId { lane, seq: due.seq }, false);
+        }
+        self.tell(Input::GivenBack { lane, batch });
     }
 
     fn read(&mut self, lane: LaneId, due: Due) -> Found {
@@ -123,6 +137,9 @@ impl World {
         let now = self.wall();
         let (lane, started, reply) = (ended.lane, ended.started, ended.reply);
         let mut ends = Vec::with_capacity(ended.parts.len());
+        let is_event = |part: &&(Due, Found)| matches!(part.1, Found::Event(..));
+        let count = ended.parts.iter().filter(is_event).count();
+        let (mut at, random) = (0, self.dice.any());
         for (due, found) in ended.parts {
             let id = DeliveryId { lane, seq: due.seq };
             let to = match found {
@@ -141,7 +158,9 @@ impl World {
                         status: reply.status,
                         signal: reply.signal,
                     };
-                    match after(endpoint, &tried, now, self.dice.any()) {
+                    let place = (at, count);
+                    at += 1;
+                    match after(endpoint, &tried, place, now, random) {
                         Next::Settled => SettleTo::Settled,
                         Next::Later { due, tries } => SettleTo::Later(deferral(due, tries, &tried, started)),
                         Next::Dead(reason) => evidence(reason, Some(&event), due.tries + 1, now),
@@ -170,6 +189,24 @@ impl World {
             self.ledger.excuse(id);
         }
     }
+}
+
+/// Takes out what goes beyond `bytes_max`; the first event stays in any case.
+fn cut(parts: Several<(Due, Found)>, bytes_max: usize) -> (Several<(Due, Found)>, Several<Due>) {
+    let (mut kept, mut back) = (Several::new(), Several::new());
+    let (mut events, mut bytes) = (0, 0);
+    for (due, found) in parts {
+        if let Found::Event(event, _) = &found {
+            bytes += event.json.len();
+            if events > 0 && bytes > bytes_max {
+                back.push(due);
+                continue;
+            }
+            events += 1;
+        }
+        kept.push((due, found));
+    }
+    (kept, back)
 }
 
 fn deferral(due: Timestamp, tries: u32, tried: &Tried, started: Timestamp) -> Deferral {

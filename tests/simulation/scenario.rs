@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use posthaste::config;
 use posthaste::domain::backoff::Schedule;
-use posthaste::domain::endpoint::{BreakerPolicy, Concurrency, Endpoint};
+use posthaste::domain::endpoint::{BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, RatePolicy};
 use posthaste::scheduler::{LaneConfig, SchedulerConfig};
 use posthaste::store::LaneId;
 
@@ -51,6 +51,8 @@ impl Site {
             enabled: self.endpoint.enabled,
             concurrency: self.endpoint.concurrency,
             breaker: self.endpoint.breaker,
+            rate: self.endpoint.rate,
+            batch: self.endpoint.batch.clone(),
         }
     }
 }
@@ -96,6 +98,7 @@ impl Scenario {
             scheduler: SchedulerConfig {
                 in_flight_max: slots,
                 window_max,
+                ..SchedulerConfig::default()
             },
             manners: (0..lanes).map(|_| manner(dice)).collect(),
             lines: [10, 30, 80][dice.below(3)],
@@ -167,6 +170,16 @@ pub fn endpoint(dice: &mut Dice) -> Endpoint {
     endpoint.breaker = breaker(dice);
     endpoint.concurrency = concurrency(dice);
     endpoint.best_effort = dice.one_in(12);
+    endpoint.batch = dice.one_in(4).then(|| BatchPolicy {
+        events_max: between(dice, 2, 9) as usize,
+        bytes_max: between(dice, 2, 12) as usize,
+        wait_max: millis(dice, 0, 200),
+        shape: BatchShape::Array,
+    });
+    endpoint.rate = dice.one_in(6).then(|| RatePolicy {
+        requests: between(dice, 2, 50) as u32,
+        per: Duration::from_secs(1),
+    });
     endpoint
 }
 

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use posthaste::domain::event::Seq;
+use posthaste::domain::several::Several;
 use posthaste::domain::time::{Now, Timestamp};
 use posthaste::scheduler::{Input, Refill};
 use posthaste::store::committer::Notice;
 use posthaste::store::memory::{MemoryStore, Reached};
-use posthaste::store::{AcceptGroup, LaneId, Store};
+use posthaste::store::{AcceptGroup, Due, LaneId, Store};
 
 use crate::checks::Watch;
 use crate::commit::{Answer, Committer, Verb};
@@ -49,6 +50,8 @@ pub enum Outside {
 pub enum Inside {
     /// A request has ended.
     Ended(Box<Ended>),
+    /// Deliveries did not fit into their request.
+    GivenBack(LaneId, Several<Due>),
     /// The store looks for what a lane asked for.
     Looks(Refill),
     /// The dispatcher hears something.
@@ -115,6 +118,8 @@ pub struct Totals {
     pub disk_failures: u64,
     /// Verbs of operators that reached the disk.
     pub verbs: u64,
+    /// Requests that could not hold all that was meant for them.
+    pub parted: u64,
     /// Requests made again after a crash.
     pub repeats: u64,
     /// Times a lane came into another state.
@@ -132,6 +137,7 @@ impl Totals {
         self.crashes += other.crashes;
         self.disk_failures += other.disk_failures;
         self.verbs += other.verbs;
+        self.parted += other.parted;
         self.repeats += other.repeats;
         self.moves += other.moves;
         self.wakes += other.wakes;
@@ -146,6 +152,7 @@ impl Totals {
             self.crashes,
             self.disk_failures * 10,
             self.verbs,
+            self.parted,
             self.repeats,
             self.moves,
             self.wakes,
@@ -326,6 +333,7 @@ impl World {
     fn happens_inside(&mut self, event: Inside) {
         match event {
             Inside::Ended(ended) => self.end(*ended),
+            Inside::GivenBack(lane, batch) => self.give_back(lane, batch),
             Inside::Looks(refill) => self.look(refill),
             Inside::Tell(input) => self.tell(input),
             Inside::Told(notices, answers) => self.told(notices, answers),

@@ -166,7 +166,7 @@ fn configure(folder: &Folder, targets: &[Target<'_>]) -> io::Result<()> {
         folder.path().join("config.toml"),
         format!(
             "[store]\npath = \"{path}/queue\"\nmin_free = \"0%\"\n[log]\nlevel = \"warn\"\n\
-             [ingest]\nsocket = \"{path}/ingest.sock\"\ngroup = \"\"\n\
+             [ingest]\nsocket = \"{path}/ingest.sock\"\ngroup = \"\"\nspool = \"\"\n\
              [control]\nsocket = \"{path}/control.sock\"\ngroup = \"\"\n{endpoints}"
         ),
     )

@@ -98,18 +98,34 @@ fn the_socket_is_named_by_argument_then_config_then_default() {
         config: Some(file),
         ..SendArgs::default()
     };
-    assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/i.sock"));
+    let found = |args: &SendArgs| {
+        let ingest = ingest(args).ok().unwrap();
+        (ingest.socket, ingest.spool)
+    };
+    let default = Some("/var/spool/posthaste".into());
+    assert_eq!(found(&named), ("/tmp/i.sock".into(), default.clone()));
     named.socket = Some("/tmp/other.sock".into());
-    assert_eq!(socket_path(&named).ok().unwrap(), Path::new("/tmp/other.sock"));
+    assert_eq!(found(&named), ("/tmp/other.sock".into(), default.clone()));
+    named.spool = Some("".into());
+    assert_eq!(found(&named).1, None);
+    named.config = None;
+    named.spool = None;
+    assert_eq!(
+        found(&named).1,
+        None,
+        "another daemon's socket, and the usual spool"
+    );
+    named.spool = Some("/tmp/spool".into());
+    assert_eq!(found(&named).1, Some("/tmp/spool".into()));
     named = SendArgs::default();
     named.config = Some(folder.path().join("empty.toml"));
     assert_eq!(
-        socket_path(&named).err().unwrap().exit,
+        ingest(&named).err().unwrap().exit,
         EXIT_USAGE,
         "a named file has to be there"
     );
     std::fs::write(folder.path().join("empty.toml"), "").unwrap();
-    assert_eq!(socket_path(&named).ok().unwrap(), Path::new(SOCKET_DEFAULT));
+    assert_eq!(found(&named), (IngestConfig::default().socket, default));
 }
 
 #[test]

@@ -2,7 +2,9 @@
 //! business; here stand the defaults, the bounds and the rules that need more than one key,
 //! one file for each group of keys.
 
+mod batch;
 mod limits;
+pub(super) mod order;
 mod request;
 mod response;
 mod retry;
@@ -81,6 +83,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
+        rate: order::rate(table),
+        batch: batch::batch(&table.table("batch")),
+        order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }
 }

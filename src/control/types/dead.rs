@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attempt::ExchangeView;
 use super::rfc3339;
 use crate::domain::delivery::DeadReason;
-use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
+use crate::domain::outcome::{Attempt, ErrorClass};
 use crate::domain::time::Timestamp;
 
 /// A delivery that was given up, with everything needed to judge it.
@@ -72,21 +73,19 @@ pub struct AttemptView {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body.
     pub response_excerpt: String,
+    /// How long its parts took; `null` where only the dead letter tells of it.
+    #[serde(default)]
+    pub exchange: Option<ExchangeView>,
 }
 
 impl From<&Attempt> for AttemptView {
     fn from(attempt: &Attempt) -> Self {
-        let (outcome, class) = match attempt.outcome {
-            Outcome::Delivered => ("delivered", None),
-            Outcome::Rejected => ("rejected", None),
-            Outcome::Skipped => ("skipped", None),
-            Outcome::Error(class) => ("error", Some(class)),
-        };
+        let class = attempt.outcome.class();
         Self {
             number: attempt.number,
             started: attempt.started,
             duration_ms: attempt.duration_ms,
-            outcome: outcome.to_owned(),
+            outcome: attempt.outcome.name().to_owned(),
             class,
             hint: class.map(|class| class.hint().to_owned()),
             status: attempt.status,
@@ -95,6 +94,7 @@ impl From<&Attempt> for AttemptView {
             request_headers: attempt.request_headers.clone(),
             response_headers: attempt.response_headers.clone(),
             response_excerpt: attempt.response_excerpt.clone(),
+            exchange: None,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `GET /v1/events/{id}`: an event that is still kept, and what it still owes.
+//! `GET /v1/events/{id}`: an event, what it still owes, and what was tried.
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -8,7 +8,8 @@ use super::rfc3339;
 use crate::domain::delivery::DeadReason;
 use crate::domain::time::Timestamp;
 
-/// One event. Deliveries that have succeeded are not kept, so an event whose deliveries all did is gone.
+/// One event. It is kept as long as it owes anything or has a dead letter; after that the log of attempts tells what
+/// became of it, for as long as that reaches back.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct EventView {
     /// Its id.
@@ -23,11 +24,13 @@ pub struct EventView {
     pub accepted: Timestamp,
     /// The uid of the process that sent it; `null`: not known.
     pub sender_uid: Option<u32>,
+    /// Whether it is still kept; if not, this is what the log of attempts knows.
+    pub kept: bool,
     /// Other events kept under the same id with another source; `?source=` asks for one of them.
     pub other_sources: Vec<String>,
-    /// The event as CloudEvents JSON; `null` when its bytes are not JSON.
+    /// The event as CloudEvents JSON; `null` when it is not kept, or its bytes are not JSON.
     pub event: Option<Box<RawValue>>,
-    /// The deliveries it still owes, and those that are dead.
+    /// The deliveries it still owes, those that are dead, and of the others those in the log of attempts.
     pub deliveries: Vec<DeliveryView>,
 }
 
@@ -36,7 +39,8 @@ pub struct EventView {
 pub struct DeliveryView {
     /// To whom.
     pub endpoint: String,
-    /// `pending` (not tried yet), `deferred` (waits for a later try) or `dead`.
+    /// `pending` (not tried yet), `deferred` (waits for a later try), `dead`; and where nothing is owed any more
+    /// `delivered`, `skipped` or, when the last try known failed, `settled`: best effort, expired, moved or purged.
     pub state: String,
     /// Tries used.
     pub tries: u32,
@@ -57,6 +61,6 @@ pub struct DeliveryView {
     pub dead_id: Option<String>,
     /// Why it is dead.
     pub reason: Option<DeadReason>,
-    /// The attempts whose evidence is kept, oldest first.
+    /// The attempts that are known, oldest first.
     pub attempts: Vec<AttemptView>,
 }

@@ -2,6 +2,7 @@
 //! scripts may rely on. Fields are added, never renamed or dropped. Instants are RFC 3339 in UTC, durations
 //! are numbers whose name carries the unit, or texts as in config.toml (`"30s"`) where they come from there.
 
+pub mod attempt;
 pub mod config;
 pub mod dead;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod status;
 
 use serde::{Deserialize, Serialize};
 
+pub use attempt::{ExchangeView, LoggedAttemptView};
 pub use config::{ConfigView, ReloadReport};
 pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 pub use event::{DeliveryView, EventView};

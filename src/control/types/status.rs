@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::rfc3339;
+use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
 
 /// The whole daemon on one screen.
@@ -83,6 +84,12 @@ pub struct StoreNumbers {
     /// How far back they reach; `null`: nothing is remembered.
     #[serde(with = "rfc3339::option")]
     pub dedup_since: Option<Timestamp>,
+    /// Bytes of the attempt log on disk.
+    #[serde(default)]
+    pub attempts_bytes: u64,
+    /// Attempts that could not be logged since the start.
+    #[serde(default)]
+    pub attempts_dropped: u64,
     /// Why new events are refused at this moment: `queue_full` or `disk_full`; `null`: they are taken.
     pub refusing: Option<String>,
 }
@@ -102,6 +109,12 @@ pub struct IngestNumbers {
     pub rejected: BTreeMap<String, u64>,
     /// Bytes read.
     pub bytes: u64,
+    /// Lines taken from the spool.
+    pub spooled: u64,
+    /// Files that wait in the spool now.
+    pub spool_waiting: u64,
+    /// Files there now that hold lines which were refused, each with the reason.
+    pub spool_rejected: u64,
 }
 
 /// What the attempts at one endpoint have shown since the start.
@@ -119,6 +132,21 @@ pub struct LaneNumbers {
     pub expired: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
+    /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.
+    #[serde(default)]
+    pub success_rate: Option<f64>,
+    /// Of the attempts of the last minute, the share that ended in an error, by its class; timeouts are `timeout`.
+    #[serde(default)]
+    pub error_rates: BTreeMap<String, f64>,
+    /// Seconds that the requests since the start spent in each phase: `dns`, `connect`, `first_byte`, `body`.
+    #[serde(default)]
+    pub phase_seconds: BTreeMap<String, f64>,
+    /// Requests over a connection that was made for them.
+    #[serde(default)]
+    pub connections_opened: u64,
+    /// Requests over a connection that was open already.
+    #[serde(default)]
+    pub connections_reused: u64,
     /// Half of the latest attempts (one to two minutes of them) took at most so long, in milliseconds;
     /// `null`: there were none.
     pub p50_ms: Option<u64>,
@@ -205,6 +233,8 @@ pub struct EndpointRow {
     /// When the oldest event still owed to it was accepted.
     #[serde(with = "rfc3339::option")]
     pub oldest: Option<Timestamp>,
+    /// How old what is owed to it is.
+    pub ages: Ages,
     /// The earliest retry that is planned; `null`: none.
     #[serde(with = "rfc3339::option")]
     pub next_attempt: Option<Timestamp>,

@@ -21,7 +21,7 @@ pub(super) async fn events(job: &Job, queue: &Queue) -> Several<Result<Found, Lo
     if let Some(all) = cached {
         return all;
     }
-    let Job { lane, batch } = job.clone();
+    let Job { lane, batch, .. } = job.clone();
     let read = queue
         .read(move |store| batch.iter().map(|due| one(store, lane, *due)).collect())
         .await;

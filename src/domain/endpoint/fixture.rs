@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BreakerPolicy, Concurrency, Endpoint, RequestPolicy, ResponsePolicy, TlsPolicy};
+use super::{BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RequestPolicy, ResponsePolicy, TlsPolicy};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
@@ -43,6 +43,9 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         },
         breaker: breaker(),
         concurrency: Concurrency { min: 1, max: 32 },
+        rate: None,
+        batch: None,
+        order: OrderPolicy::None,
         best_effort: false,
     }
 }

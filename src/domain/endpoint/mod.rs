@@ -1,15 +1,21 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod batch;
 #[cfg(test)]
 pub mod fixture;
 mod limits;
+mod order;
+mod rate;
 mod request;
 mod response;
 mod sign;
 mod tls;
 
+pub use batch::{BatchPolicy, BatchShape};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
+pub use order::{OrderKey, OrderPolicy};
+pub use rate::RatePolicy;
 pub use request::RequestPolicy;
 pub use response::ResponsePolicy;
 pub use sign::{SignPolicy, SigningKey};
@@ -43,6 +49,12 @@ pub struct Endpoint {
     pub breaker: BreakerPolicy,
     /// How many requests at once.
     pub concurrency: Concurrency,
+    /// How fast requests may follow each other; `None`: as fast as they go.
+    pub rate: Option<RatePolicy>,
+    /// How events are put together in one request; `None`: each goes alone.
+    pub batch: Option<BatchPolicy>,
+    /// What is kept in order of acceptance.
+    pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
 }

@@ -2,17 +2,23 @@
 //! looks at everything it needs, however long that takes, so that it can be checked by reading. Knows no
 //! lock, no fault and no disk.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::bounds;
 use crate::store::{
-    AcceptGroup, Accepted, DeadEvidence, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId,
-    DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, Pause,
-    Settle, SettleTo,
+    AcceptGroup, Accepted, AttemptFilter, AttemptPage, DeadEvidence, DeadFilter, DeadLetter, DeadPage,
+    Deferral, DeliveryId, DeliveryState, Due, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId,
+    LaneTotals, LoggedAttempt, NewAttempt, Pause, Settle, SettleTo,
 };
+
+/// How long tries stay in the log.
+const ATTEMPTS_KEEP: Duration = Duration::from_secs(7 * 86_400);
+/// Tries in the log; the oldest go first.
+const ATTEMPTS_MAX: usize = 100_000;
 
 /// Where a delivery that still exists stands.
 #[derive(Clone, Debug)]
@@ -56,6 +62,10 @@ pub(super) struct Model {
     deliveries: BTreeMap<DeliveryId, Place>,
     /// When each (source, id) was accepted.
     remembered: HashMap<(Box<str>, Box<str>), (Timestamp, Seq)>,
+    /// The log of attempts, oldest first.
+    attempts: VecDeque<LoggedAttempt>,
+    /// The number of the next one in the log.
+    attempt_next: u64,
 }
 
 impl Model {
@@ -68,6 +78,8 @@ impl Model {
             events: BTreeMap::new(),
             deliveries: BTreeMap::new(),
             remembered: HashMap::new(),
+            attempts: VecDeque::new(),
+            attempt_next: 1,
         }
     }
 
@@ -97,6 +109,33 @@ impl Model {
         lanes
             .filter_map(|(id, lane)| Some((id, lane.paused.clone()?)))
             .collect()
+    }
+
+    pub(super) fn log_attempt(&mut self, new: NewAttempt) {
+        let lane = self.lanes.get(new.lane.0 as usize);
+        self.attempts.push_back(LoggedAttempt {
+            number: self.attempt_next,
+            endpoint: lane.map(|lane| lane.name.clone()).unwrap_or_default(),
+            entry: bounds::logged(new.entry),
+        });
+        self.attempt_next += 1;
+        if self.attempts.len() > ATTEMPTS_MAX {
+            self.attempts.pop_front();
+        }
+    }
+
+    pub(super) fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        let before = before.unwrap_or(u64::MAX);
+        let mut found = self
+            .attempts
+            .iter()
+            .rev()
+            .filter(|logged| logged.number < before && filter.matches(logged));
+        let attempts: Vec<LoggedAttempt> = found.by_ref().take(limit).cloned().collect();
+        AttemptPage {
+            attempts,
+            next: found.next().map(|logged| logged.number + 1),
+        }
     }
 
     pub(super) fn lanes(&self) -> Vec<LaneTotals> {
@@ -214,6 +253,7 @@ impl Model {
             ..DueAnswer::default()
         };
         let mut waiting = Vec::new();
+        let mut tried_ones = Vec::new();
         for (DeliveryId { seq, .. }, place) in self.of_lane(lane) {
             if query.held.contains(seq) {
                 continue;
@@ -231,6 +271,9 @@ impl Model {
                     }
                 }
                 Place::Waiting { due, tried } => {
+                    if let Some(tried) = tried {
+                        tried_ones.push(Due::deferred(*seq, *due, tried.tries));
+                    }
                     waiting.push((*due, *seq, tried.as_ref().map_or(0, |t| t.tries)))
                 }
                 Place::Fresh | Place::Dead(_) => {}
@@ -242,6 +285,9 @@ impl Model {
             .take_while(|(due, ..)| *due <= query.now)
             .count()
             .min(query.deferred_max);
+        tried_ones.sort_by_key(|due| (due.was_due, due.seq));
+        tried_ones.truncate(query.tried_max);
+        answer.tried = tried_ones;
         answer.deferred_next = waiting.get(ready).map(|(due, ..)| *due);
         let given = waiting.into_iter().take(ready);
         answer.deferred = given
@@ -395,17 +441,34 @@ impl Model {
             .filter(|(_, event)| *event.head.id == *event_id);
         newest_first
             .take(limit)
-            .map(|(seq, event)| FoundEvent {
-                seq: *seq,
-                event: event.clone(),
-                deliveries: self
-                    .deliveries
-                    .iter()
-                    .filter(|(id, _)| id.seq == *seq)
-                    .map(|(id, place)| (id.lane, state(place)))
-                    .collect(),
-            })
+            .map(|(seq, event)| self.found(*seq, event))
             .collect()
+    }
+
+    fn found(&self, seq: Seq, event: &Event) -> FoundEvent {
+        let of_event = self.deliveries.iter().filter(|(id, _)| id.seq == seq);
+        FoundEvent {
+            seq,
+            event: event.clone(),
+            deliveries: of_event.map(|(id, place)| (id.lane, state(place))).collect(),
+        }
+    }
+
+    /// Every event in order of acceptance.
+    pub(super) fn all(&self) -> Vec<FoundEvent> {
+        let all = self.events.iter();
+        all.map(|(seq, event)| self.found(*seq, event)).collect()
+    }
+
+    pub(super) fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        let mut ages: BTreeMap<LaneId, Ages> = BTreeMap::new();
+        for (id, place) in &self.deliveries {
+            if let (Some(event), false) = (self.events.get(&id.seq), matches!(place, Place::Dead(_))) {
+                let of_lane = ages.entry(id.lane).or_default();
+                of_lane.add(now.since(event.head.accepted), 1);
+            }
+        }
+        ages.into_iter().collect()
     }
 
     pub(super) fn maintain(&mut self, now: Timestamp, dead_before: Timestamp) {
@@ -419,6 +482,8 @@ impl Model {
             .map(|(id, _)| *id)
             .collect();
         self.discard(&ids);
+        let kept = |logged: &LoggedAttempt| now.since(logged.entry.attempt.started) <= ATTEMPTS_KEEP;
+        self.attempts.retain(kept);
     }
 
     /// Events kept, and their bytes.

@@ -50,6 +50,13 @@ pub fn build(entries: &[Vec<u8>]) -> Bytes {
     Bytes::from(chunk)
 }
 
+/// How many entries a chunk says it has.
+pub fn entries(chunk: &[u8]) -> usize {
+    chunk
+        .get(..2)
+        .map_or(0, |n| usize::from(u16::from_be_bytes([n[0], n[1]])))
+}
+
 /// The bytes of entry `index`, checked.
 ///
 /// # Errors
@@ -59,10 +66,7 @@ pub fn entry_at(chunk: &Bytes, index: usize) -> Result<Bytes, RecordError> {
     let number = |at: usize| -> Option<usize> {
         Some(u32::from_be_bytes(chunk.get(at..at + 4)?.try_into().ok()?) as usize)
     };
-    let count = chunk
-        .get(..2)
-        .map_or(0, |n| usize::from(u16::from_be_bytes([n[0], n[1]])));
-    if index >= count {
+    if index >= entries(chunk) {
         return Err(wrong("there is no such entry"));
     }
     let at = 2 + index * TABLE_ENTRY_BYTES;

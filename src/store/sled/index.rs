@@ -488,6 +488,7 @@ mod tests {
             now: Timestamp(0),
             deferred_max: 0,
             held: held.iter().map(|seq| Seq(*seq)).collect::<HashSet<_>>(),
+            tried_max: 0,
         };
         let answer = index.fresh(LaneId(lane), &query);
         (

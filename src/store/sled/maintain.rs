@@ -1,10 +1,10 @@
-//! Housekeeping, a bounded piece at a time: old ids and old dead letters go, sparse slots are merged, a
+//! Housekeeping, a bounded piece at a time: old ids, old dead letters and old attempts go, sparse slots are merged, a
 //! mostly empty file is rewritten.
 
 use super::{SledStore, keys, lock};
 use crate::domain::time::Timestamp;
 use crate::store::record;
-use crate::store::{DeadEvidence, DeliveryId, Maintained, StoreError};
+use crate::store::{DeadEvidence, DeliveryId, Maintained, Refusal, StoreError};
 
 /// Dead letters looked at by one call.
 const DEAD_AT_ONCE: usize = 1000;
@@ -57,6 +57,8 @@ impl SledStore {
         now: Timestamp,
         dead_before: Timestamp,
     ) -> Result<Maintained, StoreError> {
+        let disk_low = lock(&self.numbers).refusing == Some(Refusal::DiskFull);
+        lock(&self.attempts).maintain(now, disk_low);
         self.forget_ids(now)?;
         let mut more = self.sweep_dead(now, dead_before)?;
         more |= self.compact(now)?;

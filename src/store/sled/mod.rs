@@ -7,10 +7,11 @@
 //! ```
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
 //! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
-//! [`read`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back). [`engine`], [`durable`]
-//! and [`witness`] are all that knows sled's ways.
+//! [`read`], [`walk`], [`ages`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back), [`check`],
+//! [`repair`] and [`rescue`] (what is left of a damaged queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways.
 
 mod accept;
+mod ages;
 #[cfg(test)]
 mod bench;
 mod bits;
@@ -32,11 +33,14 @@ mod pages;
 mod plan;
 mod read;
 mod recover;
+mod repair;
+mod rescue;
 mod rewrite;
 mod ring;
 mod space;
 #[cfg(test)]
 mod tests;
+mod walk;
 mod witness;
 mod writer;
 
@@ -52,16 +56,19 @@ use self::engine::Engine;
 use self::index::Index;
 use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
+pub use self::repair::{Repair, RepairPlan, Repaired};
 use self::writer::Writer;
+use super::attempts::log::AttemptLog;
 use super::bounds;
 use super::files::Lock;
 use super::record::{self, Identity, LaneRecord};
 use super::{
-    Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral, DeliveryId, DueAnswer,
-    DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError, Maintained, Pause,
-    Quarantined, Refusal, Store, StoreError, StoreStats,
+    AttemptFilter, AttemptPage, Batch, CheckReport, Committed, DeadFilter, DeadLetter, DeadPage, Deferral,
+    DeliveryId, DueAnswer, DueQuery, FlushCursor, Flushed, FoundEvent, LaneId, LaneTotals, LoadError,
+    Maintained, NewAttempt, Pause, Quarantined, Refusal, Store, StoreError, StoreStats, Walker,
 };
 use crate::config::StoreConfig;
+use crate::domain::age::Ages;
 use crate::domain::event::{Event, Seq};
 use crate::domain::time::Timestamp;
 
@@ -87,6 +94,10 @@ pub struct SledStore {
     numbers: Mutex<Numbers>,
     sweep: Mutex<Sweep>,
     search: Mutex<Search>,
+    /// Nothing is written: the store was opened to be looked at.
+    read_only: bool,
+    /// Beside the queue: nothing in it depends on this.
+    attempts: Mutex<AttemptLog>,
     /// A file smaller than this is not rewritten.
     rewrite_bytes_min: u64,
     _owner: Lock,
@@ -134,6 +145,11 @@ impl SledStore {
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
+        if self.read_only {
+            return Err(StoreError::Failed(
+                "it was opened to be looked at only".to_owned(),
+            ));
+        }
         let mut writer = self.working_writer()?;
         let now = now.into().unwrap_or(writer.latest);
         writer.latest = now;
@@ -299,6 +315,22 @@ impl Store for SledStore {
         })
     }
 
+    fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp) {
+        let index = lock(&self.index);
+        let name = |lane| index.lane(lane).and_then(|lane| lane.name.clone());
+        let tries = attempts
+            .into_iter()
+            .map(|new| (name(new.lane).unwrap_or_default(), bounds::logged(new.entry)))
+            .collect();
+        drop(index);
+        lock(&self.attempts).append(tries, now);
+    }
+
+    fn attempts(&self, filter: &AttemptFilter, before: Option<u64>, limit: usize) -> AttemptPage {
+        let window = lock(&self.attempts).window();
+        window.search(filter, before, limit)
+    }
+
     fn due(&self, lane: LaneId, query: &DueQuery) -> Result<DueAnswer, StoreError> {
         self.due_now(lane, query)
     }
@@ -377,10 +409,19 @@ impl Store for SledStore {
         self.find_events(event_id, limit)
     }
 
+    fn walk(&self, each: &mut Walker<'_>) -> Result<(), StoreError> {
+        self.walk_events(each)
+    }
+
+    fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {
+        self.ages_at(now)
+    }
+
     fn stats(&self) -> StoreStats {
         let (events, live_bytes) = lock(&self.index).size();
         let numbers = *lock(&self.numbers);
         let engine = self.engine.load();
+        let attempts = lock(&self.attempts).size();
         let damage = lock(&self.damage);
         StoreStats {
             events,
@@ -392,6 +433,8 @@ impl Store for SledStore {
             commits: numbers.commits,
             dedup_ids: numbers.dedup_ids,
             dedup_since: numbers.dedup_since,
+            attempts_bytes: attempts.bytes,
+            attempts_dropped: attempts.dropped,
             refusing: numbers.refusing.map(|refusal| match refusal {
                 Refusal::QueueFull => "queue_full".to_owned(),
                 Refusal::DiskFull => "disk_full".to_owned(),
@@ -421,9 +464,12 @@ impl Store for SledStore {
     }
 
     fn close(&self) -> Result<(), StoreError> {
-        self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        if !self.read_only {
+            self.transact(None, |draft| draft.writer.release_numbers(&mut draft.plan))?;
+        }
         let closed = StoreError::Failed("the store is closed".to_owned());
         self.working_writer()?.failed = Some(closed);
+        lock(&self.attempts).sync();
         Ok(())
     }
 }

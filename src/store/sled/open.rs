@@ -17,6 +17,8 @@ use super::{CACHE_BYTES, Damage, SledStore, keys};
 use crate::config::StoreConfig;
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
+use crate::store::attempts::Retention;
+use crate::store::attempts::log::AttemptLog;
 use crate::store::files::{self, Ballast, Lock, LockError};
 use crate::store::record::{self, Identity};
 
@@ -52,7 +54,10 @@ pub enum OpenError {
         source: io::Error,
     },
     /// The queue will not open, and was only looked at.
-    #[error("{path}: the queue does not open ({reason}); the daemon's next start will set it aside", path = path.display())]
+    #[error(
+        "{path}: the queue does not open ({reason}); the daemon's next start will set it aside. To see what can be \
+         saved of it: posthaste store repair", path = path.display()
+    )]
     Unreadable {
         /// The queue's folder, still where it was.
         path: PathBuf,
@@ -61,8 +66,9 @@ pub enum OpenError {
     },
     /// The queue will not open. It is kept under another name.
     #[error(
-        "the queue would not open ({reason}); it is kept whole in {kept}. Put a backup in its place, \
-         or start once with --start-empty to begin with an empty queue", kept = kept.display()
+        "the queue would not open ({reason}); it is kept whole in {kept}. To see what can be saved of it: \
+         posthaste store repair; to put that in its place: posthaste store repair --yes. To go on without it: \
+         posthaste run --start-empty, once", kept = kept.display()
     )]
     Corrupt {
         /// What the engine said.
@@ -72,8 +78,9 @@ pub enum OpenError {
     },
     /// The queue named as current is not there.
     #[error(
-        "{missing} is named as the current queue but is not there. Put it back, or start once with \
-         --start-empty to begin with an empty queue", missing = missing.display()
+        "{missing} is named as the current queue but is not there. Put it back; or, if a damaged one was set aside, \
+         see what can be saved of it: posthaste store repair. To go on without it: posthaste run --start-empty, once", 
+        missing = missing.display()
     )]
     Gone {
         /// The folder that is missing.
@@ -84,6 +91,14 @@ pub enum OpenError {
     Ambiguous {
         /// The store's folder.
         path: PathBuf,
+    },
+    /// A repair can't begin.
+    #[error("{path}: {why}", path = path.display())]
+    Unrepairable {
+        /// The queue's folder.
+        path: PathBuf,
+        /// What is in the way, and what else to do.
+        why: String,
     },
     /// The layout is another version's.
     #[error("the store has layout {found}, this posthaste knows {SCHEMA}; use the version that wrote it")]
@@ -97,7 +112,7 @@ pub enum OpenError {
 }
 
 /// The time of day, for the name of what is set aside and the age of ids.
-fn wall_clock() -> Timestamp {
+pub(super) fn wall_clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
@@ -114,17 +129,19 @@ impl SledStore {
             source,
         };
         files::create_folder(folder).map_err(io_error)?;
-        let owner = Lock::take(folder).map_err(|source| match source {
-            LockError::Io(source) => OpenError::Io {
-                path: folder.to_owned(),
-                source,
-            },
-            held => OpenError::Locked {
-                path: folder.to_owned(),
-                source: held,
-            },
-        })?;
+        let owner = own(folder)?;
         let (engine, identity) = open_queue(folder, options)?;
+        Self::on(engine, identity, config, owner, options)
+    }
+
+    /// The store that `engine` holds.
+    pub(super) fn on(
+        engine: Engine,
+        identity: Identity,
+        config: &StoreConfig,
+        owner: Lock,
+        options: OpenOptions,
+    ) -> Result<Self, OpenError> {
         engine.prove_durable()?;
         if engine.blob_files() > 0 {
             tracing::error!(
@@ -134,7 +151,7 @@ impl SledStore {
         }
         let bounds = id_bounds(config);
         let now = wall_clock();
-        let space = Space::new(folder, config, !options.check_only);
+        let space = Space::new(&config.path, config, !options.check_only);
         let recovered = recover(&engine, &identity, bounds, space, now)?;
         for note in &recovered.notes {
             tracing::info!(note, "put right after the last stop");
@@ -152,13 +169,23 @@ impl SledStore {
             writer: Mutex::new(recovered.writer),
             index: Mutex::new(recovered.index),
             cache: Mutex::new(ChunkCache::new(CACHE_BYTES)),
-            damage: Mutex::new(Damage {
-                quarantined: recovered.quarantined,
-                ..Damage::default()
+            damage: Mutex::new(match options.check_only {
+                // Shown as the next commit would write them, which does not come.
+                true => Damage {
+                    quarantined: recovered.quarantined - recovered.broken.len() as u64,
+                    waiting: recovered.broken,
+                    ..Damage::default()
+                },
+                false => Damage {
+                    quarantined: recovered.quarantined,
+                    ..Damage::default()
+                },
             }),
+            read_only: options.check_only,
             numbers: Mutex::default(),
             sweep: Mutex::default(),
             search: Mutex::default(),
+            attempts: Mutex::new(attempt_log(config, !options.check_only)),
             rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
             _owner: owner,
         }
@@ -168,6 +195,29 @@ impl SledStore {
         }
         Ok(store)
     }
+}
+
+/// Takes the store's folder, which no other process may use meanwhile.
+pub(super) fn own(folder: &Path) -> Result<Lock, OpenError> {
+    Lock::take(folder).map_err(|source| match source {
+        LockError::Io(source) => OpenError::Io {
+            path: folder.to_owned(),
+            source,
+        },
+        held => OpenError::Locked {
+            path: folder.to_owned(),
+            source: held,
+        },
+    })
+}
+
+/// The log of attempts beside the queue.
+fn attempt_log(config: &StoreConfig, writable: bool) -> AttemptLog {
+    let retention = Retention {
+        keep_ms: u64::try_from(config.attempts_keep.as_millis()).unwrap_or(u64::MAX),
+        bytes_max: config.attempts_bytes_max,
+    };
+    AttemptLog::open(&config.path.join("attempts"), retention, writable)
 }
 
 /// How ids are remembered, as configured.
@@ -220,7 +270,8 @@ fn open_queue(folder: &Path, options: OpenOptions) -> Result<(Engine, Identity),
             reason,
         });
     }
-    let kept = files::set_aside(folder, number, wall_clock().unix_seconds()).map_err(io_error)?;
+    let kept =
+        files::set_aside(folder, number, files::CORRUPT, wall_clock().unix_seconds()).map_err(io_error)?;
     tracing::error!(reason, kept = %kept.display(), "the queue would not open and is set aside");
     match options.start_empty {
         true => make_queue(folder, number + 1),
@@ -241,7 +292,7 @@ fn open_engine(folder: &Path, number: u64) -> Result<Engine, EngineError> {
 }
 
 /// The store's identity, or why there is none.
-fn read_identity(engine: &Engine) -> Result<Result<Identity, String>, OpenError> {
+pub(super) fn read_identity(engine: &Engine) -> Result<Result<Identity, String>, OpenError> {
     let Some(bytes) = engine.get(keys::IDENTITY)? else {
         return Ok(Err("it has no identity record".to_owned()));
     };

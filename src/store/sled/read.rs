@@ -137,6 +137,9 @@ impl SledStore {
             return Ok(answer);
         }
         let engine = self.engine.load();
+        if query.tried_max > 0 {
+            answer.tried = self.tried(&engine, lane, query)?;
+        }
         let mut given = HashSet::new();
         let mut range = engine.range(keys::deferrals_of(lane));
         loop {
@@ -162,6 +165,27 @@ impl SledStore {
                 answer.deferred.push(Due::deferred(id.seq, due, tries));
             }
         }
+    }
+
+    /// Deliveries of a lane that were deferred after a try, those due first first.
+    fn tried(&self, engine: &Engine, lane: LaneId, query: &DueQuery) -> Result<Vec<Due>, StoreError> {
+        let mut tried = Vec::new();
+        for pair in engine.range(keys::deferrals_of(lane)) {
+            let (key, value) = pair?;
+            let Some((id, due)) = keys::parse_deferral(&key) else {
+                continue;
+            };
+            let known = query.held.contains(&id.seq) || !lock(&self.index).is(Mark::Deferred, id);
+            let record = record::decode::<DeferralRecord>(&value).ok();
+            let Some(before) = record.and_then(|record| record.tried).filter(|_| !known) else {
+                continue;
+            };
+            tried.push(Due::deferred(id.seq, due, before.tries));
+            if tried.len() == query.tried_max {
+                break;
+            }
+        }
+        Ok(tried)
     }
 
     /// The earliest due time among a lane's deferrals.
@@ -273,7 +297,7 @@ impl SledStore {
             }
             match self.load_one(seq) {
                 Ok(event) if *event.head.id == *event_id => {
-                    let deliveries = self.deliveries(seq)?;
+                    let deliveries = self.deliveries(seq, |id| self.find_deferral(id))?;
                     found.push(FoundEvent {
                         seq,
                         event,
@@ -287,8 +311,12 @@ impl SledStore {
         Ok(())
     }
 
-    /// What an event still owes, and to whom.
-    fn deliveries(&self, seq: Seq) -> Result<Vec<(LaneId, DeliveryState)>, StoreError> {
+    /// What an event still owes, and to whom; `deferral_of` finds what is known of a delivery that waits.
+    pub(super) fn deliveries(
+        &self,
+        seq: Seq,
+        deferral_of: impl Fn(DeliveryId) -> Result<Option<Deferral>, StoreError>,
+    ) -> Result<Vec<(LaneId, DeliveryState)>, StoreError> {
         let marks: Vec<(LaneId, bool, bool)> = match lock(&self.index).find(seq) {
             None => Vec::new(),
             Some((_, slot, at)) => slot
@@ -305,7 +333,7 @@ impl SledStore {
                 (_, true) => self
                     .letter(id)?
                     .map(|letter| DeliveryState::Dead(Box::new(letter.evidence))),
-                (true, _) => self.find_deferral(id)?.map(DeliveryState::Deferred),
+                (true, _) => deferral_of(id)?.map(DeliveryState::Deferred),
                 _ => None,
             };
             states.push((lane, state.unwrap_or(DeliveryState::Fresh)));

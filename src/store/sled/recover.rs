@@ -38,6 +38,8 @@ pub struct Recovered {
     pub repairs: Plan,
     /// Records set aside earlier and now.
     pub quarantined: u64,
+    /// Those of them that are set aside now, by the repairs.
+    pub broken: Vec<Quarantined>,
     /// What was put right, in words.
     pub notes: Vec<String>,
 }
@@ -519,6 +521,7 @@ impl<'a> Recovery<'a> {
             writer,
             repairs,
             quarantined: quarantined + self.broken.len() as u64,
+            broken: self.broken,
             notes: self.notes,
         })
     }

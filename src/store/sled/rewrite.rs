@@ -28,16 +28,25 @@ const LIVE_BYTES_MAX: u64 = 32 << 20;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
 
-/// Copies in bounded steps.
-struct Copy<'a> {
+/// Copies from one engine to another in bounded steps.
+pub(super) struct Copy<'a> {
     from: &'a Engine,
     to: &'a Engine,
     plan: Plan,
     bytes: usize,
 }
 
-impl Copy<'_> {
-    fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
+impl<'a> Copy<'a> {
+    pub(super) fn new(from: &'a Engine, to: &'a Engine) -> Self {
+        Self {
+            from,
+            to,
+            plan: Plan::default(),
+            bytes: 0,
+        }
+    }
+
+    pub(super) fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) -> Result<(), StoreError> {
         self.bytes += key.len() + value.len();
         self.plan.put(step, key, value);
         if self.bytes >= COPY_BYTES {
@@ -47,13 +56,23 @@ impl Copy<'_> {
         }
     }
 
-    fn write(&mut self) -> Result<(), StoreError> {
+    pub(super) fn write(&mut self) -> Result<(), StoreError> {
         self.bytes = 0;
         self.to.write(std::mem::take(&mut self.plan))
     }
 
-    /// Copies what a slot holds into the next free slots of the new ring.
-    fn slot(&mut self, ring: &mut Ring, number: u32) -> Result<(), StoreError> {
+    /// Copies the store's identity and the numbers given out.
+    pub(super) fn head(&mut self) -> Result<(), StoreError> {
+        for key in [keys::IDENTITY, keys::FLOORS] {
+            if let Some(value) = self.from.get(key)? {
+                self.put(Step::Floors, key.to_vec(), value.to_vec())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Copies what a slot holds into the next free slots of the new ring; returns the first of these.
+    pub(super) fn slot(&mut self, ring: &mut Ring, number: u32) -> Result<u32, StoreError> {
         let bytes = self.from.get(&keys::slot(number))?.unwrap_or_default();
         let mut slot: SlotRecord = record::decode(&bytes)?;
         let old: Vec<u32> = [number].into_iter().chain(slot.parts.iter().copied()).collect();
@@ -67,7 +86,8 @@ impl Copy<'_> {
         slot.parts = new[1..].to_vec();
         self.put(Step::Records, keys::slot(new[0]), record::encode(&slot)?)?;
         let owed = self.from.get(&keys::owed(number))?.unwrap_or_default();
-        self.put(Step::Owed, keys::owed(new[0]), owed.to_vec())
+        self.put(Step::Owed, keys::owed(new[0]), owed.to_vec())?;
+        Ok(new[0])
     }
 
     /// Copies every record of a class as it is; empty values stand for nothing, except beside large ones.
@@ -148,17 +168,8 @@ impl SledStore {
     }
 
     fn copy(&self, from: &Engine, to: &Engine) -> Result<(), StoreError> {
-        let mut copy = Copy {
-            from,
-            to,
-            plan: Plan::default(),
-            bytes: 0,
-        };
-        for key in [keys::IDENTITY, keys::FLOORS] {
-            if let Some(value) = from.get(key)? {
-                copy.put(Step::Floors, key.to_vec(), value.to_vec())?;
-            }
-        }
+        let mut copy = Copy::new(from, to);
+        copy.head()?;
         let slots: Vec<u32> = lock(&self.index)
             .slots_from(0)
             .map(|(number, _)| number)

@@ -19,6 +19,7 @@ pub(super) fn config(path: &Path) -> StoreConfig {
         dedup_window: Duration::from_secs(3600),
         dedup_ids_max: 10_000,
         dead_keep: Duration::from_secs(3600),
+        ..StoreConfig::default()
     }
 }
 
@@ -98,6 +99,7 @@ pub(super) fn query(now: Timestamp) -> DueQuery {
         now,
         deferred_max: 100_000,
         held: HashSet::new(),
+        tried_max: 0,
     }
 }
 

@@ -207,3 +207,76 @@ pub(super) fn a_lane_shows_nothing_of_another(rig: &mut Rig) {
     rig.settle(vec![settled]);
     assert_eq!(rig.due(two, T0).deferred_next, None);
 }
+
+/// F7: an ordered lane has to know what may not be overtaken: everything that failed a try, also one that used none
+/// up, but nothing that only waits for its time.
+pub(super) fn f7_what_was_tried_is_told_whatever_its_due_time(rig: &mut Rig) {
+    let lane = rig.lane("one");
+    let all = backlog(rig, lane, 4);
+    let delayed = accept_delayed(rig, lane, &["later"], at(50));
+    let defer = |seq, ms, tries| settle(lane, seq, SettleTo::Later(later(at(ms), tries)));
+    rig.settle(vec![
+        defer(all[0], 900, 2),
+        defer(all[1], 100, 0),
+        defer(all[3], 500, 1),
+    ]);
+    for (max, held, expected) in [
+        (9, &[][..], &[1, 3, 0][..]),
+        (2, &[], &[1, 3]),
+        (9, &[3], &[1, 0]),
+        (0, &[], &[]),
+    ] {
+        let query = DueQuery {
+            tried_max: max,
+            deferred_max: 0,
+            held: held.iter().map(|at| all[*at]).collect(),
+            ..ask_all()
+        };
+        let told = rig.store().due(lane, &query).unwrap().tried;
+        let told: Vec<Seq> = told.iter().map(|due| due.seq).collect();
+        let expected: Vec<Seq> = expected.iter().map(|at| all[*at]).collect();
+        assert_eq!(told, expected, "at most {max}");
+        assert!(!told.contains(&delayed[0]));
+    }
+}
+
+/// Events that are not to be delivered before `due`, all owed to `lane`.
+fn accept_delayed(rig: &mut Rig, lane: LaneId, ids: &[&str], due: Timestamp) -> Vec<Seq> {
+    let delayed = |id: &&str| {
+        let mut event = super::rig::event(id);
+        event.head.deliver_at = Some(due);
+        super::rig::owed(event, &[lane])
+    };
+    let events = ids.iter().map(delayed).collect();
+    super::rig::places(&rig.accept_group(events, T0))
+}
+
+/// A6: however many events wait for a day far off, an answer holds none of them, only when the first is due; when
+/// that day comes they are given page by page.
+pub(super) fn a6_many_far_future_events_cost_an_answer_nothing(rig: &mut Rig) {
+    let lane = rig.lane("one");
+    let ids = ids(5000);
+    for (page, ids) in ids.chunks(1000).enumerate() {
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        accept_delayed(rig, lane, &ids, at(1_000_000 + page as u64));
+    }
+    let now = rig.accept(&["now"], &[lane]);
+    let ask = |now, max| {
+        let query = DueQuery {
+            now,
+            deferred_max: max,
+            ..ask_all()
+        };
+        rig.store().due(lane, &query).unwrap()
+    };
+    let answer = ask(at(999_999), 256);
+    assert_eq!(seqs(&answer), (now, vec![]));
+    assert_eq!(
+        (answer.deferred_next, answer.fresh_more),
+        (Some(at(1_000_000)), false)
+    );
+    let answer = ask(at(1_000_000), 256);
+    assert_eq!(answer.deferred.len(), 256);
+    assert_eq!(answer.deferred_next, Some(at(1_000_000)));
+    assert_eq!(ask(Timestamp::MAX, usize::MAX).deferred.len(), 5000);
+}

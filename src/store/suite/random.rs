@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-use super::rig::{T0, ask_all, event, evidence, later, noise, owed};
+use super::rig::{T0, ask_all, event, evidence, later, noise, owed, tried};
 use super::snapshot::Snapshot;
 use super::{End, Factory, Harness, Settings};
 use crate::domain::delivery::DeadReason;
@@ -18,7 +18,8 @@ use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    AcceptGroup, Accepted, Batch, DeliveryId, DueQuery, LaneId, NewEvent, Pause, Settle, SettleTo, Store,
+    AcceptGroup, Accepted, Batch, DeliveryId, DueQuery, LaneId, NewAttempt, NewEvent, Pause, Settle,
+    SettleTo, Store,
 };
 
 const LANES: [&str; 3] = ["one", "two", "three"];
@@ -275,10 +276,13 @@ impl Side {
                 to: settle_to(to, now),
             })
         });
-        let batch = Batch {
-            accepts,
-            settles: settles.collect(),
-        };
+        let settles: Vec<Settle> = settles.collect();
+        let tries = settles.iter().map(|settle| NewAttempt {
+            lane: settle.id.lane,
+            entry: tried("e", settle.id.seq, now),
+        });
+        self.store.log_attempts(tries.collect(), now);
+        let batch = Batch { accepts, settles };
         let answers = self.store.commit(batch, now).unwrap().accepts;
         let mut named = Vec::new();
         for answer in answers.into_iter().flat_map(|group| group.unwrap()) {
@@ -329,6 +333,7 @@ impl Side {
             now,
             deferred_max,
             held,
+            tried_max: 0,
         };
         let first = self.store.due(self.lanes[lane], &query).unwrap();
         let mut fresh = first.fresh.clone();

@@ -8,11 +8,11 @@ use super::snapshot::Snapshot;
 use super::{End, Factory, Harness, Settings};
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, EventHead, Seq};
-use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
+use crate::domain::outcome::{Attempt, ErrorClass, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    AcceptGroup, Accepted, Batch, Committed, DeadEvidence, Deferral, DeliveryId, Due, DueAnswer, DueQuery,
-    LaneId, NewEvent, Settle, SettleTo, Store, StoreError,
+    AcceptGroup, Accepted, AttemptEntry, Batch, Committed, DeadEvidence, Deferral, DeliveryId, Due,
+    DueAnswer, DueQuery, LaneId, NewEvent, Settle, SettleTo, Store, StoreError,
 };
 
 /// When every check begins.
@@ -166,6 +166,7 @@ pub(super) fn ask_all() -> DueQuery {
         now: T0,
         deferred_max: usize::MAX,
         held: Default::default(),
+        tried_max: 0,
     }
 }
 
@@ -275,6 +276,40 @@ pub(super) fn evidence(
         event_kind: event.head.kind.clone(),
         accepted: event.head.accepted,
     })
+}
+
+/// A try at the event called `event_id` that began at `started` and delivered it.
+pub(super) fn tried(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntry {
+    let head = event(event_id).head;
+    AttemptEntry {
+        seq,
+        event_id: head.id,
+        event_source: head.source,
+        event_kind: head.kind,
+        accepted: head.accepted,
+        batch: None,
+        attempt: Attempt {
+            number: 1,
+            started,
+            duration_ms: 15,
+            outcome: Outcome::Delivered,
+            status: Some(204),
+            message: String::new(),
+            request_line: String::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            response_excerpt: String::new(),
+        },
+        exchange: Exchange {
+            total_us: 15_400,
+            reused: true,
+            first_byte_us: Some(15_000),
+            body_us: Some(300),
+            sent_bytes: 900,
+            received_bytes: 0,
+            ..Exchange::default()
+        },
+    }
 }
 
 /// Where a delivery of the event called `event_id` goes when it dies.

@@ -2,13 +2,15 @@
 //! must be those of what it lists.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
 use super::rig::ask_all;
+use crate::domain::age::Ages;
 use crate::domain::event::{EventHead, Seq};
 use crate::domain::time::Timestamp;
 use crate::store::{
-    DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, Due, DueQuery, LaneId, LaneTotals, LoadError,
-    Pause, Store,
+    AttemptFilter, DeadEvidence, DeadFilter, DeadLetter, Deferral, DeliveryId, DeliveryState, Due, DueQuery,
+    FoundEvent, LaneId, LaneTotals, LoadError, LoggedAttempt, Pause, Store,
 };
 
 /// Longer than any commit of a check lasts.
@@ -20,6 +22,8 @@ const COMMIT_MS_MAX: u64 = 10_000;
 pub(super) struct Snapshot {
     pub(super) lanes: BTreeMap<Box<str>, LaneShot>,
     pub(super) events: BTreeMap<u64, EventShot>,
+    /// The log of attempts, newest first; events by their names.
+    pub(super) attempts: Vec<LoggedAttempt>,
 }
 
 /// One lane of a [`Snapshot`].
@@ -80,6 +84,7 @@ impl Snapshot {
             "events kept are those with deliveries left"
         );
         let seqs: Vec<Seq> = seqs.into_iter().collect();
+        check_walk(store, &seqs);
         let loaded = store.load(&seqs);
         assert_eq!(loaded.len(), seqs.len(), "one answer for each event asked for");
         let events = seqs
@@ -87,7 +92,15 @@ impl Snapshot {
             .map(name)
             .zip(loaded.into_iter().map(event_shot))
             .collect();
-        Self { lanes, events }
+        let mut attempts = all_attempts(store, &AttemptFilter::default(), 5);
+        for logged in &mut attempts {
+            logged.entry.seq = Seq(name(logged.entry.seq));
+        }
+        Self {
+            lanes,
+            events,
+            attempts,
+        }
     }
 }
 
@@ -111,6 +124,66 @@ fn deferred_shot(store: &dyn Store, lane: LaneId, due: &Due, name: &dyn Fn(Seq) 
         );
     }
     (name(due.seq), was_due, due.tries, known)
+}
+
+/// A walk shows what the lists show, in order, and the ages are those of what it shows.
+fn check_walk(store: &dyn Store, seqs: &[Seq]) {
+    let mut walked = Vec::new();
+    let mut deliveries = 0;
+    let mut ages = BTreeMap::new();
+    let now = Timestamp(1 << 50);
+    let mut each = |shown: Result<FoundEvent, LoadError>| {
+        match shown {
+            Ok(found) => {
+                // Finding reads the whole queue.
+                if walked.len() < 3 {
+                    let found_again = store.find(&found.event.head.id, 1000).unwrap();
+                    assert!(found_again.contains(&found), "find and walk show the same");
+                }
+                walked.push(found.seq);
+                deliveries += found.deliveries.len();
+                for (lane, state) in &found.deliveries {
+                    if !matches!(state, DeliveryState::Dead(_)) {
+                        let of_lane: &mut Ages = ages.entry(*lane).or_default();
+                        of_lane.add(now.since(found.event.head.accepted), 1);
+                    }
+                }
+            }
+            Err(LoadError::Damaged(seq, _)) => walked.push(seq),
+            Err(error) => panic!("{error}"),
+        }
+        ControlFlow::Continue(())
+    };
+    store.walk(&mut each).unwrap();
+    assert_eq!(walked, seqs, "a walk shows every event, in order");
+    let damaged = store.load(seqs).iter().any(Result::is_err);
+    if !damaged {
+        let owed: u64 = store.lanes().iter().map(|lane| lane.pending + lane.dead).sum();
+        assert_eq!(deliveries as u64, owed, "a walk shows every delivery");
+        let told = store
+            .ages(now)
+            .into_iter()
+            .filter(|(_, ages)| *ages != Ages::default());
+        assert_eq!(told.collect::<BTreeMap<_, _>>(), ages);
+    }
+}
+
+/// Walks the log of attempts, a page at a time, to the end.
+pub(super) fn all_attempts(store: &dyn Store, filter: &AttemptFilter, limit: usize) -> Vec<LoggedAttempt> {
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = store.attempts(filter, before, limit);
+        assert!(page.attempts.len() <= limit);
+        found.extend(page.attempts);
+        before = page.next;
+        if before.is_none() {
+            assert!(
+                found.is_sorted_by(|a, b| a.number > b.number),
+                "newest first, each once"
+            );
+            return found;
+        }
+    }
 }
 
 /// Walks the lane's fresh deliveries, a page at a time, to the end.

@@ -1,0 +1,562 @@
+//! How tries lie in a block of the log. Pure.
+//!
+//! A block is written once and whole: its length, the CRC-32 of its record, the record, and the length again, so that
+//! a file of blocks can be read from its end. In the record, what repeats from try to try (names, types, messages)
+//! stands once, and times and places are counted from those of the block: a try that delivered takes some 50 bytes.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{AttemptEntry, AttemptFilter, LoggedAttempt};
+use crate::domain::event::Seq;
+use crate::domain::outcome::{Attempt, Exchange, Outcome, OutcomeSet};
+use crate::domain::time::Timestamp;
+use crate::store::record::{self, Record, RecordError};
+
+/// Bytes of a block beside its record.
+pub const FRAME_BYTES: usize = 12;
+/// Where the record of a block begins.
+const RECORD_AT: usize = 8;
+/// Tries in one block. One of 512 stays far below what a record may have, whatever texts are in it.
+pub const TRIES_MAX: usize = 512;
+/// Bytes of requests and answers in one block. When an endpoint fails by the thousand, the first few show why; the
+/// others keep their numbers and their message, or else they would push days of history out of the log.
+const EVIDENCE_BYTES_MAX: usize = 32 << 10;
+
+/// What a block is about, first in its record, so that a search can pass over it without reading the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockHead {
+    /// The number of its first try; the others follow it.
+    pub first_number: u64,
+    /// How many tries.
+    pub count: u32,
+    /// When the earliest of them began, in milliseconds.
+    pub earliest_ms: u64,
+    /// When the latest of them began, in milliseconds.
+    pub latest_ms: u64,
+    /// How they ended.
+    pub outcomes: OutcomeSet,
+}
+
+/// The tries of one commit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptBlock {
+    /// What it is about.
+    pub head: BlockHead,
+    /// The place of the first try's event.
+    pub base_seq: u64,
+    /// Names, types, sources and messages, each once.
+    pub texts: Vec<Box<str>>,
+    /// The tries, in order.
+    pub rows: Vec<AttemptRow>,
+}
+
+/// One try of an [`AttemptBlock`]. `u16`s are places in the block's texts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttemptRow {
+    /// The event's id.
+    pub event_id: Box<str>,
+    /// The event's place, counted from the block's.
+    pub seq_delta: i64,
+    /// The event's source.
+    pub source: u16,
+    /// The event's type.
+    pub kind: u16,
+    /// The endpoint's name.
+    pub endpoint: u16,
+    /// The id of a request with several events.
+    pub batch: Option<u16>,
+    /// 1 for the first try.
+    pub number: u32,
+    /// When it began, counted from the block's earliest, in milliseconds.
+    pub started_delta_ms: u64,
+    /// How long after its event was accepted, in milliseconds; below 0 when the clock was set back.
+    pub waited_ms: i64,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The answer's status.
+    pub status: Option<u16>,
+    /// What went wrong.
+    pub message: u16,
+    /// How long it took, in milliseconds.
+    pub duration_ms: u64,
+    /// See [`Exchange`], as are the following.
+    pub total_us: u64,
+    /// Whether the connection was open already.
+    pub reused: bool,
+    /// Phases: dns, connect, first byte, body.
+    pub phases_us: [Option<u64>; 4],
+    /// Bytes of the request's body.
+    pub sent_bytes: u64,
+    /// Bytes of the answer's body.
+    pub received_bytes: u64,
+    /// Request and answer; `None` for a try that delivered.
+    pub evidence: Option<Evidence>,
+}
+
+/// What was said in a try that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Method and URL, secrets masked.
+    pub request_line: String,
+    /// Request headers, secrets masked.
+    pub request_headers: Vec<(String, String)>,
+    /// Answer headers.
+    pub response_headers: Vec<(String, String)>,
+    /// The beginning of the answer's body.
+    pub response_excerpt: String,
+}
+
+impl Evidence {
+    fn of(attempt: Attempt) -> Option<Self> {
+        let evidence = Self {
+            request_line: attempt.request_line,
+            request_headers: attempt.request_headers,
+            response_headers: attempt.response_headers,
+            response_excerpt: attempt.response_excerpt,
+        };
+        (evidence.bytes() > 0).then_some(evidence)
+    }
+
+    fn bytes(&self) -> usize {
+        let headers = self.request_headers.iter().chain(&self.response_headers);
+        self.request_line.len()
+            + self.response_excerpt.len()
+            + headers
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>()
+    }
+}
+
+impl Record for AttemptBlock {}
+
+/// Texts with the places given to them.
+#[derive(Default)]
+struct Texts {
+    list: Vec<Box<str>>,
+    places: FxHashMap<Box<str>, u16>,
+}
+
+impl Texts {
+    /// The place of `text`. A block has at most five for each of its tries, so there is always one.
+    fn place(&mut self, text: Box<str>) -> u16 {
+        if let Some(place) = self.places.get(&text) {
+            return *place;
+        }
+        let place = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
+        self.list.push(text.clone());
+        self.places.insert(text, place);
+        place
+    }
+}
+
+/// Makes a block of at most [`TRIES_MAX`] tries (endpoint and try), the first of which has this number in the log.
+#[must_use]
+pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> AttemptBlock {
+    let starts = tries.iter().map(|(_, entry)| entry.attempt.started.0);
+    let head = BlockHead {
+        first_number,
+        count: tries.len() as u32,
+        earliest_ms: starts.clone().min().unwrap_or(0),
+        latest_ms: starts.max().unwrap_or(0),
+        outcomes: tries.iter().map(|(_, entry)| entry.attempt.outcome).collect(),
+    };
+    let base_seq = tries.first().map_or(0, |(_, entry)| entry.seq.0);
+    let mut texts = Texts::default();
+    let mut evidence_room = EVIDENCE_BYTES_MAX;
+    let rows = tries
+        .into_iter()
+        .map(|(endpoint, entry)| {
+            let mut row = row(&head, base_seq, endpoint, entry, &mut texts);
+            let bytes = row.evidence.as_ref().map_or(0, Evidence::bytes);
+            match evidence_room.checked_sub(bytes) {
+                Some(left) => evidence_room = left,
+                None => row.evidence = None,
+            }
+            row
+        })
+        .collect();
+    AttemptBlock {
+        head,
+        base_seq,
+        texts: texts.list,
+        rows,
+    }
+}
+
+fn row(
+    head: &BlockHead,
+    base_seq: u64,
+    endpoint: Box<str>,
+    entry: AttemptEntry,
+    texts: &mut Texts,
+) -> AttemptRow {
+    let AttemptEntry {
+        mut attempt,
+        exchange,
+        ..
+    } = entry;
+    AttemptRow {
+        event_id: entry.event_id,
+        seq_delta: entry.seq.0.wrapping_sub(base_seq).cast_signed(),
+        source: texts.place(entry.event_source),
+        kind: texts.place(entry.event_kind),
+        endpoint: texts.place(endpoint),
+        batch: entry.batch.map(|id| texts.place(id)),
+        number: attempt.number,
+        started_delta_ms: attempt.started.0.saturating_sub(head.earliest_ms),
+        waited_ms: attempt.started.0.wrapping_sub(entry.accepted.0).cast_signed(),
+        outcome: attempt.outcome,
+        status: attempt.status,
+        message: texts.place(std::mem::take(&mut attempt.message).into()),
+        duration_ms: attempt.duration_ms,
+        total_us: exchange.total_us,
+        reused: exchange.reused,
+        phases_us: [
+            exchange.dns_us,
+            exchange.connect_us,
+            exchange.first_byte_us,
+            exchange.body_us,
+        ],
+        sent_bytes: exchange.sent_bytes,
+        received_bytes: exchange.received_bytes,
+        evidence: Evidence::of(attempt),
+    }
+}
+
+/// The bytes of a block as they stand in a file.
+///
+/// # Errors
+/// [`RecordError`], which no block reaches that [`build`] made.
+pub fn frame(block: &AttemptBlock) -> Result<Vec<u8>, RecordError> {
+    let record = record::encode(block)?;
+    let length = u32::try_from(record.len()).map_err(|_| RecordError("it is too long".to_owned()))?;
+    let mut bytes = Vec::with_capacity(FRAME_BYTES + record.len());
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(crc32fast::hash(&record).to_be_bytes());
+    bytes.extend(record);
+    bytes.extend(length.to_be_bytes());
+    Ok(bytes)
+}
+
+fn number_at(bytes: &[u8], at: usize) -> Option<usize> {
+    let number = bytes.get(at..at.checked_add(4)?)?;
+    Some(u32::from_be_bytes(number.try_into().ok()?) as usize)
+}
+
+/// The length of the block that begins `bytes`; `None`: they are too few to tell.
+#[must_use]
+pub fn length_of_first(bytes: &[u8]) -> Option<usize> {
+    Some(number_at(bytes, 0)? + FRAME_BYTES)
+}
+
+/// The length of the block that ends `bytes`; `None`: they are too few to tell.
+#[must_use]
+pub fn length_of_last(bytes: &[u8]) -> Option<usize> {
+    Some(number_at(bytes, bytes.len().checked_sub(4)?)? + FRAME_BYTES)
+}
+
+/// The record in the bytes of one whole block; `None`: it is torn or damaged.
+#[must_use]
+pub fn open(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.len().checked_sub(4).filter(|end| *end > RECORD_AT)?;
+    let length = end - RECORD_AT;
+    let record = &bytes[RECORD_AT..end];
+    let whole = number_at(bytes, 0) == Some(length) && number_at(bytes, end) == Some(length);
+    (whole && number_at(bytes, 4) == Some(crc32fast::hash(record) as usize)).then_some(record)
+}
+
+/// What a block is about; `None`: its record is another version's.
+#[must_use]
+pub fn head(record: &[u8]) -> Option<BlockHead> {
+    let (version, rest) = record.split_first()?;
+    if *version != AttemptBlock::VERSION {
+        return None;
+    }
+    let decoded = bincode::serde::decode_from_slice(rest, bincode::config::standard());
+    decoded.ok().map(|(head, _)| head)
+}
+
+/// Whether there may be something in the block that `filter` asks for. Looks for names among the bytes, where they
+/// stand as they are.
+#[must_use]
+pub fn may_match(record: &[u8], head: &BlockHead, filter: &AttemptFilter) -> bool {
+    filter
+        .outcomes
+        .is_none_or(|outcomes| outcomes.meets(head.outcomes))
+        && filter.since.is_none_or(|since| head.latest_ms >= since.0)
+        && filter.until.is_none_or(|until| head.earliest_ms < until.0)
+        && [&filter.event_id, &filter.endpoint]
+            .into_iter()
+            .flatten()
+            .all(|name| memchr::memmem::find(record, name.as_bytes()).is_some())
+}
+
+/// The tries in a record, in order.
+///
+/// # Errors
+/// [`RecordError`].
+pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
+    let AttemptBlock {
+        head,
+        base_seq,
+        texts,
+        rows,
+    } = record::decode(record)?;
+    let text = |place: u16| -> Box<str> { texts.get(usize::from(place)).cloned().unwrap_or_default() };
+    let tries = (head.first_number..).zip(rows).map(|(number, row)| {
+        let started = head.earliest_ms.saturating_add(row.started_delta_ms);
+        let evidence = row.evidence.unwrap_or(Evidence {
+            request_line: String::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            response_excerpt: String::new(),
+        });
+        let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
+        let entry = AttemptEntry {
+            seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
+            event_id: row.event_id,
+            event_source: text(row.source),
+            event_kind: text(row.kind),
+            batch: row.batch.map(text),
+            accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
+            attempt: Attempt {
+                number: row.number,
+                started: Timestamp(started),
+                duration_ms: row.duration_ms,
+                outcome: row.outcome,
+                status: row.status,
+                message: text(row.message).into(),
+                request_line: evidence.request_line,
+                request_headers: evidence.request_headers,
+                response_headers: evidence.response_headers,
+                response_excerpt: evidence.response_excerpt,
+            },
+            exchange: Exchange {
+                total_us: row.total_us,
+                reused: row.reused,
+                dns_us,
+                connect_us,
+                first_byte_us,
+                body_us,
+                sent_bytes: row.sent_bytes,
+                received_bytes: row.received_bytes,
+            },
+        };
+        LoggedAttempt {
+            number,
+            endpoint: text(row.endpoint),
+            entry,
+        }
+    });
+    Ok(tries.collect())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::domain::outcome::ErrorClass;
+    use crate::store::record::tests::golden;
+
+    const T0: u64 = 1_736_937_000_000;
+
+    /// A try that delivered, of the n-th event.
+    pub(in crate::store::attempts) fn delivered(n: u64) -> (Box<str>, AttemptEntry) {
+        let entry = AttemptEntry {
+            seq: Seq(1_000_000 + n),
+            event_id: format!("01JHM8WZ5T{n:016}").into(),
+            event_source: "/local/www-data".into(),
+            event_kind: "contact.created".into(),
+            accepted: Timestamp(T0 + n),
+            batch: None,
+            attempt: Attempt {
+                number: 1,
+                started: Timestamp(T0 + n + 2),
+                duration_ms: 31,
+                outcome: Outcome::Delivered,
+                status: Some(200),
+                message: String::new(),
+                request_line: String::new(),
+                request_headers: Vec::new(),
+                response_headers: Vec::new(),
+                response_excerpt: String::new(),
+            },
+            exchange: Exchange {
+                total_us: 31_000,
+                reused: true,
+                first_byte_us: Some(30_500),
+                body_us: Some(20),
+                sent_bytes: 1100,
+                received_bytes: 17,
+                ..Exchange::default()
+            },
+        };
+        ("crm-sync".into(), entry)
+    }
+
+    fn failed(n: u64, excerpt: usize) -> (Box<str>, AttemptEntry) {
+        let (_, mut entry) = delivered(n);
+        entry.attempt = Attempt {
+            number: 3,
+            outcome: Outcome::Error(ErrorClass::Http5xx),
+            status: Some(503),
+            message: "503 Service Unavailable".into(),
+            request_line: "POST https://example.com/hook".into(),
+            request_headers: vec![("content-type".into(), "application/json".into())],
+            response_headers: vec![("retry-after".into(), "5".into())],
+            response_excerpt: "x".repeat(excerpt),
+            ..entry.attempt
+        };
+        entry.exchange = Exchange {
+            dns_us: Some(900),
+            connect_us: Some(20_000),
+            reused: false,
+            ..entry.exchange
+        };
+        entry.batch = Some("01JHM8WZ5T".into());
+        // Accepted after the try began, as a clock that was set back shows it.
+        entry.accepted = Timestamp(T0 + n + 50);
+        ("billing".into(), entry)
+    }
+
+    #[test]
+    fn a_block_reads_as_version_1_wrote_it() {
+        golden(
+            "attempts.v1",
+            &build(77, vec![delivered(0), failed(1, 5), delivered(2)]),
+        );
+    }
+
+    /// H1: everything comes back, and of a broken block nothing does.
+    #[test]
+    fn h1_tries_come_back_from_their_block() {
+        let given = vec![delivered(5), failed(1, 5), delivered(2)];
+        let bytes = frame(&build(77, given.clone())).unwrap();
+        let lengths = (length_of_first(&bytes), length_of_last(&bytes));
+        assert_eq!(lengths, (Some(bytes.len()), Some(bytes.len())));
+        let found = tries(open(&bytes).unwrap()).unwrap();
+        let wanted = (77..)
+            .zip(given)
+            .map(|(number, (endpoint, entry))| LoggedAttempt {
+                number,
+                endpoint,
+                entry,
+            });
+        assert_eq!(found, wanted.collect::<Vec<_>>());
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert_eq!(open(&damaged), None, "byte {at}");
+            assert_eq!(open(&bytes[..at]), None, "cut off at {at}");
+        }
+    }
+
+    /// H1: a try that delivered is cheap to keep.
+    #[test]
+    fn h1_a_delivered_try_takes_less_than_100_bytes() {
+        let alone = frame(&build(1, vec![delivered(0)])).unwrap().len();
+        let many = frame(&build(1, (0..200).map(delivered).collect())).unwrap().len() / 200;
+        assert!(many < 65 && alone < 160, "{many} among many, {alone} alone");
+    }
+
+    #[test]
+    fn the_first_failures_keep_what_was_said_and_all_keep_their_numbers() {
+        let bytes = frame(&build(
+            1,
+            (0..TRIES_MAX as u64).map(|n| failed(n, 1000)).collect(),
+        ))
+        .unwrap();
+        assert!(bytes.len() < 3 * EVIDENCE_BYTES_MAX, "{}", bytes.len());
+        let found = tries(open(&bytes).unwrap()).unwrap();
+        let whole = found
+            .iter()
+            .filter(|a| !a.entry.attempt.response_excerpt.is_empty());
+        assert_eq!(whole.count(), EVIDENCE_BYTES_MAX / 1081);
+        assert!(
+            found
+                .iter()
+                .all(|a| a.entry.attempt.message == "503 Service Unavailable")
+        );
+    }
+
+    #[test]
+    fn what_cannot_match_is_passed_over_unread() {
+        let bytes = frame(&build(1, vec![delivered(0), failed(7, 5)])).unwrap();
+        let record = open(&bytes).unwrap();
+        let head = head(record).unwrap();
+        assert_eq!(
+            (head.earliest_ms, head.latest_ms, head.count),
+            (T0 + 2, T0 + 9, 2)
+        );
+        let all = AttemptFilter::default();
+        let named = |name| OutcomeSet::named(name);
+        for (filter, wanted) in [
+            (all.clone(), true),
+            (
+                AttemptFilter {
+                    outcomes: named("error"),
+                    ..all.clone()
+                },
+                true,
+            ),
+            (
+                AttemptFilter {
+                    outcomes: named("rejected"),
+                    ..all.clone()
+                },
+                false,
+            ),
+            (
+                AttemptFilter {
+                    since: Some(Timestamp(T0 + 9)),
+                    ..all.clone()
+                },
+                true,
+            ),
+            (
+                AttemptFilter {
+                    since: Some(Timestamp(T0 + 10)),
+                    ..all.clone()
+                },
+                false,
+            ),
+            (
+                AttemptFilter {
+                    until: Some(Timestamp(T0 + 2)),
+                    ..all.clone()
+                },
+                false,
+            ),
+            (
+                AttemptFilter {
+                    event_id: Some(delivered(0).1.event_id),
+                    ..all.clone()
+                },
+                true,
+            ),
+            (
+                AttemptFilter {
+                    event_id: Some(delivered(1).1.event_id),
+                    ..all.clone()
+                },
+                false,
+            ),
+            (
+                AttemptFilter {
+                    endpoint: Some("crm".into()),
+                    ..all.clone()
+                },
+                true,
+            ),
+            (
+                AttemptFilter {
+                    endpoint: Some("erp".into()),
+                    ..all.clone()
+                },
+                false,
+            ),
+        ] {
+            assert_eq!(may_match(record, &head, &filter), wanted, "{filter:?}");
+        }
+    }
+}
