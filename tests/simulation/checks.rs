@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use posthaste::domain::outcome::Outcome;
 use posthaste::domain::time::Timestamp;
 use posthaste::scheduler::{Actions, Input, LaneState, LaneView};
 use posthaste::store::{Due, LaneId, Store};
@@ -31,12 +32,17 @@ struct LaneWatch {
     /// Since when it could start something and has not; and since when it waits for a slot of all.
     able_since_ms: Option<u64>,
     slotless_since_ms: Option<u64>,
+    /// When it will have something to do though nothing happens.
+    wakes_at_ms: Option<u64>,
     /// What the scheduler was told of pauses.
     pause: Option<Option<Timestamp>>,
     /// Until when the endpoint asked to be left alone.
     alone_until_ms: u64,
     /// When requests began, in the last second.
     began_ms: VecDeque<u64>,
+    /// Its state after the last step, and whether it has delivered anything since its breaker closed.
+    state: Option<LaneState>,
+    alive: bool,
 }
 
 /// What is known from one step to the next.
@@ -75,6 +81,7 @@ impl Watch {
             Input::Flushed { lane } => self.lanes[lane.0 as usize].alone_until_ms = 0,
             Input::Finished { lane, seen, .. } => {
                 let lane = &mut self.lanes[lane.0 as usize];
+                lane.alive |= lane.state == Some(LaneState::Ready) && seen.outcome == Outcome::Delivered;
                 if let Some(wait) = seen.retry_after {
                     lane.alone_until_ms = lane.alone_until_ms.max(now_ms + wait.as_millis() as u64);
                 }
@@ -135,6 +142,12 @@ impl World {
         let late = self
             .healed_at_ms
             .is_some_and(|healed| self.now_ms > healed + patience_ms);
+        let now_ms = self.now_ms;
+        let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + PATIENCE_MS);
+        let overslept = self.watch.lanes.iter().position(overslept);
+        self.require(overslept.is_none(), || {
+            format!("lane {overslept:?} has overslept")
+        });
         self.require(!late, || {
             format!("{} deliveries are still owed", self.ledger.owed)
         });
@@ -198,15 +211,18 @@ impl World {
         let half = (view.limit / 2).max(1);
         // Of a batch only whoever gathers it knows whether it could go.
         let gathers = self.sites[at].endpoint.batch.is_some();
-        self.require(retries == 0 || gathers || retries_all <= half || view.fresh == 0, || {
-            format!("{retries_all} retries, over half of its slots, while fresh ones wait: {view:?}")
-        });
+        self.require(
+            retries == 0 || gathers || retries_all <= half || view.fresh == 0,
+            || format!("{retries_all} retries, over half of its slots, while fresh ones wait: {view:?}"),
+        );
         self.check_rate(at, started);
     }
 
     /// F6: no more requests in a second than the rate allows, and a burst of a tenth of them.
     fn check_rate(&mut self, at: usize, started: u32) {
-        let Some(rate) = self.sites[at].endpoint.rate else { return };
+        let Some(rate) = self.sites[at].endpoint.rate else {
+            return;
+        };
         let now_ms = self.now_ms;
         let began = &mut self.watch.lanes[at].began_ms;
         began.extend(std::iter::repeat_n(now_ms, started as usize));
@@ -214,13 +230,19 @@ impl World {
             began.pop_front();
         }
         let (count, most) = (began.len(), rate.requests + rate.requests / 10 + 1);
-        self.require(count <= most as usize, || format!("{count} requests in a second, not {rate:?}"));
+        self.require(count <= most as usize, || {
+            format!("{count} requests in a second, not {rate:?}")
+        });
     }
 
     /// After every step.
     pub fn check_step(&mut self) {
         let views = self.views();
         let under_way: u32 = views.iter().map(|view| view.in_flight).sum();
+        self.watch
+            .lanes
+            .iter_mut()
+            .for_each(|lane| lane.wakes_at_ms = None);
         for view in &views {
             let waiting = self.ledger.waiting(view.lane);
             let (requests, ended) = (waiting.requests, waiting.ended);
@@ -235,12 +257,32 @@ impl World {
             let holds = !view.state.sends() && view.window > 0;
             self.require(!holds, || format!("a lane that rests holds memory: {view:?}"));
             self.check_progress(view, under_way, (ended as usize) < window_max);
+            self.check_breaker(view);
             if matches!(view.state, LaneState::Tripped { .. } | LaneState::Probing) {
                 // From here on the breaker decides how long it is left alone.
                 self.watch.lanes[view.lane.0 as usize].alone_until_ms = 0;
             }
         }
         self.check_pauses(&views);
+    }
+
+    /// F5: a breaker that was closed opens for as long as configured, or as the endpoint asked, and not longer: what was
+    /// counted before is forgotten.
+    fn check_breaker(&mut self, view: &LaneView) {
+        let at = view.lane.0 as usize;
+        let (wall, now_ms) = (self.wall(), self.now_ms);
+        let open_ms = self.sites[at].endpoint.breaker.open.as_millis() as u64;
+        let watch = &mut self.watch.lanes[at];
+        let before = watch.state.replace(view.state);
+        let LaneState::Tripped { until } = view.state else {
+            return;
+        };
+        let was_closed = before == Some(LaneState::Ready) && std::mem::take(&mut watch.alive);
+        let most_ms = open_ms.max(watch.alone_until_ms.saturating_sub(now_ms));
+        let rests_ms = until.since(wall).as_millis() as u64;
+        self.require(!was_closed || rests_ms <= most_ms, || {
+            format!("tripped for {rests_ms} ms, not {most_ms} ms: {view:?}")
+        });
     }
 
     /// F6: a lane that has something to send and may send it does so soon. `flows`: what has ended becomes durable.
@@ -252,6 +294,15 @@ impl World {
         let due = view.state == LaneState::Ready && self.ledger.waiting(view.lane).is_due(wall);
         let due = due && flows && now_ms >= self.watch.excused_until_ms;
         let has_slots = (under_way as usize) + reserve < slots;
+        let can_start = flows && has_slots && view.in_flight < view.limit;
+        let wakes_at = match view.state {
+            LaneState::Ready => self.ledger.waiting(view.lane).next_due().filter(|_| can_start),
+            LaneState::Suspended { until } | LaneState::Tripped { until } => Some(until),
+            LaneState::Paused { until } => until,
+            LaneState::Probing => None,
+        };
+        let wakes_at = wakes_at.filter(|at| *at > wall && now_ms >= self.watch.excused_until_ms);
+        self.watch.lanes[at].wakes_at_ms = wakes_at.map(|at| now_ms + at.since(wall).as_millis() as u64);
         let watch = &mut self.watch.lanes[at];
         let since = |since: &mut Option<u64>, holds: bool| {
             *since = holds.then(|| since.unwrap_or(now_ms));

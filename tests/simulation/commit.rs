@@ -25,10 +25,8 @@ const LINGER_MS: usize = 5;
 /// A writing verb of an operator.
 #[derive(Debug)]
 pub enum Verb {
-    /// Pause a lane, or resume it; the scheduler has heard of it already.
+    /// Pause a lane, or resume it; the scheduler hears of it when it is durable.
     Pause(LaneId, Option<Pause>),
-    /// The same, and the scheduler hears of it when it is durable.
-    PauseAndTell(LaneId, Option<Pause>),
     /// Everything deferred is due now.
     Flush(LaneId, Timestamp, Option<FlushCursor>),
     /// Dead letters become pending.

@@ -73,6 +73,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// When the first of those that go later can go.
+    pub fn next_due(&self) -> Option<Timestamp> {
+        self.later.first().map(|(due, _)| *due)
+    }
+
     /// Whether a delivery could go at `wall`.
     pub fn is_due(&self, wall: Timestamp) -> bool {
         !self.fresh.is_empty() || self.later.first().is_some_and(|(due, _)| *due <= wall)

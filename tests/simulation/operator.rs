@@ -25,7 +25,7 @@ impl World {
         let configured = self.sites[at].configured;
         match self.dice.below(10) {
             0 | 1 if configured => self.pause(lane),
-            2 if configured => self.ask(Verb::PauseAndTell(lane, None)),
+            2 if configured => self.ask(Verb::Pause(lane, None)),
             3 if configured => {
                 self.tell(Input::Flushed { lane });
                 self.ask(Verb::Flush(lane, self.wall(), None));
@@ -55,7 +55,7 @@ impl World {
             since: now,
             until: (!self.dice.one_in(3)).then(|| now.plus(length)),
         };
-        self.ask(Verb::PauseAndTell(lane, Some(pause)));
+        self.ask(Verb::Pause(lane, Some(pause)));
     }
 
     /// Dead letters go out again, at once or one after the other.
@@ -114,8 +114,7 @@ impl World {
     pub fn done(&mut self, verb: Verb) {
         let works = "verbs run between commits, and only commits fail";
         match verb {
-            Verb::Pause(lane, pause) => self.store.pause(lane, pause).expect(works),
-            Verb::PauseAndTell(lane, pause) => {
+            Verb::Pause(lane, pause) => {
                 let until = pause.as_ref().map(|pause| pause.until);
                 self.store.pause(lane, pause).expect(works);
                 self.tell_soon(match until {

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use posthaste::config;
 use posthaste::domain::backoff::Schedule;
-use posthaste::domain::endpoint::{BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, RatePolicy};
+use posthaste::domain::endpoint::{
+    BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, RatePolicy,
+};
 use posthaste::scheduler::{LaneConfig, SchedulerConfig};
 use posthaste::store::LaneId;
 

@@ -432,7 +432,7 @@ impl World {
         let lanes: Vec<_> = self.sites.iter().map(|site| site.lane).collect();
         lanes
             .into_iter()
-            .for_each(|lane| self.ask(Verb::PauseAndTell(lane, None)));
+            .for_each(|lane| self.ask(Verb::Pause(lane, None)));
     }
 
     /// Nobody is left to end a pause that outlives a crash after the end of all trouble.
