@@ -144,10 +144,11 @@ impl World {
             .is_some_and(|healed| self.now_ms > healed + patience_ms);
         let now_ms = self.now_ms;
         let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + PATIENCE_MS);
-        let overslept = self.watch.lanes.iter().position(overslept);
-        self.require(overslept.is_none(), || {
-            format!("lane {overslept:?} has overslept")
-        });
+        if let Some(at) = self.watch.lanes.iter().position(overslept) {
+            let lane = self.lane(at);
+            let waiting = format!("{:?}", self.ledger.waiting(lane));
+            self.fail(&format!("lane {at} has overslept at {wall:?}: {waiting}"));
+        }
         self.require(!late, || {
             format!("{} deliveries are still owed", self.ledger.owed)
         });

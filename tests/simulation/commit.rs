@@ -215,6 +215,7 @@ impl World {
     fn on_disk(&mut self, seq: Seq, new: &NewEvent, now: Timestamp, notices: &mut Vec<Notice>) {
         let due = new.event.head.deliver_at.filter(|at| *at > now);
         self.accepted.insert(new.event.head.id.clone(), seq);
+        self.delays.extend(new.event.head.deliver_at.map(|at| (seq, at)));
         for lane in new.lanes.iter().copied() {
             self.totals.deliveries += 1;
             self.ledger.accepted(DeliveryId { lane, seq }, due);

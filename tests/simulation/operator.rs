@@ -190,10 +190,9 @@ impl World {
                     Place::Owed { due, .. } => due.filter(|due| *due > now),
                     _ => None,
                 };
-                let event = self.store.load(&[id.seq]).pop().and_then(Result::ok);
-                let deliver_at = event.and_then(|event| event.head.deliver_at);
+                let delay = self.delays.get(&id.seq).copied();
                 self.ledger
-                    .accepted(there, due.map(|due| due.max(deliver_at.unwrap_or(due))));
+                    .accepted(there, due.map(|due| due.max(delay.unwrap_or(due))));
             }
         }
         let lane = to;

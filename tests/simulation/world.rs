@@ -189,6 +189,8 @@ pub struct World {
     pub unanswered: BTreeMap<u64, AcceptGroup>,
     /// Where each event was accepted, by its id.
     pub accepted: BTreeMap<Box<str>, Seq>,
+    /// Before when events are not to be delivered.
+    pub delays: BTreeMap<Seq, Timestamp>,
     pub lines_sent: u64,
     pub events_sent: u64,
     /// How far a commit that is going to fail comes.
@@ -228,6 +230,7 @@ impl World {
             committer: Committer::default(),
             unanswered: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            delays: BTreeMap::new(),
             lines_sent: 0,
             events_sent: 0,
             failing: Reached::Nothing,
