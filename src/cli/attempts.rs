@@ -17,6 +17,10 @@ const PAGE_MAX: usize = 500;
 
 /// Arguments of `attempts`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste attempts --endpoint crm-sync --outcome error --since 2h
+  posthaste attempts --event 01JHM2Y8Z3W6N5T4R7Q9P0K1VX --json
+  posthaste attempts --follow")]
 pub struct AttemptsArgs {
     #[command(flatten)]
     connect: Connect,

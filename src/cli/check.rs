@@ -11,6 +11,9 @@ use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
 
 /// Check the configuration and report every problem at once
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  posthaste check
+  posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
@@ -92,6 +95,7 @@ fn as_json(result: &Result<Loaded, Problems>) -> serde_json::Value {
             config,
             warnings,
             files,
+            ..
         }) => json!({
             "ok": true, "endpoints": config.endpoints.len(), "hash": config.hash, "files": files,
             "problems": [], "warnings": warnings,

@@ -1,5 +1,9 @@
-//! `posthaste endpoints`: list and show them, hold them, let them go, try them now, and deal with what
-//! removed ones are owed.
+//! `posthaste endpoints`: list and show them, define them ([`define`]), hold them, let them go, try them now, and deal
+//! with what removed ones are owed.
+
+mod define;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
@@ -13,6 +17,10 @@ use crate::control::types::{
 
 /// Arguments of `endpoints`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste endpoints list
+  posthaste endpoints pause crm-sync --for 2h --reason \"their maintenance\"
+  posthaste endpoints move old-crm --to crm-sync")]
 pub struct EndpointsArgs {
     #[command(flatten)]
     connect: Connect,
@@ -47,6 +55,32 @@ enum EndpointsVerb {
     },
     /// Try it now: retries are due at once, a suspension or an open breaker ends; delayed events go on waiting
     Flush {
+        /// Its name
+        name: String,
+    },
+    /// Define it over the API, which keeps it: all its keys, as JSON or TOML
+    Put {
+        /// Its name
+        name: String,
+        /// The keys of an [[endpoint]]; `-`: from standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Remove one that was defined over the API
+    Delete {
+        /// Its name
+        name: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Send to it again; for one that was defined over the API
+    Enable {
+        /// Its name
+        name: String,
+    },
+    /// Send nothing to it; events for it are parked. For one that was defined over the API
+    Disable {
         /// Its name
         name: String,
     },
@@ -97,6 +131,10 @@ pub async fn run(args: EndpointsArgs) -> Done {
             let moved = client.post(&path(&name, "/flush"), &nothing).await?;
             tell_moved(moved, "due now", json)
         }
+        EndpointsVerb::Put { name, file } => define::put(&client, &name, &file, json).await,
+        EndpointsVerb::Delete { name, yes } => define::delete(&client, &name, yes, json).await,
+        EndpointsVerb::Enable { name } => define::enable(&client, &name, true, json).await,
+        EndpointsVerb::Disable { name } => define::enable(&client, &name, false, json).await,
         EndpointsVerb::Move { name, to } => {
             let done = format!("moved from {name} to {to}");
             let moved = client.post(&path(&name, "/move"), &MoveRequest { to }).await?;

@@ -11,6 +11,8 @@ use crate::control::types::{DeliveryView, EventView};
 
 /// Arguments of `events`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste events show 01JHM2Y8Z3W6N5T4R7Q9P0K1VX")]
 pub struct EventsArgs {
     #[command(flatten)]
     connect: Connect,

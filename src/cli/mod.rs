@@ -8,6 +8,7 @@ pub mod client;
 pub mod completions;
 pub mod dead;
 pub mod demo;
+mod editor;
 pub mod endpoints;
 pub mod events;
 pub mod failure;
@@ -50,6 +51,7 @@ enum Verb {
     /// The daemon, in the foreground, until it is told to stop
     Run(run::RunArgs),
     /// A real daemon in a temporary folder, a receiver, events, a retry, a dead letter, and what to type next
+    #[command(after_help = "Examples:\n  posthaste demo")]
     Demo,
     /// Read the configuration and show every problem at once
     Check(check::CheckArgs),
@@ -57,7 +59,7 @@ enum Verb {
     Send(send::SendArgs),
     /// What is stuck, since when, why, and what to type next
     Status(status::StatusArgs),
-    /// List, show, pause, resume and flush endpoints; move or bury what removed ones are owed
+    /// List, show, define, pause, resume and flush endpoints; move or bury what removed ones are owed
     Endpoints(endpoints::EndpointsArgs),
     /// Every try of the last days: when, to whom, how it ended, how long its parts took
     Attempts(attempts::AttemptsArgs),
@@ -152,6 +154,11 @@ mod tree_tests {
             "endpoints pause crm --reason upgrade --for 2h",
             "endpoints resume crm",
             "endpoints flush crm",
+            "endpoints put crm",
+            "endpoints put crm crm.toml",
+            "endpoints delete crm --yes",
+            "endpoints enable crm",
+            "endpoints disable crm",
             "endpoints move old --to new",
             "endpoints bury old --reason gone",
             "attempts --endpoint crm --event 01J --outcome error --class timeout --status 503 --since 2h --until 1h",
@@ -161,6 +168,9 @@ mod tree_tests {
             "dlq show crm:1",
             "dead replay crm:1 crm:2 --rate 50/s --dry-run",
             "dead replay -",
+            "dead replay --endpoint old --to new",
+            "dead replay crm:1 --data fixed.json",
+            "dead replay crm:1 --edit --to other",
             "dead export --all",
             "dead purge --all --yes",
             "reload",

@@ -9,6 +9,8 @@ use crate::control::types::ReloadReport;
 
 /// Arguments of `reload`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste check && posthaste reload")]
 pub struct ReloadArgs {
     #[command(flatten)]
     connect: Connect,

@@ -9,6 +9,9 @@ use crate::daemon::{self, DaemonError, Options};
 
 /// Runs the daemon in the foreground until it is told to stop.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  posthaste run --config ./config.toml
+  posthaste run --start-empty        # once, after a damaged queue was set aside")]
 pub struct RunArgs {
     /// The configuration file.
     #[arg(

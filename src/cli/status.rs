@@ -14,6 +14,10 @@ use crate::domain::time::Timestamp;
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "Examples:
+  posthaste status
+  posthaste status --watch 5
+  posthaste status --json | jq .totals")]
 pub struct StatusArgs {
     #[command(flatten)]
     connect: Connect,

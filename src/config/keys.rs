@@ -42,7 +42,9 @@ pub(super) enum Kind {
     NumberOr(&'static Section),
     /// A value that may be a secret or contain one: never shown.
     Private,
-    /// A table with keys of its own choosing, whose values may be secrets.
+    /// A table with keys of its own choosing, whose values may be shown.
+    Map,
+    /// The same, but its values may be secrets.
     PrivateMap,
     /// A table.
     Table(&'static Section),
@@ -52,7 +54,10 @@ pub(super) enum Kind {
     NotYet,
 }
 
-use Kind::{NotYet, Plain, Private, PrivateMap, Table, Tables};
+use Kind::{
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap,
+    Share, Size, Table, Tables, Text, Word,
+};
 
 impl Section {
     /// What stands at `key`, if this section knows it.
@@ -89,7 +94,7 @@ impl Section {
 pub(super) static FILE: Section = Section {
     name: "",
     keys: &[
-        ("include", Plain),
+        ("include", List(&Text)),
         ("store", Table(&STORE)),
         ("ingest", Table(&INGEST)),
         ("control", Table(&CONTROL)),
@@ -98,8 +103,8 @@ pub(super) static FILE: Section = Section {
         ("network", Table(&NETWORK)),
         ("defaults", Table(&ENDPOINT)),
         ("endpoint", Tables(&ENDPOINT)),
-        ("vars", NotYet),
-        ("secrets", NotYet),
+        ("vars", Map),
+        ("secrets", PrivateMap),
         ("source", NotYet),
         ("inbound", NotYet),
         ("alerts", NotYet),
@@ -115,15 +120,15 @@ pub(super) static INCLUDED: Section = Section {
 static STORE: Section = Section {
     name: "store",
     keys: &[
-        ("engine", Plain),
-        ("path", Plain),
-        ("max_size", Plain),
-        ("min_free", Plain),
-        ("dedup_window", Plain),
-        ("dedup_max", Plain),
-        ("attempts_keep", Plain),
-        ("attempts_max_size", Plain),
-        ("dead_keep", Plain),
+        ("engine", Word(&["sled", "postgres"])),
+        ("path", Text),
+        ("max_size", Size),
+        ("min_free", AnyOf(&[Share, Size])),
+        ("dedup_window", Duration),
+        ("dedup_max", Count(1, 100_000_000)),
+        ("attempts_keep", Duration),
+        ("attempts_max_size", Size),
+        ("dead_keep", Duration),
         ("postgres", NotYet),
     ],
 };
@@ -131,65 +136,91 @@ static STORE: Section = Section {
 static INGEST: Section = Section {
     name: "ingest",
     keys: &[
-        ("socket", Plain),
-        ("mode", Plain),
-        ("group", Plain),
-        ("max_event", Plain),
-        ("max_batch", Plain),
-        ("max_connections", Plain),
-        ("spool", Plain),
-        ("allow", NotYet),
+        ("socket", Text),
+        ("mode", Mode),
+        ("group", Text),
+        ("max_event", Size),
+        ("max_batch", Size),
+        ("max_connections", Count(1, 65_536)),
+        ("spool", Text),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Text),
+        ("group", Text),
+        ("uid", Count(0, u32::MAX as u64 - 1)),
+        ("gid", Count(0, u32::MAX as u64 - 1)),
+        ("types", List(&Text)),
+        ("rate", Text),
     ],
 };
 
 static CONTROL: Section = Section {
     name: "control",
     keys: &[
-        ("socket", Plain),
-        ("mode", Plain),
-        ("group", Plain),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("socket", Text),
+        ("mode", Mode),
+        ("group", Text),
+        ("operators", List(&Text)),
+        ("readers", List(&Text)),
+        ("listen", Text),
+        ("token", Private),
     ],
 };
 
 static LOG: Section = Section {
     name: "log",
-    keys: &[("format", Plain), ("level", Plain), ("payloads", Plain)],
+    keys: &[
+        ("format", Word(&["auto", "text", "json", "journald"])),
+        ("level", Text),
+        ("payloads", Flag),
+    ],
 };
 
 static LIMITS: Section = Section {
     name: "limits",
-    keys: &[("in_flight", Plain), ("shutdown", Plain), ("batch_memory", Plain)],
+    keys: &[
+        ("in_flight", Count(1, 65_536)),
+        ("shutdown", Duration),
+        ("batch_memory", Size),
+    ],
 };
 
 static NETWORK: Section = Section {
     name: "network",
     keys: &[
-        ("https_only", Plain),
-        ("deny", NotYet),
-        ("allow", NotYet),
-        ("dns_cache", NotYet),
+        ("https_only", Flag),
+        ("deny", List(&Text)),
+        ("allow", List(&Text)),
+        ("dns_cache", Duration),
     ],
 };
 
 static ENDPOINT: Section = Section {
     name: "endpoint",
     keys: &[
-        ("name", Plain),
-        ("description", Plain),
-        ("enabled", Plain),
-        ("tenant", Plain),
-        ("events", Plain),
-        ("method", Plain),
+        ("name", Text),
+        ("description", Text),
+        ("enabled", Flag),
+        ("tenant", Text),
+        ("events", List(&Text)),
+        ("filter", Map),
+        ("when", Text),
+        ("skip_reason", Text),
+        ("bind", Text),
+        ("method", Text),
         ("url", Private),
-        ("allow_http", Plain),
+        ("allow_http", Flag),
         ("headers", PrivateMap),
-        ("timeout", Plain),
-        ("connect_timeout", Plain),
-        ("max_response", Plain),
-        ("concurrency", Plain),
-        ("best_effort", Plain),
+        ("timeout", Duration),
+        ("connect_timeout", Duration),
+        ("max_response", Size),
+        ("concurrency", NumberOr(&CONCURRENCY)),
+        ("best_effort", Flag),
         ("tls", Table(&TLS)),
         ("sign", Tables(&SIGN)),
         ("response", Table(&RESPONSE)),
@@ -197,64 +228,140 @@ static ENDPOINT: Section = Section {
         ("breaker", Table(&BREAKER)),
         ("use", NotYet),
         ("with", NotYet),
-        ("filter", NotYet),
-        ("when", NotYet),
-        ("skip_reason", NotYet),
-        ("bind", NotYet),
-        ("urls", NotYet),
-        ("balance", NotYet),
-        ("fallback_urls", NotYet),
-        ("fallback_on", NotYet),
-        ("query", NotYet),
-        ("follow_redirects", NotYet),
-        ("rate", Plain),
-        ("order", Plain),
+        ("urls", Private),
+        ("balance", Word(&["round_robin", "random", "healthy"])),
+        ("fallback_urls", Private),
+        ("fallback_on", List(&AnyOf(&[Text, Count(100, 599)]))),
+        ("query", PrivateMap),
+        ("follow_redirects", Count(0, 20)),
+        ("rate", Text),
+        ("order", Word(&["none", "endpoint", "key"])),
         ("order_key", NotYet),
-        ("proxy", NotYet),
-        ("route", NotYet),
-        ("body", NotYet),
-        ("auth", NotYet),
+        ("proxy", Private),
+        ("route", Tables(&ROUTE)),
+        ("body", Table(&BODY)),
+        ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
         ("test", NotYet),
     ],
 };
 
+static ROUTE: Section = Section {
+    name: "endpoint.route",
+    keys: &[
+        ("when", Text),
+        ("url", Private),
+        ("timeout", Duration),
+        ("method", Text),
+        ("headers", PrivateMap),
+    ],
+};
+
+static BODY: Section = Section {
+    name: "endpoint.body",
+    keys: &[
+        (
+            "format",
+            Word(&[
+                "event",
+                "cloudevents",
+                "envelope",
+                "data",
+                "json",
+                "form",
+                "xml",
+                "soap",
+                "csv",
+                "delimited",
+                "fixed",
+                "text",
+                "none",
+            ]),
+        ),
+        ("fields", Map),
+        ("order", List(&Text)),
+        ("widths", Map),
+        ("delimiter", Text),
+        ("template", Private),
+        ("content_type", Text),
+        ("compress", Word(&["none", "gzip", "zstd"])),
+        ("wrap", Text),
+    ],
+};
+
 /// The table form of `concurrency`.
 pub(super) static CONCURRENCY: Section = Section {
     name: "endpoint.concurrency",
-    keys: &[("min", Plain), ("max", Plain)],
+    keys: &[("min", Count(1, 1024)), ("max", Count(1, 1024))],
 };
 
 static TLS: Section = Section {
     name: "endpoint.tls",
     keys: &[
-        ("verify", Plain),
-        ("ca", Plain),
-        ("client_cert", NotYet),
-        ("client_key", NotYet),
+        ("verify", Flag),
+        ("ca", Text),
+        ("client_cert", Text),
+        ("client_key", Private),
     ],
 };
 
 static SIGN: Section = Section {
     name: "endpoint.sign",
     keys: &[
-        ("scheme", Plain),
+        ("scheme", Text),
         ("secrets", Private),
-        ("algorithm", NotYet),
-        ("encoding", NotYet),
-        ("content", NotYet),
-        ("header", NotYet),
-        ("value", NotYet),
-        ("timestamp_header", NotYet),
-        ("timestamp", NotYet),
+        ("algorithm", Word(&["sha256", "sha512", "sha1"])),
+        ("encoding", Word(&["hex", "base64"])),
+        ("content", Text),
+        ("header", Text),
+        ("value", Text),
+        ("timestamp_header", Text),
+        ("timestamp", Word(&["unix", "unix_ms", "rfc3339"])),
     ],
+};
+
+/// The table form of a secret that signs.
+pub(super) static SIGN_SECRET: Section = Section {
+    name: "endpoint.sign.secrets",
+    keys: &[("secret", Private), ("until", Plain)],
+};
+
+pub(super) static AUTH: Section = Section {
+    name: "endpoint.auth",
+    keys: &[
+        ("type", Plain),
+        ("name", Plain),
+        ("in", Plain),
+        ("value", Private),
+        ("token", Private),
+        ("username", Private),
+        ("password", Private),
+        ("token_url", Private),
+        ("client_id", Private),
+        ("client_secret", Private),
+        ("scope", Plain),
+        ("grant", Plain),
+        ("refresh_token", Private),
+        ("auth_style", Plain),
+        ("params", PrivateMap),
+        ("header", Plain),
+        ("values", Private),
+        ("version_header", Plain),
+        ("rotate", Plain),
+    ],
+};
+
+/// The table form of a token among others.
+pub(super) static ROTATING_VALUE: Section = Section {
+    name: "endpoint.auth.values",
+    keys: &[("value", Private), ("version", Plain)],
 };
 
 static RESPONSE: Section = Section {
     name: "endpoint.response",
     keys: &[
-        ("success_status", Plain),
+        ("success_status", List(&Count(100, 599))),
         ("parse", NotYet),
         ("success", NotYet),
         ("rejected", NotYet),
@@ -267,11 +374,10 @@ static RESPONSE: Section = Section {
 static BATCH: Section = Section {
     name: "endpoint.batch",
     keys: &[
-        ("max_events", Plain),
-        ("max_bytes", Plain),
-        ("max_wait", Plain),
-        ("shape", Plain),
-        ("wrap", Plain),
+        ("max_events", Count(1, 10_000)),
+        ("max_bytes", Size),
+        ("max_wait", Duration),
+        ("shape", Word(&["array", "ndjson", "wrapped", "template"])),
         ("items", NotYet),
         ("item_id", NotYet),
         ("item_success", NotYet),
@@ -281,29 +387,29 @@ static BATCH: Section = Section {
 static RETRY: Section = Section {
     name: "endpoint.retry",
     keys: &[
-        ("schedule", Plain),
-        ("initial", Plain),
-        ("factor", Plain),
-        ("max", Plain),
-        ("delay", Plain),
-        ("jitter", Plain),
-        ("max_attempts", Plain),
-        ("max_age", Plain),
-        ("retry_on", Plain),
-        ("dont_retry_on", Plain),
-        ("max_retry_after", Plain),
+        ("schedule", List(&Duration)),
+        ("initial", Duration),
+        ("factor", Number(1.0, f64::MAX)),
+        ("max", Duration),
+        ("delay", Duration),
+        ("jitter", Number(0.0, 1.0)),
+        ("max_attempts", Count(1, 1_000_000)),
+        ("max_age", Duration),
+        ("retry_on", List(&AnyOf(&[Text, Count(100, 599)]))),
+        ("dont_retry_on", List(&AnyOf(&[Text, Count(100, 599)]))),
+        ("max_retry_after", Duration),
     ],
 };
 
 static BREAKER: Section = Section {
     name: "endpoint.breaker",
     keys: &[
-        ("failures", Plain),
-        ("rate", Plain),
-        ("window", Plain),
-        ("min_requests", Plain),
-        ("open", Plain),
-        ("max_open", Plain),
+        ("failures", Count(1, 1_000_000)),
+        ("rate", Number(0.0, 1.0)),
+        ("window", Duration),
+        ("min_requests", Count(1, 1_000_000)),
+        ("open", Duration),
+        ("max_open", Duration),
     ],
 };
 

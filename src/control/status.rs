@@ -17,7 +17,7 @@ use super::types::{
     EndpointRow, EndpointState, Health, LaneNumbers, Page, QuarantinedView, Status, StoreNumbers, Totals,
 };
 use crate::domain::age::Ages;
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, OrderPolicy};
 use crate::domain::time::Timestamp;
 use crate::observe::metrics::exposition;
 use crate::scheduler::{LaneState, LaneView};
@@ -192,6 +192,8 @@ fn configured_row(
         oldest: totals.and_then(|totals| totals.oldest_pending),
         ages: Ages::default(),
         next_attempt: totals.and_then(|totals| totals.deferred_next),
+        batch_until: view.and_then(|view| view.gathers_until),
+        held_up: view.map_or(0, |view| view.held_up),
         attempts,
     }
 }
@@ -211,6 +213,8 @@ fn orphan_row(lane: &LaneTotals, attempts: LaneNumbers) -> EndpointRow {
         oldest: lane.oldest_pending,
         ages: Ages::default(),
         next_attempt: None,
+        batch_until: None,
+        held_up: 0,
         attempts,
     }
 }
@@ -242,7 +246,7 @@ fn condition(
         };
     }
     let (state, until, why) = match view.map_or(LaneState::Ready, |view| view.state) {
-        LaneState::Ready => (EndpointState::Ready, None, String::new()),
+        LaneState::Ready => (EndpointState::Ready, None, held_up_why(endpoint, view)),
         LaneState::Suspended { until } => (EndpointState::Suspended, Some(until), suspended_why(attempts)),
         LaneState::Tripped { until } => (EndpointState::Tripped, Some(until), failing_why(view, attempts)),
         LaneState::Probing => (EndpointState::Probing, None, failing_why(view, attempts)),
@@ -253,6 +257,20 @@ fn condition(
         since: seen,
         until,
         why,
+    }
+}
+
+/// What an ordered endpoint waits for though it is ready.
+fn held_up_why(endpoint: &Endpoint, view: Option<&LaneView>) -> String {
+    match (view.map_or(0, |view| view.held_up), endpoint.order) {
+        (0, _) | (_, OrderPolicy::None) => String::new(),
+        (_, OrderPolicy::Endpoint) => {
+            "the first delivery waits for another try and holds up the rest".to_owned()
+        }
+        (1, OrderPolicy::Key) => "1 key is held up by a delivery that waits for another try".to_owned(),
+        (keys, OrderPolicy::Key) => {
+            format!("{keys} keys are held up, each by a delivery that waits for another try")
+        }
     }
 }
 

@@ -4,16 +4,20 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
 use crate::delivery::Couriers;
 use crate::domain::endpoint::Endpoint;
+use crate::domain::time::Timestamp;
 use crate::ingest::intake::RouteTable;
 use crate::observe::numbers::Numbers;
-use crate::store::LaneId;
 use crate::store::committer::Queue;
+use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
 
 use super::job::Destination;
+
+/// So many deferred deliveries of a lane are looked at to learn whether its last tries failed.
+const DOUBTS_MAX: usize = 16;
 
 /// What is needed again at each reload.
 #[derive(Debug)]
@@ -83,6 +87,7 @@ impl Workshop {
             .write(move |store| store.lane(&name))
             .await
             .map_err(|error| error.to_string())?;
+        let doubtful = self.numbers(lane).is_none() && self.last_tries_failed(lane).await?;
         let numbers = Arc::clone(self.lock().entry(lane).or_default());
         Ok((
             lane,
@@ -90,9 +95,31 @@ impl Workshop {
                 endpoint: Arc::clone(endpoint),
                 courier,
                 numbers,
+                doubtful,
                 log_payloads,
             },
         ))
+    }
+
+    /// Whether something owed to a lane waits for another try. Only the deliveries due first are looked at, because
+    /// there may be any number of delayed ones behind them.
+    async fn last_tries_failed(&self, lane: LaneId) -> Result<bool, String> {
+        let look = move |store: &dyn Store| {
+            let query = DueQuery {
+                now: Timestamp::MAX,
+                deferred_max: DOUBTS_MAX,
+                ..DueQuery::default()
+            };
+            for due in store.due(lane, &query)?.deferred {
+                let id = DeliveryId { lane, seq: due.seq };
+                if store.deferral(id, due.was_due.unwrap_or_default())?.is_some() {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        let looked = self.queue.read(look).await.and_then(|found| found);
+        looked.map_err(|error: StoreError| error.to_string())
     }
 
     /// The numbers of a lane, if it ever was in force.
@@ -143,8 +170,8 @@ pub fn report(old: &Config, new: &Config) -> ReloadReport {
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let sections = [
         ("store", old.store != new.store),
-        ("ingest", old.ingest != new.ingest),
-        ("control", old.control != new.control),
+        ("ingest", ingest_socket(old) != ingest_socket(new)),
+        ("control", control_sockets(old) != control_sockets(new)),
         (
             "log",
             (old.log.format, &old.log.level) != (new.log.format, &new.log.level),
@@ -156,4 +183,22 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         .filter(|(_, differs)| *differs)
         .map(|(name, _)| format!("[{name}]"))
         .collect()
+}
+
+/// `[ingest]` without its rules, which are adopted at once.
+fn ingest_socket(config: &Config) -> IngestConfig {
+    IngestConfig {
+        allow: Vec::new(),
+        ..config.ingest.clone()
+    }
+}
+
+/// `[control]` without the lists and the token, which are asked for at each request.
+fn control_sockets(config: &Config) -> ControlConfig {
+    ControlConfig {
+        operators: Vec::new(),
+        readers: Vec::new(),
+        token: None,
+        ..config.control.clone()
+    }
 }

@@ -5,20 +5,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::control::types::LiveEvent;
+use crate::domain::endpoint::{OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::time::Now;
 use crate::scheduler::{
     Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
 };
 use crate::store::committer::{Notice, Queue};
-use crate::store::{LaneId, Pause};
+use crate::store::{DueAnswer, LaneId, Pause, Store};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended, News};
+use super::live::Live;
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -31,7 +34,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub enum Message {
     /// Something of a job.
-    Job(Box<News>),
+    Job(News),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -44,7 +47,10 @@ pub enum Message {
 
 /// The way to the dispatcher. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DispatcherHandle(mpsc::UnboundedSender<Message>);
+pub struct DispatcherHandle {
+    to: mpsc::UnboundedSender<Message>,
+    news: broadcast::Sender<LiveEvent>,
+}
 
 impl DispatcherHandle {
     /// Tells the scheduler something.
@@ -55,6 +61,12 @@ impl DispatcherHandle {
     /// Puts other endpoints in force.
     pub fn configure(&self, destinations: HashMap<LaneId, Arc<Destination>>) {
         self.send(Message::Configure(destinations));
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<LiveEvent> {
+        self.news.subscribe()
     }
 
     /// The lanes as they are; empty when the dispatcher has stopped. An answer also shows that the loop
@@ -75,7 +87,7 @@ impl DispatcherHandle {
 
     fn send(&self, message: Message) {
         // The dispatcher goes last; who still talks then has nothing to say that matters.
-        let _ = self.0.send(message);
+        let _ = self.to.send(message);
     }
 }
 
@@ -91,6 +103,7 @@ pub struct Dispatcher {
     messages: mpsc::UnboundedReceiver<Message>,
     notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
+    live: Live,
 }
 
 impl Dispatcher {
@@ -104,7 +117,11 @@ impl Dispatcher {
     ) -> (Self, DispatcherHandle) {
         // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
-        let handle = DispatcherHandle(to_self.clone());
+        let live = Live::default();
+        let handle = DispatcherHandle {
+            to: to_self.clone(),
+            news: live.source(),
+        };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
             destinations: HashMap::new(),
@@ -115,6 +132,7 @@ impl Dispatcher {
             messages,
             notices,
             wake_at: None,
+            live,
         };
         (dispatcher, handle)
     }
@@ -162,12 +180,18 @@ impl Dispatcher {
     fn apply(&mut self, messages: &mut Vec<Message>, notices: &mut Vec<Vec<Notice>>) {
         let now = self.clock.now();
         for notice in notices.drain(..).flatten() {
+            if let Notice::Committed {
+                lane, seq, deferred, ..
+            } = notice
+            {
+                self.live.committed(lane, seq, deferred);
+            }
             self.scheduler.handle(input_of(notice), now);
         }
         for message in messages.drain(..) {
             match message {
-                Message::Job(news) => match *news {
-                    News::Ended(ended) => self.end(ended),
+                Message::Job(news) => match news {
+                    News::Ended(ended) => self.end(*ended),
                     News::GivenBack { lane, batch } => {
                         self.scheduler.handle(Input::GivenBack { lane, batch }, now);
                     }
@@ -200,6 +224,7 @@ impl Dispatcher {
             return;
         };
         let endpoint = &*to.endpoint.name;
+        self.live.moved(endpoint, view);
         match view.state {
             LaneState::Ready => tracing::info!(endpoint, "sends again"),
             LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
@@ -223,6 +248,8 @@ impl Dispatcher {
                 breaker: to.endpoint.breaker,
                 rate: to.endpoint.rate,
                 batch: to.endpoint.batch.clone(),
+                order: to.endpoint.order,
+                doubtful: to.doubtful,
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);
@@ -254,7 +281,7 @@ impl Dispatcher {
         let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
         let tell = move |news| {
             // Gone at the very end only; then the deliveries stay pending.
-            let _ = back.send(Message::Job(Box::new(news)));
+            let _ = back.send(Message::Job(news));
         };
         self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
     }
@@ -274,7 +301,12 @@ impl Dispatcher {
         }
         for end in ends {
             match end.settle {
-                Some(settle) => self.queue.settle(settle, end.attempt),
+                Some(settle) => {
+                    if let Some(to) = self.destinations.get(&lane) {
+                        self.live.decided(&to.endpoint.name, &settle);
+                    }
+                    self.queue.settle(settle, end.attempt);
+                }
                 None => {
                     // It is still pending in the store, which is asked for it again.
                     self.let_go(lane, end.seq, now);
@@ -326,13 +358,21 @@ impl Dispatcher {
     fn refill(&self, refill: Refill) {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
+        let order = self
+            .destinations
+            .get(&lane)
+            .map_or(OrderPolicy::None, |to| to.endpoint.order);
         self.jobs.spawn(async move {
             let answer = queue
-                .read(move |store| store.due(lane, &refill.query))
+                .read(move |store| {
+                    let answer = store.due(lane, &refill.query)?;
+                    let keys = order_keys(store, order, &answer);
+                    Ok((answer, keys))
+                })
                 .await
                 .and_then(|found| found);
             let input = match answer {
-                Ok(answer) => Input::Refilled { lane, answer },
+                Ok((answer, keys)) => Input::Refilled { lane, answer, keys },
                 Err(error) => {
                     tracing::error!(%error, "the store could not say what is due");
                     Input::RefillFailed { lane }
@@ -354,6 +394,28 @@ impl Dispatcher {
             let _ = wait.await;
             let _ = answer.send(());
         });
+    }
+}
+
+/// What each delivery of `answer` is kept in order with. Worked out from the event itself whenever it is read, so it
+/// is the same after a restart, and another `order` holds for everything that waits. What can't be read now is kept
+/// in order with nothing; its job will tell why.
+fn order_keys(store: &dyn Store, order: OrderPolicy, answer: &DueAnswer) -> Vec<OrderKey> {
+    let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+    match order {
+        OrderPolicy::None => Vec::new(),
+        OrderPolicy::Endpoint => all.map(|due| order.key(due.seq, None)).collect(),
+        OrderPolicy::Key => {
+            let seqs: Vec<Seq> = all.map(|due| due.seq).collect();
+            let events = store.load(&seqs);
+            let keyed = seqs.iter().zip(events);
+            keyed
+                .map(|(seq, event)| match event {
+                    Ok(event) => order.key_of(*seq, &event),
+                    Err(_) => order.key(*seq, None),
+                })
+                .collect()
+        }
     }
 }
 

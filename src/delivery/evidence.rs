@@ -2,49 +2,46 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::header::{HeaderMap, SET_COOKIE};
 
-use super::Tried;
 use super::interpret::Verdict;
+use super::render::OutgoingRequest;
+use super::scene::Load;
 use super::send::Answer;
-use crate::domain::endpoint::RequestPolicy;
+use super::{Tried, Unsent};
 use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
-use crate::domain::time::Timestamp;
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
+/// A shorter value is not looked for in answers: it would be found in every other word.
+const ECHO_BYTES_MIN: usize = 6;
 
-/// Writes down one endpoint's tries.
-#[derive(Clone, Debug)]
+/// What is known of a try beside its answer.
+#[derive(Clone, Debug, Default)]
 pub struct Witness {
-    request_line: Box<str>,
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    pub request_line: String,
+    /// The request; `None` if it could not be made, and for tries that worked.
+    pub request: Option<OutgoingRequest>,
 }
 
 impl Witness {
-    /// Prepares the part that is the same for every try.
-    #[must_use]
-    pub fn new(policy: &RequestPolicy) -> Self {
-        Self {
-            request_line: format!("{} {}", policy.method, policy.url_masked).into(),
-        }
+    /// The evidence of a try that never left.
+    pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
+        let mut tried = self.report(load, took, None, unsent.verdict);
+        tried.attempt.status = unsent.status;
+        tried
     }
 
-    /// The try's evidence with `verdict`. `headers`: those of the request, `None` if it could not be made;
-    /// `answer`: what came back, if anything. Of a delivered event only the numbers are kept, so that
-    /// success, which is nearly all there is, costs nothing here.
+    /// The try's evidence with `verdict`; `answer`: what came back, if anything. Of a delivered event only the
+    /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
-    pub fn report(
-        &self,
-        number: u32,
-        started: Timestamp,
-        took: Duration,
-        headers: Option<&HeaderMap>,
-        answer: Option<&Answer>,
-        verdict: Verdict,
-    ) -> Tried {
+    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, verdict: Verdict) -> Tried {
         let mut attempt = Attempt {
-            number,
-            started,
+            number: load.number,
+            started: load.now,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: verdict.outcome,
             status: answer.map(|answer| answer.status.as_u16()),
@@ -55,10 +52,19 @@ impl Witness {
             response_excerpt: String::new(),
         };
         if verdict.outcome != Outcome::Delivered {
-            attempt.request_line = self.request_line.to_string();
-            attempt.request_headers = headers.map(listed).unwrap_or_default();
-            attempt.response_headers = answer.map(|answer| listed(&answer.headers)).unwrap_or_default();
-            attempt.response_excerpt = answer.map(|answer| excerpt(&answer.body)).unwrap_or_default();
+            attempt.request_line = self.request_line;
+            let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
+            attempt.request_headers = self
+                .request
+                .as_ref()
+                .map(|request| listed(&request.headers, &[]))
+                .unwrap_or_default();
+            attempt.response_headers = answer
+                .map(|answer| listed(&answer.headers, &secrets))
+                .unwrap_or_default();
+            attempt.response_excerpt = answer
+                .map(|answer| hide(excerpt(&answer.body), &secrets))
+                .unwrap_or_default();
         }
         Tried {
             attempt,
@@ -69,8 +75,54 @@ impl Witness {
     }
 }
 
-/// The headers as text, as many as fit into [`EXCERPT_BYTES_MAX`]; sensitive ones and cookies masked.
-fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
+/// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
+/// them alone too, and what stands in the URL's query.
+fn secrets(request: &OutgoingRequest) -> Vec<String> {
+    let sensitive = request.headers.values().filter(|value| value.is_sensitive());
+    let values = sensitive
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|text| {
+            let token = text.rsplit_once(' ').map_or(text, |(_, token)| token);
+            [text, token, &password(text)].map(str::to_owned)
+        });
+    let url = &request.url;
+    let pairs = url.query().unwrap_or_default().split('&');
+    let encoded = pairs.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value).to_owned());
+    let decoded = url.query_pairs().map(|(_, value)| value.into_owned());
+    let mut secrets: Vec<String> = values
+        .chain(encoded)
+        .chain(decoded)
+        .filter(|secret| secret.len() >= ECHO_BYTES_MIN)
+        .collect();
+    // The longest first, for a part of it may be another one.
+    secrets.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    secrets.dedup();
+    secrets
+}
+
+/// The password in basic credentials (RFC 7617); empty if they are none.
+fn password(credentials: &str) -> String {
+    let decoded = credentials
+        .strip_prefix("Basic ")
+        .and_then(|encoded| BASE64_STANDARD.decode(encoded).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok());
+    let pair = decoded.as_deref().and_then(|pair| pair.split_once(':'));
+    pair.map(|(_, password)| password.to_owned()).unwrap_or_default()
+}
+
+/// `text` with every secret masked.
+fn hide(text: String, secrets: &[String]) -> String {
+    secrets
+        .iter()
+        .filter(|secret| !MASK.contains(secret.as_str()))
+        .fold(text, |text, secret| match text.contains(secret.as_str()) {
+            true => text.replace(secret.as_str(), MASK),
+            false => text,
+        })
+}
+
+/// The headers as text, as many as fit into [`EXCERPT_BYTES_MAX`]; sensitive ones, cookies and `secrets` masked.
+fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
     let mut room = EXCERPT_BYTES_MAX;
     let mut list = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -78,7 +130,7 @@ fn listed(headers: &HeaderMap) -> Vec<(String, String)> {
         let text = if masked {
             MASK.to_owned()
         } else {
-            String::from_utf8_lossy(value.as_bytes()).into_owned()
+            hide(String::from_utf8_lossy(value.as_bytes()).into_owned(), secrets)
         };
         match room.checked_sub(name.as_str().len() + text.len()) {
             Some(left) => room = left,
@@ -123,6 +175,39 @@ mod tests {
         }
     }
 
+    /// C6: an endpoint that repeats what it was sent does not get our secrets into the evidence.
+    #[test]
+    fn c6_what_an_answer_repeats_is_masked() {
+        let mut token = HeaderValue::from_static("Bearer tok-hunter2");
+        token.set_sensitive(true);
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", token);
+        let mut basic = HeaderValue::from_static("Basic dXNlci0xOnBhc3Mtd29yZA==");
+        basic.set_sensitive(true);
+        headers.insert("proxy-authorization", basic);
+        headers.insert("x-open", HeaderValue::from_static("shown-value"));
+        let request = OutgoingRequest {
+            method: http::Method::POST,
+            url: "https://example.com/hook?key=a%20secret&n=1".parse().unwrap(),
+            headers,
+            body: bytes::Bytes::new(),
+        };
+        let secrets = secrets(&request);
+        for (text, wanted) in [
+            ("got Bearer tok-hunter2!", "got [secret]!"),
+            ("token=tok-hunter2", "token=[secret]"),
+            (
+                "Cannot POST /hook?key=a%20secret&n=1",
+                "Cannot POST /hook?key=[secret]&n=1",
+            ),
+            ("key is a secret", "key is [secret]"),
+            ("user-1 pass-word", "user-1 [secret]"),
+            ("shown-value 1", "shown-value 1"),
+        ] {
+            assert_eq!(hide(text.to_owned(), &secrets), wanted);
+        }
+    }
+
     /// C6: neither sensitive values nor cookies are shown, and the list is bounded.
     #[test]
     fn c6_listed_headers_are_masked_and_bounded() {
@@ -134,7 +219,7 @@ mod tests {
         headers.insert("x-open", HeaderValue::from_static("shown"));
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            listed(&headers),
+            listed(&headers, &[]),
             [
                 pair("x-key", MASK),
                 pair("set-cookie", MASK),
@@ -145,7 +230,7 @@ mod tests {
         for n in 0..1000 {
             headers.append("x-many", HeaderValue::from(n));
         }
-        let bytes: usize = listed(&headers)
+        let bytes: usize = listed(&headers, &[])
             .iter()
             .map(|(name, value)| name.len() + value.len())
             .sum();

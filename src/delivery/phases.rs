@@ -1,4 +1,4 @@
-//! How long an exchange spends looking up a name and connecting, which the HTTP client does not tell: a resolver and a
+//! How long an exchange spends looking up a name and connecting, which the HTTP client does not tell: the resolver and a
 //! layer around its connector note it for whoever [`watch`]es the exchange. Knows nothing of requests.
 
 use std::cell::Cell;
@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -32,7 +31,7 @@ impl Connecting {
         Some(self.whole?.saturating_sub(self.dns.unwrap_or_default()))
     }
 
-    fn note(change: impl FnOnce(&mut Self)) {
+    pub(super) fn note(change: impl FnOnce(&mut Self)) {
         // Nobody watches a connection that is still being made when its exchange has gone on with another one.
         let _ = CONNECTING.try_with(|cell| {
             let mut connecting = cell.get();
@@ -49,22 +48,6 @@ pub async fn watch<F: Future>(exchange: F) -> (F::Output, Connecting) {
         (output, CONNECTING.with(Cell::get))
     };
     CONNECTING.scope(Cell::default(), watched).await
-}
-
-/// Asks the system for addresses, as the client itself would.
-#[derive(Clone, Copy, Debug)]
-pub struct TimedResolver;
-
-impl Resolve for TimedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let started = Instant::now();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
-            Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
-            let addresses: Addrs = Box::new(found?.collect::<Vec<_>>().into_iter());
-            Ok(addresses)
-        })
-    }
 }
 
 /// Puts [`Timed`] around a connector.

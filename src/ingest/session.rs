@@ -2,19 +2,20 @@
 //! their answers with one write, and only then reads on. So what a connection holds is one buffer of lines
 //! and one turn's answers, whatever its producer does, and a producer that never reads stops only itself.
 
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::build::Sender;
-use super::intake::{Counters, Intake};
+use super::intake::Intake;
 use super::lines::LineBuffer;
+use super::sender::Sender;
 use super::turn::Desk;
+use super::wire::Wire;
 
-/// How long a connection stays open when the daemon stops, so that lines which were already on their way
-/// are refused with `shutting_down` rather than not answered at all.
+/// How long a connection is read when the daemon stops, so that lines which were already on their way are
+/// refused with `shutting_down` rather than not answered at all.
 const FAREWELL: Duration = Duration::from_millis(250);
 /// How long answers may take to be read when the daemon stops; the commit they wait for is included.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
@@ -25,13 +26,15 @@ const LONG_LINE_PAUSE: Duration = Duration::from_secs(30);
 /// it breaks, or until `stop` and a bounded time after it.
 pub async fn run<S>(stream: S, sender: Sender, intake: Arc<Intake>, stop: CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire,
 {
     let given_up = async {
         stop.cancelled().await;
         tokio::time::sleep(LAST_ANSWERS).await;
     };
     tokio::select! {
+        // In this order, because the one is told something with every line and the other once in a life.
+        biased;
         () = serve(stream, sender, intake, &stop) => {}
         () = given_up => tracing::info!("a producer did not read its last answers while the daemon stopped"),
     }
@@ -39,12 +42,17 @@ where
 
 async fn serve<S>(mut stream: S, sender: Sender, intake: Arc<Intake>, stop: &CancellationToken)
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: Wire,
 {
     let mut lines = LineBuffer::new(intake.limits);
     let mut desk = Desk::new(Arc::clone(&intake), sender);
     let mut answers = Vec::new();
     let mut long_room = None;
+    // Asked with every read, so it is made once.
+    let mut farewell = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(FAREWELL).await;
+    });
     loop {
         let turn = desk.turn(&mut lines);
         if turn.is_empty() {
@@ -53,8 +61,8 @@ where
             } else if long_room.is_none() {
                 long_room = intake.long_lines.acquire().await.ok();
             }
-            match read(&mut stream, &mut lines, stop).await {
-                Read::Bytes(bytes) => Counters::add(&intake.counters.bytes, bytes as u64),
+            match read(&mut stream, &mut lines, farewell.as_mut()).await {
+                Read::Bytes(bytes) => intake.counters.read(bytes),
                 Read::End if lines.is_ended() => break,
                 Read::End => lines.end(),
                 Read::Broken => return,
@@ -72,12 +80,12 @@ where
             lines.give_back();
             long_room = None;
         }
-        if stream.write_all(&answers).await.is_err() {
+        if stream.send(&answers).await.is_err() {
             return;
         }
     }
     // The producer may have gone without waiting for the end of our side.
-    let _ = stream.shutdown().await;
+    let _ = stream.finish().await;
 }
 
 enum Read {
@@ -86,10 +94,10 @@ enum Read {
     Broken,
 }
 
-/// Reads what is there; once the daemon stops, only what comes within a short time.
-async fn read<S>(stream: &mut S, lines: &mut LineBuffer, stop: &CancellationToken) -> Read
+/// Reads what is there, or until `farewell`; in the middle of a long line until its producer has paused too long.
+async fn read<S>(stream: &mut S, lines: &mut LineBuffer, farewell: Pin<&mut impl Future<Output = ()>>) -> Read
 where
-    S: AsyncRead + Unpin,
+    S: Wire,
 {
     if lines.is_ended() {
         return Read::End;
@@ -99,13 +107,12 @@ where
         if is_long {
             tokio::time::sleep(LONG_LINE_PAUSE).await;
         } else {
-            stop.cancelled().await;
-            tokio::time::sleep(FAREWELL).await;
+            farewell.await;
         }
     };
     tokio::select! {
         biased;
-        read = stream.read_buf(lines.room()) => match read {
+        read = stream.receive(lines.room()) => match read {
             Ok(0) => Read::End,
             Ok(bytes) => Read::Bytes(bytes),
             Err(_) => Read::Broken,
@@ -119,10 +126,11 @@ where
 mod tests {
     use proptest::prelude::*;
     use serde_json::{Value, json};
-    use tokio::io::DuplexStream;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
     use tokio::sync::mpsc::{self, Receiver};
 
     use super::*;
+    use crate::domain::access::Credentials;
     use crate::domain::time::Timestamp;
     use crate::ingest::intake::RouteTable;
     use crate::ingest::intake::tests::endpoint;
@@ -131,6 +139,10 @@ mod tests {
     use crate::store::memory::{MemoryStore, Reached};
     use crate::store::{LaneId, Refusal, Store};
 
+    const ROOT: Credentials = Credentials {
+        uid: Some(0),
+        gid: Some(0),
+    };
     const LIMITS: Limits = Limits {
         event_bytes_max: 4096,
         batch_bytes_max: 16384,
@@ -174,7 +186,7 @@ mod tests {
 
         fn connect(&self, room: usize) -> DuplexStream {
             let (ours, theirs) = tokio::io::duplex(room);
-            let sender = Sender::local(Some(0), Some("root"));
+            let sender = Sender::local(ROOT, Some("root"));
             tokio::spawn(run(theirs, sender, Arc::clone(&self.intake), self.stop.clone()));
             ours
         }

@@ -96,6 +96,8 @@ struct Usual {
 pub(super) struct Limit {
     bounds: Concurrency,
     limit: u32,
+    /// Set while an endpoint that has just come back is let in slowly: no more than this, one more for each answer.
+    ramp: Option<u32>,
     usual: Option<Usual>,
     round: Round,
     ease: Option<Ease>,
@@ -111,6 +113,7 @@ impl Limit {
         Self {
             bounds,
             limit: bounds.min,
+            ramp: None,
             usual: None,
             round: Round::default(),
             ease: None,
@@ -132,12 +135,15 @@ impl Limit {
         } else {
             self.limit
         };
-        limit.saturating_sub(self.round.resting).max(self.bounds.min)
+        let limit = limit.saturating_sub(self.round.resting).max(self.bounds.min);
+        self.ramp.map_or(limit, |ramp| ramp.min(limit))
     }
 
-    /// Back to the lower bound, for an endpoint that has just come back.
+    /// Back to the lower bound, and to that from one request on, doubling with each round trip: for an endpoint that has
+    /// just come back, or may still be down after a restart: its backlog must not fall on it at once.
     pub(super) fn restart(&mut self) {
         self.limit = self.bounds.min;
+        self.ramp = Some(1);
         self.round = Round::default();
         self.ease = None;
     }
@@ -145,6 +151,9 @@ impl Limit {
     /// Learns from a request that has ended at `mono_ms`.
     pub(super) fn ended(&mut self, end: &End, mono_ms: u64) {
         self.round.reached |= end.in_flight >= self.current();
+        if end.answered && !end.overloaded {
+            self.ramp = self.ramp.map(|ramp| ramp + 1).filter(|ramp| *ramp < self.limit);
+        }
         let began_mono_ms = mono_ms.saturating_sub(u64::try_from(end.took.as_millis()).unwrap_or(u64::MAX));
         if end.overloaded {
             match self.round.lowered_mono_ms {
@@ -419,6 +428,25 @@ mod tests {
             assert_eq!(limit.current(), after);
         }
         limit.restart();
-        assert_eq!(limit.current(), 9);
+        assert_eq!(limit.current(), 1, "whoever comes back begins with one");
+    }
+
+    /// F5: an endpoint that comes back is let in from one on, doubling with each round trip, also when its limit is
+    /// fixed.
+    #[test]
+    fn f5_a_restart_is_slow_at_first() {
+        let mut limit = limit(20, 20);
+        limit.restart();
+        let mut mono_ms = 0;
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let now = limit.current();
+            seen.push(now);
+            mono_ms += 11;
+            for _ in 0..now {
+                limit.ended(&end(&limit, 10, true), mono_ms);
+            }
+        }
+        assert_eq!(seen, [1, 2, 4, 8, 16, 20]);
     }
 }

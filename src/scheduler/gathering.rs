@@ -47,11 +47,6 @@ impl Gathering {
         self.queue.len()
     }
 
-    /// Whether none waits.
-    pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
-    }
-
     /// One more, behind the others.
     pub(super) fn push(&mut self, due: Due, mono_ms: u64) {
         self.bytes += u64::from(due.bytes);
@@ -180,7 +175,7 @@ mod tests {
                 left.push(gathering.take().len());
             }
             assert_eq!(left, batches, "{policy:?} {sizes:?} at {mono_ms}");
-            if !gathering.is_empty() {
+            if gathering.len() > 0 {
                 assert_eq!(gathering.ripe_at(), Some(1010));
                 assert!(gathering.is_ripe(true, mono_ms), "a probe waits for nobody");
             }

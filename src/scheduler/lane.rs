@@ -5,14 +5,17 @@
 
 use std::time::Duration;
 
+use crate::domain::endpoint::{OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery};
 
+use super::backlog::{Appetite, Backlog, Terms};
 use super::breaker::{Breaker, Verdict};
 use super::concurrency::{End, Limit};
+use super::ordered::Ordered;
 use super::rate::Rate;
-use super::window::{Appetite, Terms, Window};
+use super::window::Window;
 use super::{Job, LaneConfig, LaneState, LaneView, Seen};
 
 impl LaneState {
@@ -59,7 +62,10 @@ pub(super) struct Lane {
     pause: Option<Option<Timestamp>>,
     /// No configuration names it any more; it lives until its last request is durable.
     retired: bool,
-    window: Window,
+    backlog: Box<dyn Backlog>,
+    /// Another order is wanted: nothing leaves until all that is in hand is over, then the backlog is made anew.
+    reordering: bool,
+    window_max: usize,
     breaker: Breaker,
     limit: Limit,
     rate: Rate,
@@ -71,7 +77,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane that has to ask the store for its backlog; ready, or paused if the endpoint is disabled.
+    /// A lane that has to ask the store for its backlog; ready, with one request at a time if it is doubtful, or paused
+    /// if the endpoint is disabled.
     pub(super) fn new(config: LaneConfig, window_max: usize, now: Now) -> Self {
         let mut lane = Self {
             state: LaneState::Ready,
@@ -79,7 +86,9 @@ impl Lane {
             rest_until_mono_ms: 0,
             pause: None,
             retired: false,
-            window: Window::new(window_max, config.batch.clone()),
+            backlog: backlog(&config, window_max),
+            reordering: false,
+            window_max,
             breaker: Breaker::new(config.breaker),
             limit: Limit::new(config.concurrency),
             rate: Rate::new(config.rate),
@@ -88,6 +97,9 @@ impl Lane {
             probe: None,
             config,
         };
+        if lane.config.doubtful {
+            lane.limit.restart();
+        }
         lane.apply_pause(now);
         lane
     }
@@ -97,13 +109,18 @@ impl Lane {
         self.breaker.configure(config.breaker);
         self.limit.configure(config.concurrency);
         self.rate.configure(config.rate);
-        self.window.configure(config.batch.clone());
+        self.backlog.configure(config.batch.clone());
         self.batch_bytes_max = batch_bytes_max;
+        if config.order != self.config.order {
+            self.backlog.release();
+            self.reordering = true;
+        }
         self.config = config;
         if std::mem::take(&mut self.retired) {
-            self.window.revive(Seq(0), now.wall);
+            self.backlog.revive(Seq(0), now);
         }
         self.apply_pause(now);
+        self.reorder();
     }
 
     /// Nothing leaves any more; what is under way ends.
@@ -114,12 +131,12 @@ impl Lane {
 
     /// Retired, and nothing under way any more.
     pub(super) fn is_over(&self) -> bool {
-        self.retired && self.window.is_idle()
+        self.retired && self.backlog.is_idle()
     }
 
     /// Requests under way.
     pub(super) fn in_flight(&self) -> u32 {
-        self.window.hand().in_flight()
+        self.backlog.hand().in_flight()
     }
 
     /// A delivery is on disk, due at `due` or at once.
@@ -129,35 +146,39 @@ impl Lane {
             ..Due::fresh(seq)
         };
         match due {
-            None => self.window.announce(fresh, self.state.sends(), now.mono_ms),
-            Some(due) => self.window.announce_deferred(due),
+            None => self.backlog.announce(fresh, self.state.sends(), now),
+            Some(due) => self.backlog.announce_deferred(due),
         }
     }
 
     /// The store's answer to this lane's question.
-    pub(super) fn refilled(&mut self, answer: DueAnswer, now: Now) {
-        self.window.answered(answer, self.state.sends(), now.mono_ms);
+    pub(super) fn refilled(&mut self, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
+        let open = self.state.sends() && !self.reordering;
+        self.backlog.answered(answer, keys, open, now);
+        self.reorder();
     }
 
     /// The store could not answer this lane's question.
     pub(super) fn refill_failed(&mut self, now: Now) {
-        self.window.unanswered(now);
+        self.backlog.unanswered(now);
+        self.reorder();
     }
 
     /// What became of a delivery is durable.
-    pub(super) fn committed(&mut self, seq: Seq, deferred: Option<Timestamp>) {
-        self.window.committed(seq, deferred);
+    pub(super) fn committed(&mut self, seq: Seq, deferred: Option<(Timestamp, u32)>, now: Now) {
+        self.backlog.committed(seq, deferred, now);
+        self.reorder();
     }
 
     /// Deliveries from `from` on are pending again.
     pub(super) fn revived(&mut self, from: Seq, now: Now) {
-        self.window.revive(from, now.wall);
+        self.backlog.revive(from, now);
     }
 
     /// A request has ended: frees its slot and learns from it.
     pub(super) fn finished(&mut self, batch: &[Seq], seen: &Seen, now: Now) {
         let in_flight = self.in_flight();
-        let ended = batch.iter().filter_map(|seq| self.window.finish(*seq));
+        let ended = batch.iter().filter_map(|seq| self.backlog.finish(*seq));
         let Some(flight) = ended.last() else {
             return;
         };
@@ -201,7 +222,7 @@ impl Lane {
 
     /// An operator wants it tried now.
     pub(super) fn flushed(&mut self, now: Now) {
-        self.window.flush(now.wall);
+        self.backlog.flush(now);
         self.rest_until_mono_ms = now.mono_ms;
         self.advance(now);
     }
@@ -235,7 +256,7 @@ impl Lane {
             LaneState::Suspended { .. } | LaneState::Tripped { .. } => (None, Some(self.rest_until_mono_ms)),
             LaneState::Paused { until } => (until, None),
             LaneState::Ready | LaneState::Probing => {
-                let (wall, mono) = self.window.wakes_at(self.appetite(), now);
+                let (wall, mono) = self.backlog.wakes_at(self.appetite(), now);
                 let free = Some(self.rate.free_at_ms()).filter(|at| *at > now.mono_ms && self.may_send(now));
                 (wall, mono.into_iter().chain(free).min())
             }
@@ -250,17 +271,18 @@ impl Lane {
     /// The same but for the rate.
     fn may_send(&self, now: Now) -> bool {
         let slot = match self.state {
+            _ if self.reordering => false,
             LaneState::Ready => self.in_flight() < self.limit.current(),
             LaneState::Probing => self.probe.is_none(),
             _ => false,
         };
-        slot && self.window.hand().finished() < self.window.finished_max()
-            && self.window.is_ready(&self.terms(now))
+        slot && self.backlog.hand().finished() < self.backlog.finished_max()
+            && self.backlog.is_ready(&self.terms(now))
     }
 
     /// Sends the next request off. Call it only when [`Lane::can_send`].
     pub(super) fn start(&mut self, now: Now) -> Option<Job> {
-        let batch = self.window.start(&self.terms(now));
+        let batch = self.backlog.start(&self.terms(now));
         let first = batch.first()?.seq;
         self.rate.take(now.mono_ms);
         if self.state == LaneState::Probing {
@@ -278,8 +300,9 @@ impl Lane {
     }
 
     /// Deliveries of a request under way that did not fit into it.
-    pub(super) fn given_back(&mut self, batch: &[Due]) {
-        self.window.give_back(batch, self.state.sends());
+    pub(super) fn given_back(&mut self, batch: &[Due], now: Now) {
+        let open = self.state.sends() && !self.reordering;
+        self.backlog.give_back(batch, open, now);
     }
 
     fn terms(&self, now: Now) -> Terms {
@@ -288,18 +311,18 @@ impl Lane {
             limit: self.limit.current(),
             hurry: self.state == LaneState::Probing,
             bytes_max: self.batch_bytes_max,
-            mono_ms: now.mono_ms,
+            now,
         }
     }
 
     /// Whether it has a question to the store.
     pub(super) fn wants_refill(&self, now: Now) -> bool {
-        self.window.wants(self.appetite(), now)
+        self.backlog.wants(self.appetite(), now)
     }
 
     /// Its question to the store.
     pub(super) fn refill(&mut self, now: Now) -> Option<DueQuery> {
-        self.window.ask(self.appetite(), now)
+        self.backlog.ask(self.appetite(), now)
     }
 
     /// Its state.
@@ -320,15 +343,25 @@ impl Lane {
             since: self.since,
             in_flight: self.in_flight(),
             limit: self.limit.current(),
-            window: u32::try_from(self.window.waiting()).unwrap_or(u32::MAX),
-            fresh: u32::try_from(self.window.fresh_len()).unwrap_or(u32::MAX),
-            gathers_until: self.window.gathers_until().map(|at| wall_time(at, now)),
+            window: u32::try_from(self.backlog.waiting()).unwrap_or(u32::MAX),
+            fresh: u32::try_from(self.backlog.fresh()).unwrap_or(u32::MAX),
+            held_up: u32::try_from(self.backlog.held_up()).unwrap_or(u32::MAX),
+            gathers_until: self.backlog.gathers_until().map(|at| wall_time(at, now)),
             failures: self.breaker.failures(),
+        }
+    }
+
+    /// Makes the backlog anew in the order that is wanted, once nothing of the old one is in hand.
+    fn reorder(&mut self) {
+        if self.reordering && self.backlog.is_idle() {
+            self.backlog = backlog(&self.config, self.window_max);
+            self.reordering = false;
         }
     }
 
     fn appetite(&self) -> Appetite {
         match self.state {
+            _ if self.reordering => Appetite::Nothing,
             LaneState::Ready => Appetite::Window,
             LaneState::Probing if self.probe.is_none() => Appetite::One,
             _ => Appetite::Nothing,
@@ -405,8 +438,17 @@ impl Lane {
         }
         self.state = next;
         if !next.sends() {
-            self.window.release();
+            self.backlog.release();
         }
+    }
+}
+
+fn backlog(config: &LaneConfig, window_max: usize) -> Box<dyn Backlog> {
+    let batch = config.batch.clone();
+    match config.order {
+        OrderPolicy::None => Box::new(Window::new(window_max, batch)),
+        OrderPolicy::Endpoint => Box::new(Ordered::new(window_max, batch, true)),
+        OrderPolicy::Key => Box::new(Ordered::new(window_max, batch, false)),
     }
 }
 

@@ -8,11 +8,13 @@
 //! It knows no clock, no store, no socket, and nothing of what is delivered.
 
 mod agenda;
+mod backlog;
 mod breaker;
 mod concurrency;
 mod gathering;
 mod hand;
 mod lane;
+mod ordered;
 mod rate;
 #[cfg(test)]
 mod tests;
@@ -26,7 +28,7 @@ use rustc_hash::FxBuildHasher;
 use agenda::{Agenda, Marks};
 use lane::Lane;
 
-use crate::domain::endpoint::{BatchPolicy, BreakerPolicy, Concurrency, RatePolicy};
+use crate::domain::endpoint::{BatchPolicy, BreakerPolicy, Concurrency, OrderKey, OrderPolicy, RatePolicy};
 use crate::domain::event::Seq;
 use crate::domain::outcome::Outcome;
 use crate::domain::several::Several;
@@ -48,6 +50,10 @@ pub struct LaneConfig {
     pub rate: Option<RatePolicy>,
     /// How deliveries are put together; `None`: each goes alone.
     pub batch: Option<BatchPolicy>,
+    /// What is kept in order of acceptance.
+    pub order: OrderPolicy,
+    /// Its last tries failed before the daemon started, so a new lane begins with one request at a time.
+    pub doubtful: bool,
 }
 
 /// Something that happened.
@@ -72,6 +78,9 @@ pub enum Input {
         lane: LaneId,
         /// What it found.
         answer: DueAnswer,
+        /// What each delivery is kept in order with: the fresh ones first, then the deferred, then the tried; empty
+        /// for a lane that keeps no order.
+        keys: Vec<OrderKey>,
     },
     /// The store could not answer a [`Refill`]; it may be asked again.
     RefillFailed {
@@ -222,6 +231,8 @@ pub struct LaneView {
     pub failures: u32,
     /// Until when a batch waits for more, if one does.
     pub gathers_until: Option<Timestamp>,
+    /// Ordering keys whose first delivery waits for another try, and holds up all that follows.
+    pub held_up: u32,
 }
 
 /// The bounds of the scheduler itself.
@@ -292,16 +303,22 @@ impl Scheduler {
                 due,
                 bytes,
             } => self.change(lane, now, |lane| lane.accepted(seq, due, bytes, now)),
-            Input::Refilled { lane, answer } => self.change(lane, now, |lane| lane.refilled(answer, now)),
+            Input::Refilled { lane, answer, keys } => {
+                self.change(lane, now, |lane| lane.refilled(&answer, &keys, now));
+            }
             Input::RefillFailed { lane } => self.change(lane, now, |lane| lane.refill_failed(now)),
             Input::Finished { lane, batch, seen } => {
                 self.change(lane, now, |lane| lane.finished(&batch, &seen, now));
             }
-            Input::GivenBack { lane, batch } => self.change(lane, now, |lane| lane.given_back(&batch)),
+            Input::GivenBack { lane, batch } => self.change(lane, now, |lane| lane.given_back(&batch, now)),
             Input::Committed {
-                lane, seq, deferred, ..
+                lane,
+                seq,
+                deferred,
+                tries,
             } => {
-                self.change(lane, now, |lane| lane.committed(seq, deferred));
+                let deferred = deferred.map(|due| (due, tries));
+                self.change(lane, now, |lane| lane.committed(seq, deferred, now));
             }
             Input::Paused { lane, until } => self.change(lane, now, |lane| lane.paused(until, now)),
             Input::Resumed { lane } => self.change(lane, now, |lane| lane.resumed(now)),

@@ -12,6 +12,8 @@ use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 use super::*;
 
 mod batches;
+mod order;
+mod returning;
 
 /// The wall clock when the tests begin.
 const START: u64 = 1_700_000_000_000;
@@ -21,6 +23,8 @@ const START: u64 = 1_700_000_000_000;
 pub(super) struct Owed {
     pub(super) fresh: BTreeSet<Seq>,
     pub(super) deferred: BTreeMap<(Timestamp, Seq), u32>,
+    /// Those of them that failed a try.
+    pub(super) tried: BTreeSet<Seq>,
 }
 
 /// A store that is a few maps; it answers [`DueQuery`] to the letter.
@@ -52,7 +56,9 @@ impl FakeStore {
         let owed = self.lanes.entry(lane).or_default();
         owed.fresh.remove(&seq);
         owed.deferred.retain(|(_, other), _| *other != seq);
+        owed.tried.remove(&seq);
         if let Some((due, tries)) = deferred {
+            owed.tried.insert(seq);
             owed.deferred.insert((due, seq), tries);
         }
     }
@@ -75,6 +81,14 @@ impl FakeStore {
             }
             answer.fresh_next = Seq(seq.0 + 1);
         }
+        let tried = owed
+            .deferred
+            .iter()
+            .filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
+        answer.tried = tried
+            .take(query.tried_max)
+            .map(|((due, seq), tries)| Due::deferred(*seq, *due, *tries))
+            .collect();
         for ((due, seq), tries) in &owed.deferred {
             if query.held.contains(seq) {
                 continue;
@@ -95,6 +109,8 @@ pub(super) fn lane_config(lane: u32, min: u32, max: u32) -> LaneConfig {
         enabled: true,
         rate: None,
         batch: None,
+        order: OrderPolicy::None,
+        doubtful: false,
         concurrency: Concurrency { min, max },
         breaker: BreakerPolicy {
             failures: 5,
@@ -130,6 +146,14 @@ struct World {
     now: Now,
     answers: bool,
     asked: Vec<Refill>,
+    /// Events have so many different ordering keys.
+    keys: u64,
+}
+
+/// The keys of an answer, when there are `count` of them.
+pub(super) fn keys_of(answer: &DueAnswer, count: u64) -> Vec<OrderKey> {
+    let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+    all.map(|due| OrderKey(due.seq.0 % count)).collect()
 }
 
 impl World {
@@ -146,6 +170,7 @@ impl World {
             now,
             answers: true,
             asked: Vec::new(),
+            keys: 1,
         }
     }
 
@@ -181,9 +206,11 @@ impl World {
     fn answer(&mut self) {
         for refill in std::mem::take(&mut self.asked) {
             let answer = self.store.due(refill.lane, &refill.query);
+            let keys = keys_of(&answer, self.keys);
             self.handle(Input::Refilled {
                 lane: refill.lane,
                 answer,
+                keys,
             });
         }
     }
@@ -412,7 +439,11 @@ fn no_news_is_lost_around_a_question() {
         world.handle(if fails {
             Input::RefillFailed { lane: A }
         } else {
-            Input::Refilled { lane: A, answer }
+            Input::Refilled {
+                lane: A,
+                answer,
+                keys: Vec::new(),
+            }
         });
         if when == When::AfterTheAnswer {
             tell(&mut world);
@@ -451,7 +482,11 @@ fn an_answer_that_comes_late_repeats_nothing() {
     let question = world.asked.pop().unwrap();
     let answer = world.store.due(A, &question.query);
     world.end(job, OK, secs(0));
-    world.handle(Input::Refilled { lane: A, answer });
+    world.handle(Input::Refilled {
+        lane: A,
+        answer,
+        keys: Vec::new(),
+    });
     assert_eq!(seqs(&world.poll()), [0]);
 }
 
@@ -580,7 +615,7 @@ fn f5_a_dead_endpoint_is_left_alone_and_probed_with_one() {
     let probe = world.poll();
     world.end(probe[0].clone(), OK, secs(0));
     assert_eq!(world.state(A), LaneState::Ready);
-    assert_eq!(world.poll().len(), 5);
+    assert_eq!(world.poll().len(), 1, "its backlog is let go slowly");
 }
 
 /// Each change of a lane's state is told once, by the next poll, and nothing else is.

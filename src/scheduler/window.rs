@@ -7,43 +7,18 @@
 
 use std::collections::BTreeMap;
 
-use crate::domain::endpoint::BatchPolicy;
+use crate::domain::endpoint::{BatchPolicy, OrderKey};
 use crate::domain::event::Seq;
 use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery};
 
+use super::backlog::{Appetite, Backlog, Terms, earliest};
 use super::gathering::Gathering;
 use super::hand::{Flight, Hand};
 
 /// How long to leave the store alone after it could not answer.
 const ASK_AGAIN_MS: u64 = 100;
-
-/// How much a lane could use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Appetite {
-    /// It sends nothing for now.
-    Nothing,
-    /// One request, for a probe.
-    One,
-    /// As much as the window holds.
-    Window,
-}
-
-/// Under what terms the next request may leave.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terms {
-    /// The era it would begin in.
-    pub(super) era: u32,
-    /// Requests at once, as the limit stands.
-    pub(super) limit: u32,
-    /// It is a probe, which waits for no company.
-    pub(super) hurry: bool,
-    /// Bytes of batches that the lane may have under way; one request leaves in any case.
-    pub(super) bytes_max: u64,
-    /// The time.
-    pub(super) mono_ms: u64,
-}
 
 /// Which of a window's two queues goes next.
 enum Turn {
@@ -106,233 +81,13 @@ impl Window {
         }
     }
 
-    /// Adopts another batch policy.
-    pub(super) fn configure(&mut self, batch: Option<BatchPolicy>) {
-        self.fresh.configure(batch);
-    }
-
-    /// Whether a request could leave on these terms.
-    pub(super) fn is_ready(&self, terms: &Terms) -> bool {
-        self.turn(terms).is_some()
-    }
-
-    /// Fresh deliveries that wait.
-    pub(super) fn fresh_len(&self) -> usize {
-        self.fresh.len()
-    }
-
-    /// Deliveries that wait, of both kinds.
-    pub(super) fn waiting(&self) -> usize {
-        self.fresh.len() + self.deferred.len()
-    }
-
-    /// What it has in hand.
-    pub(super) fn hand(&self) -> &Hand {
-        &self.hand
-    }
-
-    /// Until when a batch gathers, if one does.
-    pub(super) fn gathers_until(&self) -> Option<u64> {
-        self.fresh.ripe_at()
-    }
-
-    /// So many requests may have ended without being durable; a stalled store stops sending.
-    pub(super) fn finished_max(&self) -> usize {
-        self.fresh_max() + self.deferred_max()
-    }
-
-    /// Nothing in hand and no answer to wait for: the lane could be dropped.
-    pub(super) fn is_idle(&self) -> bool {
-        self.hand.is_empty() && self.asked.is_none()
-    }
-
-    /// A fresh delivery is on disk. It is taken if the lane sends (`open`), nothing before it is missing
-    /// and there is room; if not, the store is asked later. Such news may come out of order.
-    pub(super) fn announce(&mut self, due: Due, open: bool, mono_ms: u64) {
-        let seq = due.seq;
-        if seq < self.confirmed {
-            return;
-        }
-        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.fresh) {
-            asked.announced = asked.announced.max(Some(seq));
-            return;
-        }
-        if seq < self.cursor {
-            if !self.hand.holds(seq) {
-                self.step_back(seq);
-            }
-        } else if open && !self.behind && self.fresh.len() < self.fresh_max() {
-            self.take_in_fresh(due, mono_ms);
-            self.cursor = Seq(seq.0 + 1);
-        } else {
-            self.behind = true;
-        }
-    }
-
-    /// A deferred delivery that is not in hand is due at `due`.
-    pub(super) fn announce_deferred(&mut self, due: Timestamp) {
-        self.deferred_next = earliest(self.deferred_next, Some(due));
-    }
-
-    /// Deliveries from `from` on are pending again, or due times have changed.
-    pub(super) fn revive(&mut self, from: Seq, now: Timestamp) {
-        self.release_deferred();
-        self.step_back(from);
-        self.announce_deferred(now);
-    }
-
-    /// Deferred deliveries are due now. Those that wait here would leave with outdated due times.
-    pub(super) fn flush(&mut self, now: Timestamp) {
-        self.release_deferred();
-        self.announce_deferred(now);
-    }
-
-    /// What became of a delivery is durable; `deferred`: when it is due again.
-    pub(super) fn committed(&mut self, seq: Seq, deferred: Option<Timestamp>) {
-        self.hand.settled(seq);
-        if let Some(due) = deferred {
-            self.announce_deferred(due);
-        }
-    }
-
-    /// Asks the store if there is something to ask for and room for the answer. One question at a time.
-    pub(super) fn ask(&mut self, appetite: Appetite, now: Now) -> Option<DueQuery> {
-        let (fresh_max, deferred_max) = self.wanted(appetite, now);
-        if fresh_max + deferred_max == 0 {
-            return None;
-        }
-        // Taking the time out lets news that come while the question is on its way stand out.
-        let deferred_next = self.deferred_next.take();
-        self.asked = Some(Asked {
-            fresh: fresh_max > 0,
-            deferred_next,
-            announced: None,
-            stale: false,
-        });
-        let held = self.hand.seqs();
-        Some(DueQuery {
-            fresh_from: self.cursor,
-            fresh_max,
-            now: now.wall,
-            deferred_max,
-            held,
-            tried_max: 0,
-        })
-    }
-
-    /// Whether [`Window::ask`] would ask.
-    pub(super) fn wants(&self, appetite: Appetite, now: Now) -> bool {
-        self.wanted(appetite, now) != (0, 0)
-    }
-
-    /// When it will ask though nothing happens: a wall-clock time and a monotonic one.
-    pub(super) fn wakes_at(&self, appetite: Appetite, now: Now) -> (Option<Timestamp>, Option<u64>) {
-        if appetite == Appetite::Nothing {
-            return (None, None);
-        }
-        // The answer to a question leads to the next one.
-        let due = self
-            .deferred_next
-            .filter(|due| self.asked.is_none() && *due > now.wall && self.room(appetite).1 > 0);
-        let times = [Some(self.ask_after_mono_ms), self.fresh.ripe_at()];
-        let mono = times.into_iter().flatten().filter(|at| *at > now.mono_ms);
-        (due, mono.min())
-    }
-
-    /// Takes in the store's answer; `open`: the lane still sends.
-    pub(super) fn answered(&mut self, answer: DueAnswer, open: bool, mono_ms: u64) {
-        let Some(asked) = self.asked.take() else { return };
-        if asked.stale || !open {
-            // Nothing of it is in hand, so the store will give all of it again.
-            self.deferred_next = earliest(self.deferred_next, asked.deferred_next);
-            return;
-        }
-        for due in answer.deferred {
-            self.take_in_deferred(due, mono_ms);
-        }
-        self.deferred_next = earliest(self.deferred_next, answer.deferred_next);
-        if asked.fresh {
-            for due in answer.fresh {
-                self.take_in_fresh(due, mono_ms);
-            }
-            self.cursor = self.cursor.max(answer.fresh_next);
-            self.confirmed = self.cursor;
-            self.behind = answer.fresh_more || asked.announced.is_some_and(|seq| seq >= self.confirmed);
-        }
-    }
-
-    /// The store could not answer.
-    pub(super) fn unanswered(&mut self, now: Now) {
-        let Some(asked) = self.asked.take() else { return };
-        self.deferred_next = earliest(self.deferred_next, asked.deferred_next);
-        self.ask_after_mono_ms = now.mono_ms.saturating_add(ASK_AGAIN_MS);
-    }
-
-    /// Sends the next request off; empty: none is ready.
-    pub(super) fn start(&mut self, terms: &Terms) -> Several<Due> {
-        let Some(turn) = self.turn(terms) else {
-            return Several::new();
-        };
-        self.deferred_turn = matches!(turn, Turn::Fresh);
-        let batch = match turn {
-            Turn::Fresh => self.fresh.take(),
-            Turn::Deferred => self.take_group(),
-        };
-        let bytes = batch.iter().map(|due| u64::from(due.bytes)).sum();
-        self.hand.depart(&batch, terms.era, bytes);
-        batch
-    }
-
-    /// A delivery's request has ended; see [`Hand::finish`].
-    pub(super) fn finish(&mut self, seq: Seq) -> Option<Flight> {
-        self.hand.finish(seq)
-    }
-
-    /// Deliveries that did not fit into their request, in their order; `open`: the lane still sends.
-    pub(super) fn give_back(&mut self, batch: &[Due], open: bool) {
-        for due in batch.iter().rev() {
-            if !self.hand.give_back(due.seq) {
-                continue;
-            }
-            match due.was_due.filter(|_| due.tries > 0) {
-                Some(was_due) => {
-                    self.deferred.insert((was_due, due.seq), due.tries);
-                }
-                None => self.fresh.push_front(*due),
-            }
-        }
-        if !open {
-            self.release();
-        }
-    }
-
-    /// Gives back all that waits, and its memory: the store still has it.
-    pub(super) fn release(&mut self) {
-        let mut first = None;
-        for due in self.fresh.drain() {
-            self.hand.drop_waiting(due.seq);
-            match due.was_due {
-                Some(was_due) => self.deferred_next = earliest(self.deferred_next, Some(was_due)),
-                None => first = Some(first.map_or(due.seq, |first: Seq| first.min(due.seq))),
-            }
-        }
-        if let Some(first) = first {
-            self.step_back(first);
-        }
-        self.release_deferred();
-        self.hand.shrink();
-    }
-
     /// New before old: while both wait they take turns, and retries hold at most half of the limit. A batch also
     /// has to find room for its bytes, unless nothing is under way.
     fn turn(&self, terms: &Terms) -> Option<Turn> {
-        let fits = |bytes: u64| {
-            self.hand.in_flight() == 0 || self.hand.bytes_in_flight().saturating_add(bytes) <= terms.bytes_max
-        };
-        let fresh = self.fresh.is_ripe(terms.hurry, terms.mono_ms) && fits(self.fresh.next_bytes());
+        let fits = |bytes| terms.fits(&self.hand, bytes);
+        let fresh = self.fresh.is_ripe(terms.hurry, terms.now.mono_ms) && fits(self.fresh.next_bytes());
         let deferred = self.deferred.first_key_value().is_some_and(|(first, tries)| {
-            let retries_max = (terms.limit / 2).max(1);
-            (*tries == 0 || !fresh || self.hand.retries_in_flight() < retries_max)
+            (*tries == 0 || !fresh || terms.has_room_for_retry(&self.hand))
                 && (terms.hurry || self.group_is_whole(first.0, *tries))
                 && fits(self.fresh.policy().map_or(0, |policy| policy.bytes_max as u64))
         });
@@ -486,9 +241,224 @@ impl Window {
     }
 }
 
-fn earliest(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (one, None) | (None, one) => one,
+impl Backlog for Window {
+    fn held_up(&self) -> usize {
+        0
+    }
+
+    /// Adopts another batch policy.
+    fn configure(&mut self, batch: Option<BatchPolicy>) {
+        self.fresh.configure(batch);
+    }
+
+    /// Whether a request could leave on these terms.
+    fn is_ready(&self, terms: &Terms) -> bool {
+        self.turn(terms).is_some()
+    }
+
+    /// Deliveries that wait, of both kinds.
+    fn waiting(&self) -> usize {
+        self.fresh.len() + self.deferred.len()
+    }
+
+    fn fresh(&self) -> usize {
+        self.fresh.len()
+    }
+
+    /// What it has in hand.
+    fn hand(&self) -> &Hand {
+        &self.hand
+    }
+
+    /// Until when a batch gathers, if one does.
+    fn gathers_until(&self) -> Option<u64> {
+        self.fresh.ripe_at()
+    }
+
+    /// So many requests may have ended without being durable; a stalled store stops sending.
+    fn finished_max(&self) -> usize {
+        self.fresh_max() + self.deferred_max()
+    }
+
+    /// Nothing in hand and no answer to wait for: the lane could be dropped.
+    fn is_idle(&self) -> bool {
+        self.hand.is_empty() && self.asked.is_none()
+    }
+
+    /// A fresh delivery is on disk. It is taken if the lane sends (`open`), nothing before it is missing
+    /// and there is room; if not, the store is asked later. Such news may come out of order.
+    fn announce(&mut self, due: Due, open: bool, now: Now) {
+        let seq = due.seq;
+        if seq < self.confirmed {
+            return;
+        }
+        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.fresh) {
+            asked.announced = asked.announced.max(Some(seq));
+            return;
+        }
+        if seq < self.cursor {
+            if !self.hand.holds(seq) {
+                self.step_back(seq);
+            }
+        } else if open && !self.behind && self.fresh.len() < self.fresh_max() {
+            self.take_in_fresh(due, now.mono_ms);
+            self.cursor = Seq(seq.0 + 1);
+        } else {
+            self.behind = true;
+        }
+    }
+
+    /// A deferred delivery that is not in hand is due at `due`.
+    fn announce_deferred(&mut self, due: Timestamp) {
+        self.deferred_next = earliest(self.deferred_next, Some(due));
+    }
+
+    /// Deliveries from `from` on are pending again, or due times have changed.
+    fn revive(&mut self, from: Seq, now: Now) {
+        self.release_deferred();
+        self.step_back(from);
+        self.announce_deferred(now.wall);
+    }
+
+    /// Deferred deliveries are due now. Those that wait here would leave with outdated due times.
+    fn flush(&mut self, now: Now) {
+        self.release_deferred();
+        self.announce_deferred(now.wall);
+    }
+
+    /// What became of a delivery is durable; `deferred`: when it is due again.
+    fn committed(&mut self, seq: Seq, deferred: Option<(Timestamp, u32)>, _now: Now) {
+        self.hand.settled(seq);
+        if let Some((due, _)) = deferred {
+            self.announce_deferred(due);
+        }
+    }
+
+    /// Asks the store if there is something to ask for and room for the answer. One question at a time.
+    fn ask(&mut self, appetite: Appetite, now: Now) -> Option<DueQuery> {
+        let (fresh_max, deferred_max) = self.wanted(appetite, now);
+        if fresh_max + deferred_max == 0 {
+            return None;
+        }
+        // Taking the time out lets news that come while the question is on its way stand out.
+        let deferred_next = self.deferred_next.take();
+        self.asked = Some(Asked {
+            fresh: fresh_max > 0,
+            deferred_next,
+            announced: None,
+            stale: false,
+        });
+        let held = self.hand.seqs();
+        Some(DueQuery {
+            fresh_from: self.cursor,
+            fresh_max,
+            now: now.wall,
+            deferred_max,
+            held,
+            tried_max: 0,
+        })
+    }
+
+    /// Whether [`Window::ask`] would ask.
+    fn wants(&self, appetite: Appetite, now: Now) -> bool {
+        self.wanted(appetite, now) != (0, 0)
+    }
+
+    /// When it will ask though nothing happens: a wall-clock time and a monotonic one.
+    fn wakes_at(&self, appetite: Appetite, now: Now) -> (Option<Timestamp>, Option<u64>) {
+        if appetite == Appetite::Nothing {
+            return (None, None);
+        }
+        // The answer to a question leads to the next one.
+        let due = self
+            .deferred_next
+            .filter(|due| self.asked.is_none() && *due > now.wall && self.room(appetite).1 > 0);
+        let times = [Some(self.ask_after_mono_ms), self.fresh.ripe_at()];
+        let mono = times.into_iter().flatten().filter(|at| *at > now.mono_ms);
+        (due, mono.min())
+    }
+
+    /// Takes in the store's answer; `open`: the lane still sends.
+    fn answered(&mut self, answer: &DueAnswer, _keys: &[OrderKey], open: bool, now: Now) {
+        let Some(asked) = self.asked.take() else { return };
+        if asked.stale || !open {
+            // Nothing of it is in hand, so the store will give all of it again.
+            self.deferred_next = earliest(self.deferred_next, asked.deferred_next);
+            return;
+        }
+        for due in &answer.deferred {
+            self.take_in_deferred(*due, now.mono_ms);
+        }
+        self.deferred_next = earliest(self.deferred_next, answer.deferred_next);
+        if asked.fresh {
+            for due in &answer.fresh {
+                self.take_in_fresh(*due, now.mono_ms);
+            }
+            self.cursor = self.cursor.max(answer.fresh_next);
+            self.confirmed = self.cursor;
+            self.behind = answer.fresh_more || asked.announced.is_some_and(|seq| seq >= self.confirmed);
+        }
+    }
+
+    /// The store could not answer.
+    fn unanswered(&mut self, now: Now) {
+        let Some(asked) = self.asked.take() else { return };
+        self.deferred_next = earliest(self.deferred_next, asked.deferred_next);
+        self.ask_after_mono_ms = now.mono_ms.saturating_add(ASK_AGAIN_MS);
+    }
+
+    /// Sends the next request off; empty: none is ready.
+    fn start(&mut self, terms: &Terms) -> Several<Due> {
+        let Some(turn) = self.turn(terms) else {
+            return Several::new();
+        };
+        self.deferred_turn = matches!(turn, Turn::Fresh);
+        let batch = match turn {
+            Turn::Fresh => self.fresh.take(),
+            Turn::Deferred => self.take_group(),
+        };
+        let bytes = batch.iter().map(|due| u64::from(due.bytes)).sum();
+        self.hand.depart(&batch, terms.era, bytes);
+        batch
+    }
+
+    /// A delivery's request has ended; see [`Hand::finish`].
+    fn finish(&mut self, seq: Seq) -> Option<Flight> {
+        self.hand.finish(seq)
+    }
+
+    /// Deliveries that did not fit into their request, in their order; `open`: the lane still sends.
+    fn give_back(&mut self, batch: &[Due], open: bool, _now: Now) {
+        for due in batch.iter().rev() {
+            if !self.hand.give_back(due.seq) {
+                continue;
+            }
+            match due.was_due.filter(|_| due.tries > 0) {
+                Some(was_due) => {
+                    self.deferred.insert((was_due, due.seq), due.tries);
+                }
+                None => self.fresh.push_front(*due),
+            }
+        }
+        if !open {
+            self.release();
+        }
+    }
+
+    /// Gives back all that waits, and its memory: the store still has it.
+    fn release(&mut self) {
+        let mut first = None;
+        for due in self.fresh.drain() {
+            self.hand.drop_waiting(due.seq);
+            match due.was_due {
+                Some(was_due) => self.deferred_next = earliest(self.deferred_next, Some(was_due)),
+                None => first = Some(first.map_or(due.seq, |first: Seq| first.min(due.seq))),
+            }
+        }
+        if let Some(first) = first {
+            self.step_back(first);
+        }
+        self.release_deferred();
+        self.hand.shrink();
     }
 }

@@ -1,6 +1,7 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
+mod answers;
 #[cfg(test)]
 mod fairness;
 mod settles;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
+use self::answers::{Told, Waiting};
 use self::settles::{SETTLES_MAX, Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
@@ -78,7 +80,7 @@ type Verb = Box<dyn FnOnce(&dyn Store) -> Result<(), StoreError> + Send>;
 enum Request {
     Accept {
         groups: Vec<AcceptGroup>,
-        answer: oneshot::Sender<AcceptAnswer>,
+        answer: Waiting,
     },
     /// There are settles waiting.
     Settles,
@@ -131,7 +133,7 @@ impl Queue {
     pub async fn accept(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
         let (answer, wait) = oneshot::channel();
         self.send(Request::Accept { groups, answer })?;
-        wait.await.unwrap_or_else(|_| Err(self.why()))
+        wait.await.map_or_else(|_| Err(self.why()), Told::mine)
     }
 
     /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
@@ -260,14 +262,14 @@ struct Gathered {
     groups: Vec<AcceptGroup>,
     bytes: usize,
     events: usize,
-    answers: Vec<(usize, oneshot::Sender<AcceptAnswer>)>,
+    answers: Vec<(usize, Waiting)>,
     owed: Vec<Owed>,
     /// When the oldest settle came that waits.
     since: Option<Instant>,
 }
 
 impl Gathered {
-    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: oneshot::Sender<AcceptAnswer>) {
+    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting) {
         for new in groups.iter().flat_map(|group| &group.events) {
             self.bytes += new.event.json.len();
             self.events += 1;
@@ -405,12 +407,10 @@ impl Worker {
         match self.store.commit(batch, now) {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
-                answer_all(committed, answers);
+                answers::give_all(committed.accepts, answers);
             }
             Err(error) => {
-                for (_, answer) in answers {
-                    let _ = answer.send(Err(error.clone()));
-                }
+                answers::fail_all(&error, answers);
                 return Err(error);
             }
         }
@@ -477,14 +477,6 @@ fn moved(settle: &Settle) -> Notice {
         seq: settle.id.seq,
         deferred,
         tries,
-    }
-}
-
-/// Hands each waiting session the answers to its own groups, in order.
-fn answer_all(committed: Committed, answers: Vec<(usize, oneshot::Sender<AcceptAnswer>)>) {
-    let mut groups = committed.accepts.into_iter();
-    for (count, answer) in answers {
-        let _ = answer.send(Ok(groups.by_ref().take(count).collect()));
     }
 }
 

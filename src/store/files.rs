@@ -194,20 +194,24 @@ pub fn set_aside(folder: &Path, n: u64, why: &str, unix_seconds: u64) -> io::Res
     Ok(aside)
 }
 
-/// The latest damaged queue number `n` that was set aside.
+/// The queue number `n` that was set aside last, for whatever reason.
 ///
 /// # Errors
 /// Of the file system.
 pub fn latest_aside(folder: &Path, n: u64) -> io::Result<Option<PathBuf>> {
-    let prefix = format!("{}.{CORRUPT}-", queue_name(n));
+    let queue = queue_name(n);
+    let since = |name: &str| {
+        let why = name.strip_prefix(&*queue)?.strip_prefix('.')?;
+        let (why, since) = why.split_once('-')?;
+        since
+            .parse()
+            .ok()
+            .filter(|_: &u64| [CORRUPT, REPLACED].contains(&why))
+    };
     let mut latest: Option<(u64, PathBuf)> = None;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let name = entry.file_name();
-        let since = name
-            .to_str()
-            .and_then(|name| name.strip_prefix(&prefix)?.parse().ok());
-        if let Some(since) = since
+        if let Some(since) = entry.file_name().to_str().and_then(since)
             && latest.as_ref().is_none_or(|(other, _)| *other < since)
         {
             latest = Some((since, entry.path()));

@@ -9,26 +9,32 @@
 pub mod attempts;
 mod bounds;
 pub mod committer;
+mod dead;
+mod due;
 pub mod files;
 pub mod memory;
 pub mod record;
+mod report;
 pub mod sled;
 #[cfg(test)]
 mod suite;
 
-use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub use due::{Due, DueAnswer, DueQuery};
 use serde::{Deserialize, Serialize};
 
 use crate::domain::age::Ages;
 pub use attempts::{AttemptEntry, AttemptFilter, AttemptPage, LoggedAttempt, NewAttempt};
+pub use dead::{DeadFilter, DeadPage};
 
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass};
 use crate::domain::time::Timestamp;
+
+pub use self::report::{CheckReport, Quarantined, StoreStats};
 
 /// The store's number for an endpoint's queue, given once per name and kept for ever, so that a renamed or
 /// removed endpoint's deliveries stay where they are.
@@ -172,79 +178,6 @@ pub struct Committed {
     pub accepts: Vec<Result<Vec<Accepted>, Refusal>>,
 }
 
-/// What to look for in [`Store::due`].
-#[derive(Clone, Debug)]
-pub struct DueQuery {
-    /// Fresh deliveries (never tried, due at once) from this place on, in order of acceptance.
-    pub fresh_from: Seq,
-    /// At most so many of them.
-    pub fresh_max: usize,
-    /// Deferred deliveries due at this time or before, in order of due time.
-    pub now: Timestamp,
-    /// At most so many of them.
-    pub deferred_max: usize,
-    /// Deliveries deferred after a try, whatever their due time, in order of due time: at most so many. For whoever
-    /// has to know what may not be overtaken; 0 costs nothing, more costs a look at all that is deferred.
-    pub tried_max: usize,
-    /// Deliveries the caller holds already; they are passed over and not counted.
-    pub held: HashSet<Seq>,
-}
-
-/// One delivery that can go now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// Which event.
-    pub seq: Seq,
-    /// The due time of its deferral; `None`: fresh.
-    pub was_due: Option<Timestamp>,
-    /// Tries used so far.
-    pub tries: u32,
-    /// Bytes of the event's JSON, 0 if that is not known, and only an estimate when it comes from [`Store::due`]: what
-    /// a batch holds is measured when its events are read.
-    pub bytes: u32,
-}
-
-impl Due {
-    /// A delivery never tried, due at once.
-    #[must_use]
-    pub const fn fresh(seq: Seq) -> Self {
-        Self {
-            seq,
-            was_due: None,
-            tries: 0,
-            bytes: 0,
-        }
-    }
-
-    /// A delivery that was not to be made before `due`, after so many tries.
-    #[must_use]
-    pub const fn deferred(seq: Seq, due: Timestamp, tries: u32) -> Self {
-        Self {
-            seq,
-            was_due: Some(due),
-            tries,
-            bytes: 0,
-        }
-    }
-}
-
-/// The answer of [`Store::due`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DueAnswer {
-    /// Fresh deliveries, in order of acceptance.
-    pub fresh: Vec<Due>,
-    /// Where to go on asking; everything fresh below this has been given (or is held).
-    pub fresh_next: Seq,
-    /// Whether there may be more fresh ones from `fresh_next` on.
-    pub fresh_more: bool,
-    /// Deferred deliveries that are due, in order of due time.
-    pub deferred: Vec<Due>,
-    /// The earliest due time of a deferred delivery that was neither given nor held; `None`: there is none.
-    pub deferred_next: Option<Timestamp>,
-    /// What [`DueQuery::tried_max`] asks for; one that is due may be among the deferred as well.
-    pub tried: Vec<Due>,
-}
-
 /// A lane's pause, durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pause {
@@ -300,51 +233,6 @@ pub struct Flushed {
     pub next: Option<FlushCursor>,
 }
 
-/// What to list among the dead letters; every field narrows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadFilter {
-    /// One lane only.
-    pub lane: Option<LaneId>,
-    /// Event type, exact or with wildcards as in subscriptions.
-    pub kind: Option<crate::domain::route::TypePattern>,
-    /// Reason.
-    pub reason: Option<DeadReason>,
-    /// Last answer's status.
-    pub status: Option<u16>,
-    /// Dead since this instant or later.
-    pub since: Option<Timestamp>,
-    /// Dead before this instant.
-    pub until: Option<Timestamp>,
-}
-
-impl DeadFilter {
-    /// Whether `letter` is asked for.
-    #[must_use]
-    pub fn matches(&self, letter: &DeadLetter) -> bool {
-        let evidence = &letter.evidence;
-        self.lane.is_none_or(|lane| lane == letter.id.lane)
-            && self
-                .kind
-                .as_ref()
-                .is_none_or(|pattern| pattern.matches(&evidence.event_kind))
-            && self.reason.is_none_or(|reason| reason == evidence.reason)
-            && self
-                .status
-                .is_none_or(|status| evidence.last.as_ref().and_then(|a| a.status) == Some(status))
-            && self.since.is_none_or(|since| evidence.since >= since)
-            && self.until.is_none_or(|until| evidence.since < until)
-    }
-}
-
-/// A page of dead letters.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct DeadPage {
-    /// In order of lane and acceptance.
-    pub letters: Vec<DeadLetter>,
-    /// Pass as `after` to go on; `None`: that was all.
-    pub next: Option<DeliveryId>,
-}
-
 /// The state of one delivery of an event, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeliveryState {
@@ -365,67 +253,6 @@ pub struct FoundEvent {
     pub event: Event,
     /// Deliveries that are not settled.
     pub deliveries: Vec<(LaneId, DeliveryState)>,
-}
-
-/// The store as a whole, for status and metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoreStats {
-    /// Events kept.
-    pub events: u64,
-    /// Bytes of the events kept.
-    pub live_bytes: u64,
-    /// Bytes on disk.
-    pub disk_bytes: u64,
-    /// Bytes free on the file system.
-    pub free_bytes: u64,
-    /// Files in `blobs/`; anything but 0 is a bug, because those are never synced.
-    pub blob_files: u64,
-    /// Records set aside because they would not decode.
-    pub quarantined: u64,
-    /// Durable commits since the start.
-    pub commits: u64,
-    /// Ids remembered for deduplication.
-    pub dedup_ids: u64,
-    /// How far back they reach; `None`: nothing remembered.
-    pub dedup_since: Option<Timestamp>,
-    /// Bytes of the attempt log on disk.
-    pub attempts_bytes: u64,
-    /// Tries that could not be logged since the start.
-    pub attempts_dropped: u64,
-    /// What kind of events are refused at this moment, if any: `queue_full` or `disk_full`.
-    pub refusing: Option<String>,
-}
-
-/// A record that would not decode, set aside with its bytes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Quarantined {
-    /// When it was found.
-    pub found: Timestamp,
-    /// What kind of record it was, and where.
-    pub what: String,
-    /// Why it would not decode.
-    pub why: String,
-    /// Its bytes as they were, at most 64 KiB of them.
-    pub bytes: Vec<u8>,
-}
-
-/// What [`Store::verify`] found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckReport {
-    /// Events kept.
-    pub events: u64,
-    /// Deliveries owed, deferred ones too.
-    pub pending: u64,
-    /// Of these, those that wait for a later try.
-    pub deferred: u64,
-    /// Dead letters.
-    pub dead: u64,
-    /// Records set aside earlier.
-    pub quarantined: u64,
-    /// How many records or events are damaged or contradict each other.
-    pub damaged: u64,
-    /// The first of them, each in one sentence.
-    pub problems: Vec<String>,
 }
 
 /// What [`Store::maintain`] did.

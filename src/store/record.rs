@@ -13,6 +13,8 @@ use crate::domain::event::EventHead;
 
 /// No record may ask for more memory than this while it is read.
 const RECORD_BYTES_MAX: usize = 4 << 20;
+/// Room a record is given to begin with; most need no more.
+const RECORD_BYTES_USUAL: usize = 128;
 
 /// Why bytes are no record.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -158,12 +160,17 @@ impl Record for EventHead {}
 /// # Errors
 /// When bincode can't express it, which no value of these types reaches.
 pub fn encode<T: Record>(value: &T) -> Result<Vec<u8>, RecordError> {
-    let mut bytes = vec![T::VERSION];
+    let mut bytes = Vec::with_capacity(RECORD_BYTES_USUAL);
     encode_into(value, &mut bytes)?;
     Ok(bytes)
 }
 
-fn encode_into<T: Record>(value: &T, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
+/// Appends `value` as a record.
+///
+/// # Errors
+/// As [`encode`].
+pub fn encode_into<T: Record>(value: &T, bytes: &mut Vec<u8>) -> Result<(), RecordError> {
+    bytes.push(T::VERSION);
     bincode::serde::encode_into_std_write(value, bytes, bincode::config::standard())
         .map(|_| ())
         .map_err(|error| RecordError(format!("can't be written as a record: {error}")))

@@ -9,6 +9,8 @@
     reason = "a test fails by panicking"
 )]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/standard_webhooks.rs"]
@@ -16,14 +18,27 @@ mod verifiers;
 
 mod harness;
 
+mod access;
+mod attempts;
+mod batches;
 mod control;
 mod dead;
 mod delivery;
+mod http_events;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod live;
+mod managed;
+mod manners;
+mod openapi;
+mod operations;
+mod order;
 mod readme;
 mod reload;
 mod retry;
 mod secrets;
+mod selection;
 mod space;
+mod spool;
+mod store;

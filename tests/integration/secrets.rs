@@ -17,6 +17,13 @@ const SIGNING: &str = "whsec_c2lnbmluZy1rZXktdGhhdC1tdXN0LW5vdC1zaG93";
 fn c6_secrets_are_never_shown() {
     let mut target = Target::new();
     let redirecting = Scripted::new(|_| answer(302, "location: /elsewhere\r\n"));
+    let echo = format!("no: Bearer {IN_HEADER} {IN_FILE} at /?token={IN_QUERY}");
+    let echoing = Scripted::new(move |_| {
+        let length = echo.len();
+        format!(
+            "HTTP/1.1 500 No\r\ncontent-length: {length}\r\nx-echo: {IN_ENV}\r\nconnection: close\r\n\r\n{echo}"
+        )
+    });
     let with_user = |url: &str| url.replace("http://", &format!("http://user:{IN_USER}@"));
     let more = format!(
         "headers = {{ Authorization = \"Bearer {IN_HEADER}\", X-File = \"${{file:secret}}\", X-Env = \"${{env:PLANTED}}\" }}\n\
@@ -28,6 +35,11 @@ fn c6_secrets_are_never_shown() {
         + &endpoint("bad", &with_user(&target.url(&query("/status/500"))), &more)
         + &endpoint("dead", &with_user(&target.url(&query("/status/404"))), &more)
         + &endpoint("moved", &with_user(&redirecting.url()), &more)
+        + &endpoint(
+            "echo",
+            &with_user(&format!("{}?token={IN_QUERY}", echoing.url())),
+            &more,
+        )
         + &endpoint(
             "nobody",
             &with_user(&format!("http://{}/?token={IN_QUERY}", nobody())),
@@ -47,7 +59,7 @@ fn c6_secrets_are_never_shown() {
     assert!(got.path.contains(IN_QUERY) && got.headers.contains_key("webhook-signature"));
     daemon.until_dead("dead", 1);
     daemon.until_dead("moved", 1);
-    for name in ["bad", "nobody"] {
+    for name in ["bad", "nobody", "echo"] {
         daemon.until_row(name, "deferred", |row| {
             row["deferred"] == 1 && row["in_flight"] == 0
         });
@@ -62,6 +74,7 @@ fn c6_secrets_are_never_shown() {
         "/v1/dead",
         "/v1/dead?with=event",
         "/v1/events/e1",
+        "/v1/attempts",
         "/metrics",
     ] {
         let (code, body) = daemon.http("GET", path, None);
@@ -79,6 +92,8 @@ fn c6_secrets_are_never_shown() {
         &["dead", "list"],
         &["dead", "export"],
         &["events", "show", "e1"],
+        &["attempts"],
+        &["attempts", "--json"],
         &["reload"],
         &["check", "--config", config],
     ] {

@@ -36,6 +36,8 @@ struct LaneWatch {
     wakes_at_ms: Option<u64>,
     /// What the scheduler was told of pauses.
     pause: Option<Option<Timestamp>>,
+    /// Another order is wanted, which begins when all that is in hand is over; until then nothing leaves.
+    reorders: bool,
     /// Until when the endpoint asked to be left alone.
     alone_until_ms: u64,
     /// When requests began, in the last second.
@@ -95,6 +97,11 @@ impl Watch {
         self.wall_max = self.wall_max.max(wall);
         self.behind_ms += by_ms.min(0).unsigned_abs();
         self.excused_until_ms = now_ms + CLOCK_PATIENCE_MS;
+    }
+
+    /// A lane is to keep another order.
+    pub fn reordered(&mut self, lane: LaneId) {
+        self.lanes[lane.0 as usize].reorders = true;
     }
 
     /// A lane that is removed forgets what its endpoint has asked for, as the daemon does when it ends.
@@ -210,10 +217,10 @@ impl World {
         }
         let retries_all = self.ledger.waiting(view.lane).retries + retries;
         let half = (view.limit / 2).max(1);
-        // Of a batch only whoever gathers it knows whether it could go.
-        let gathers = self.sites[at].endpoint.batch.is_some();
+        // Of a batch only whoever gathers it knows whether it could go, and of a line whoever keeps it.
+        let unclear = self.sites[at].endpoint.batch.is_some() || self.keeps_order(view.lane);
         self.require(
-            retries == 0 || gathers || retries_all <= half || view.fresh == 0,
+            retries == 0 || unclear || retries_all <= half || view.fresh == 0,
             || format!("{retries_all} retries, over half of its slots, while fresh ones wait: {view:?}"),
         );
         self.check_rate(at, started);
@@ -292,12 +299,15 @@ impl World {
         let at = view.lane.0 as usize;
         let slots = self.scenario.scheduler.in_flight_max;
         let reserve = if self.sites.len() > 1 { slots / 8 } else { 0 };
-        let due = view.state == LaneState::Ready && self.ledger.waiting(view.lane).is_due(wall);
-        let due = due && flows && now_ms >= self.watch.excused_until_ms;
+        let next = match view.state {
+            LaneState::Ready => self.next_start(view, wall),
+            _ => None,
+        };
+        let due = next.is_some_and(|at| at <= wall) && flows && now_ms >= self.watch.excused_until_ms;
         let has_slots = (under_way as usize) + reserve < slots;
         let can_start = flows && has_slots && view.in_flight < view.limit;
         let wakes_at = match view.state {
-            LaneState::Ready => self.ledger.waiting(view.lane).next_due().filter(|_| can_start),
+            LaneState::Ready => next.filter(|_| can_start),
             LaneState::Suspended { until } | LaneState::Tripped { until } => Some(until),
             LaneState::Paused { until } => until,
             LaneState::Probing => None,
@@ -386,11 +396,32 @@ impl World {
         self.totals.repeats += taken.sum::<u64>();
     }
 
+    /// When a lane can start something: it could already, or when the first of what is owed is due.
+    fn next_start(&mut self, view: &LaneView, wall: Timestamp) -> Option<Timestamp> {
+        let at = view.lane.0 as usize;
+        self.watch.lanes[at].reorders &= !self.ledger.waiting(view.lane).busy.is_empty();
+        if self.watch.lanes[at].reorders {
+            return None;
+        }
+        if self.keeps_order(view.lane) {
+            return self.next_in_line(view);
+        }
+        let waiting = self.ledger.waiting(view.lane);
+        if waiting.is_due(wall) {
+            Some(Timestamp(0))
+        } else {
+            waiting.next_due()
+        }
+    }
+
     /// A lane with batches may have room for nine of them, and for what was delayed.
     fn window_max(&self, view: &LaneView) -> usize {
         let max = self.scenario.scheduler.window_max;
         let batch = self.sites[view.lane.0 as usize].endpoint.batch.as_ref();
-        batch.map_or(max, |batch| max.max(9 * batch.events_max) + max)
+        let most = batch.map_or(max, |batch| max.max(9 * batch.events_max) + max);
+        // All that has failed a try in an ordered lane is in memory too.
+        let windows = if self.keeps_order(view.lane) { 21 } else { 1 };
+        windows * most
     }
 
     fn views(&self) -> Vec<LaneView> {

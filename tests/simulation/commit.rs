@@ -114,7 +114,7 @@ impl World {
             accepted: now,
             deliver_at,
             expires,
-            partition_key: None,
+            partition_key: self.partition_key(),
             tenant: None,
             traceparent: None,
             sender_uid: None,
@@ -230,6 +230,9 @@ impl World {
         let damaged = self.scenario.damaged_one_in;
         if damaged > 0 && self.dice.one_in(damaged) {
             self.store.damage(seq, "simulated");
+        } else {
+            let key = new.event.head.partition_key.clone();
+            self.keys.extend(key.map(|key| (seq, key)));
         }
     }
 

@@ -8,7 +8,6 @@ use posthaste::store::{DeliveryId, Pause, Settle, Store};
 
 use crate::commit::Verb;
 use crate::job::{End, Ended};
-use crate::scenario::Site;
 use crate::world::{Inside, World};
 
 /// The dispatcher never sleeps longer while something waits for its time.
@@ -58,10 +57,12 @@ impl World {
 
     /// The endpoints of the configuration come into force, and with them the pauses the store knows of.
     pub fn configure(&mut self, now: Now) {
-        let sites = self.sites.iter().filter(|site| site.configured);
-        let lanes = sites.map(Site::lane_config).collect();
         let Some(daemon) = &mut self.daemon else { return };
         let before: Vec<_> = daemon.scheduler.lanes().iter().map(|view| view.lane).collect();
+        let sites = self.sites.iter().filter(|site| site.configured);
+        let lanes = sites
+            .map(|site| site.lane_config(self.ledger.has_tried(site.lane)))
+            .collect();
         daemon.scheduler.handle(Input::Configure(lanes), now);
         for (lane, pause) in self.store.pauses() {
             if !before.contains(&lane) {
@@ -150,7 +151,10 @@ impl World {
         let lane = refill.lane;
         let fails = self.scenario.refill_fails_one_in;
         let input = match self.store.due(lane, &refill.query) {
-            Ok(answer) if fails == 0 || !self.dice.one_in(fails) => Input::Refilled { lane, answer },
+            Ok(answer) if fails == 0 || !self.dice.one_in(fails) => {
+                let keys = self.order_keys(lane, &answer);
+                Input::Refilled { lane, answer, keys }
+            }
             _ => Input::RefillFailed { lane },
         };
         let delay_ms = self.dice.below(4) as u64;

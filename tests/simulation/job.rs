@@ -66,6 +66,7 @@ pub struct End {
 impl World {
     /// A job begins: reads its events, and makes its request.
     pub fn launch(&mut self, job: Job) {
+        self.check_order(&job);
         if let Err(what) = self.ledger.started(&job) {
             self.fail(&what);
         }

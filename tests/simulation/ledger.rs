@@ -1,7 +1,7 @@
 //! What became of each delivery, kept beside the store and the daemon and never asked by them. Complaints are
 //! returned; [`crate::checks`] says them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use posthaste::domain::event::Seq;
 use posthaste::domain::time::Timestamp;
@@ -53,6 +53,11 @@ pub struct Record {
     pub taken: u32,
     /// It may be settled without having been taken: expired, or best effort.
     pub excused: bool,
+    /// What was accepted later in its line waits for it. Not so while it waits for the first try of its own time, or
+    /// came back from the dead or from another endpoint.
+    pub holds_up: bool,
+    /// It was tried before its lane was to keep this order, maybe out of it.
+    pub loose: bool,
 }
 
 /// The deliveries of one lane that wait: on disk and owed, and not in the daemon's hands.
@@ -62,6 +67,8 @@ pub struct Waiting {
     fresh: BTreeSet<Seq>,
     /// Those that can go later, by when.
     later: BTreeSet<(Timestamp, Seq)>,
+    /// Those in the daemon's hands: in a request, or its end is not on disk.
+    pub busy: BTreeSet<Seq>,
     /// Requests under way.
     pub requests: u32,
     /// Deliveries that go in them.
@@ -109,6 +116,29 @@ impl Ledger {
         self.records.contains_key(&id)
     }
 
+    /// Whether something owed by a lane has failed a try.
+    pub fn has_tried(&self, lane: LaneId) -> bool {
+        let tried = |place| matches!(place, Place::Owed { tries: 1.., .. });
+        self.records
+            .iter()
+            .any(|(id, record)| id.lane == lane && tried(record.place))
+    }
+
+    /// Everything a lane is owed and that is not in the daemon's hands, in the order of acceptance: not before when it
+    /// goes, and whether it holds up its line.
+    pub fn line(&self, lane: LaneId) -> BTreeMap<Seq, (Timestamp, bool)> {
+        let Some(waiting) = self.lanes.get(&lane) else {
+            return BTreeMap::new();
+        };
+        let fresh = waiting.fresh.iter().map(|seq| (*seq, Timestamp(0)));
+        let all = fresh.chain(waiting.later.iter().map(|(due, seq)| (*seq, *due)));
+        all.map(|(seq, due)| {
+            let record = self.records.get(&DeliveryId { lane, seq });
+            (seq, (due, record.is_some_and(|record| record.holds_up)))
+        })
+        .collect()
+    }
+
     /// Whether nothing more is to come of it.
     pub fn is_over(&self, id: DeliveryId) -> bool {
         let place = self.records.get(&id).map(|record| record.place);
@@ -122,9 +152,39 @@ impl Ledger {
             busy: Busy::No,
             taken: 0,
             excused: false,
+            holds_up: due.is_none(),
+            loose: false,
         };
         self.records.insert(id, record);
         self.move_to(id, Place::Owed { due, tries: 0 });
+    }
+
+    /// A lane keeps another order from now on.
+    pub fn reordered(&mut self, lane: LaneId) {
+        for (id, record) in &mut self.records {
+            let tried = record.busy != Busy::No || matches!(record.place, Place::Owed { tries: 1.., .. });
+            record.loose |= id.lane == lane && tried;
+        }
+    }
+
+    /// Whether it need not wait for what was accepted before it.
+    pub fn is_loose(&self, id: DeliveryId) -> bool {
+        self.records.get(&id).is_some_and(|record| record.loose)
+    }
+
+    /// A dead letter is owed once more.
+    pub fn revived(&mut self, id: DeliveryId, due: Timestamp) {
+        let due = Some(due);
+        self.change(id, |record| {
+            record.place = Place::Owed { due, tries: 0 };
+            record.holds_up = false;
+        });
+    }
+
+    /// What another lane was owed is owed here.
+    pub fn moved_in(&mut self, id: DeliveryId, due: Option<Timestamp>) {
+        self.accepted(id, due);
+        self.change(id, |record| record.holds_up = false);
     }
 
     /// The daemon starts a request.
@@ -189,7 +249,10 @@ impl Ledger {
                     tries: deferral.tries,
                 },
             };
-            self.move_to(settle.id, place);
+            self.change(settle.id, |record| {
+                record.place = place;
+                record.holds_up = true;
+            });
         }
     }
 
@@ -256,6 +319,11 @@ impl Waiting {
         step(&mut self.in_flight, matches!(record.busy, Busy::InFlight { .. }));
         step(&mut self.retries, record.busy == Busy::InFlight { retry: true });
         step(&mut self.ended, record.busy == Busy::Ended);
+        match (record.busy, add) {
+            (Busy::No, _) => {}
+            (_, true) => drop(self.busy.insert(seq)),
+            (_, false) => drop(self.busy.remove(&seq)),
+        }
         match record.place {
             Place::Owed { due: Some(due), .. } if record.busy == Busy::No => {
                 if add {

@@ -2,9 +2,10 @@
 //! among simulated endpoints, producers, operators, faults and crashes, all of it out of one seed. Time is a number.
 //!
 //! [`world`] is the loop of all that happens; [`daemon`] does what the dispatcher does, [`job`] what
-//! its jobs do, [`commit`] what the committer does, [`operator`] what people do; [`receiver`] answers requests; [`scenario`] makes a world out of a
-//! seed; [`ledger`] knows what became of each delivery and [`checks`] what must hold at every step; [`shapes`] watches
-//! the adaptive limit alone.
+//! its jobs do, [`commit`] what the committer does, [`operator`] what people do;
+//! [`receiver`] answers requests; [`scenario`] makes a world out of a seed; [`ledger`] knows what became of each
+//! delivery, [`checks`] what must hold at every step and [`order`] who may not overtake whom; [`shapes`] watches the
+//! adaptive limit alone.
 //!
 //! A failing seed is printed with the command that runs it again, then with every step shown. `POSTHASTE_SEEDS=100000`
 //! tries more of them, `POSTHASTE_SEED=7` only that one.
@@ -19,6 +20,7 @@ mod dice;
 mod job;
 mod ledger;
 mod operator;
+mod order;
 mod receiver;
 mod scenario;
 mod shapes;
@@ -41,8 +43,8 @@ fn asked(name: &str) -> Option<u64> {
     )
 }
 
-/// F1 to F6, G2: whatever endpoints, operators, clocks, disks and crashes do, nothing is lost, nothing is repeated that
-/// was settled, every limit is kept, nobody starves, and everything ends.
+/// F1 to F7, G2: whatever endpoints, operators, clocks, disks and crashes do, nothing is lost, nothing is repeated that
+/// was settled, nobody is overtaken in an ordered line, every limit is kept, nobody starves, and everything ends.
 #[test]
 fn every_seed_keeps_every_promise() {
     if let Some(seed) = asked("POSTHASTE_SEED") {

@@ -89,10 +89,17 @@ impl World {
             scenario::concurrency(&mut self.dice),
         );
         let enabled = !self.dice.one_in(3);
+        let order = self.dice.one_in(4).then(|| scenario::order(&mut self.dice));
+        if order.is_some_and(|order| order != self.sites[at].endpoint.order) {
+            let lane = self.lane(at);
+            self.watch.reordered(lane);
+            self.ledger.reordered(lane);
+        }
         self.change_site(at, |endpoint| {
             endpoint.breaker = breaker;
             endpoint.concurrency = concurrency;
             endpoint.enabled = enabled;
+            endpoint.order = order.unwrap_or(endpoint.order);
         });
         self.configure(self.now());
     }
@@ -133,8 +140,7 @@ impl World {
             Verb::Replay(paced) => {
                 let revived = self.store.revive(&paced).expect(works);
                 for (id, due) in paced.into_iter().filter(|(id, _)| revived.contains(id)) {
-                    let due = Some(due);
-                    self.ledger.move_to(id, Place::Owed { due, tries: 0 });
+                    self.ledger.revived(id, due);
                     let (lane, from) = (id.lane, id.seq);
                     self.tell_soon(Input::Revived { lane, from });
                 }
@@ -192,7 +198,7 @@ impl World {
                 };
                 let delay = self.delays.get(&id.seq).copied();
                 self.ledger
-                    .accepted(there, due.map(|due| due.max(delay.unwrap_or(due))));
+                    .moved_in(there, due.map(|due| due.max(delay.unwrap_or(due))));
             }
         }
         let lane = to;

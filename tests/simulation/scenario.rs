@@ -7,7 +7,7 @@ use std::time::Duration;
 use posthaste::config;
 use posthaste::domain::backoff::Schedule;
 use posthaste::domain::endpoint::{
-    BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, RatePolicy,
+    BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RatePolicy,
 };
 use posthaste::scheduler::{LaneConfig, SchedulerConfig};
 use posthaste::store::LaneId;
@@ -46,8 +46,8 @@ pub struct Site {
 }
 
 impl Site {
-    /// What the scheduler needs to know of it.
-    pub fn lane_config(&self) -> LaneConfig {
+    /// What the scheduler needs to know of it; `doubtful`: something on disk waits for another try.
+    pub fn lane_config(&self, doubtful: bool) -> LaneConfig {
         LaneConfig {
             lane: self.lane,
             enabled: self.endpoint.enabled,
@@ -55,6 +55,8 @@ impl Site {
             breaker: self.endpoint.breaker,
             rate: self.endpoint.rate,
             batch: self.endpoint.batch.clone(),
+            order: self.endpoint.order,
+            doubtful,
         }
     }
 }
@@ -178,11 +180,18 @@ pub fn endpoint(dice: &mut Dice) -> Endpoint {
         wait_max: millis(dice, 0, 200),
         shape: BatchShape::Array,
     });
+    endpoint.order = order(dice);
     endpoint.rate = dice.one_in(6).then(|| RatePolicy {
         requests: between(dice, 2, 50) as u32,
         per: Duration::from_secs(1),
     });
     endpoint
+}
+
+/// What is kept in order.
+pub fn order(dice: &mut Dice) -> OrderPolicy {
+    use OrderPolicy::{Endpoint, Key, None};
+    [None, None, None, Endpoint, Key, Key][dice.below(6)]
 }
 
 /// When an endpoint is left alone for a while.

@@ -93,7 +93,7 @@ impl<'a> Rig<'a> {
             endpoint: Arc::new(endpoint),
             configured: true,
         };
-        rig.tell(Input::Configure(vec![site.lane_config()]));
+        rig.tell(Input::Configure(vec![site.lane_config(false)]));
         rig
     }
 
@@ -167,7 +167,11 @@ impl<'a> Rig<'a> {
                     fresh_next: Seq(self.next_seq.max(refill.query.fresh_from.0)),
                     ..DueAnswer::default()
                 };
-                self.tell(Input::Refilled { lane: LANE, answer });
+                self.tell(Input::Refilled {
+                    lane: LANE,
+                    answer,
+                    keys: Vec::new(),
+                });
             }
         }
     }

@@ -122,6 +122,8 @@ pub struct Totals {
     pub parted: u64,
     /// Requests made again after a crash.
     pub repeats: u64,
+    /// Deliveries that left an ordered endpoint's queue while others of their line had to wait.
+    pub waited_for: u64,
     /// Times a lane came into another state.
     pub moves: u64,
     /// Wake-ups by the scheduler's own alarm.
@@ -139,6 +141,7 @@ impl Totals {
         self.verbs += other.verbs;
         self.parted += other.parted;
         self.repeats += other.repeats;
+        self.waited_for += other.waited_for;
         self.moves += other.moves;
         self.wakes += other.wakes;
     }
@@ -154,6 +157,7 @@ impl Totals {
             self.verbs,
             self.parted,
             self.repeats,
+            self.waited_for,
             self.moves,
             self.wakes,
         ] {
@@ -191,6 +195,8 @@ pub struct World {
     pub accepted: BTreeMap<Box<str>, Seq>,
     /// Before when events are not to be delivered.
     pub delays: BTreeMap<Seq, Timestamp>,
+    /// The ordering keys of the events that have one and can be read.
+    pub keys: BTreeMap<Seq, Box<str>>,
     pub lines_sent: u64,
     pub events_sent: u64,
     /// How far a commit that is going to fail comes.
@@ -231,6 +237,7 @@ impl World {
             unanswered: BTreeMap::new(),
             accepted: BTreeMap::new(),
             delays: BTreeMap::new(),
+            keys: BTreeMap::new(),
             lines_sent: 0,
             events_sent: 0,
             failing: Reached::Nothing,

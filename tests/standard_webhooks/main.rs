@@ -3,6 +3,8 @@
 
 #![allow(clippy::expect_used, reason = "a helper of a test may fail it")]
 
+#[path = "../support/packages.rs"]
+mod packages;
 #[path = "../support/required.rs"]
 mod required;
 #[path = "../support/standard_webhooks.rs"]

@@ -1,8 +1,7 @@
-//! Other people's verifiers of Standard Webhooks signatures: the official packages of npm and PyPI, installed once
-//! into `target/tmp`. A test that uses this also has `support/required.rs` as `mod required`.
+//! Other people's verifiers of Standard Webhooks signatures: the official packages of npm and PyPI, installed by
+//! `support/packages.rs`, which a test that uses this has as `mod packages`.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -11,7 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use crate::required;
+use crate::packages;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -35,20 +34,7 @@ pub struct Verifier {
 impl Verifier {
     /// The npm package. `None`, after saying so, where it can't be had; under `CI=true` that is a failure.
     pub fn npm() -> Option<Self> {
-        let folder = installed("npm", "standardwebhooks@1.1.1", |folder, package| {
-            let mut install = Command::new("npm");
-            install
-                .args([
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--loglevel=error",
-                    "--prefix",
-                ])
-                .arg(folder);
-            install.arg(package);
-            install
-        })?;
+        let folder = packages::npm("standardwebhooks@1.1.1")?;
         Some(Self {
             program: "node",
             script: "verify.mjs",
@@ -58,14 +44,7 @@ impl Verifier {
 
     /// The PyPI package. `None`, after saying so, where it can't be had; under `CI=true` that is a failure.
     pub fn pypi() -> Option<Self> {
-        let folder = installed("pip", "standardwebhooks==1.1.0", |folder, package| {
-            let mut install = Command::new("python3");
-            install
-                .args(["-m", "pip", "install", "--quiet", "--target"])
-                .arg(folder)
-                .arg(package);
-            install
-        })?;
+        let folder = packages::pypi("standardwebhooks==1.1.0")?;
         Some(Self {
             program: "python3",
             script: "verify.py",
@@ -121,37 +100,4 @@ fn line(request: &Signed) -> String {
         "{}\n",
         json!({ "secret": request.secret, "headers": headers, "body_base64": body })
     )
-}
-
-/// The folder with `package` in it. Tests that ask at once wait for the first; what is installed stays.
-fn installed(manager: &str, package: &str, install: impl FnOnce(&Path, &str) -> Command) -> Option<PathBuf> {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{manager}-{package}"));
-    fs::create_dir_all(&folder).expect("target/tmp can be written");
-    let lock = File::create(folder.join("lock")).expect("target/tmp can be written");
-    lock.lock().expect("the file system knows locks");
-    let done = folder.join("installed");
-    if !done.exists() {
-        if let Err(error) = run(install(&folder, package)) {
-            required::missing(
-                &format!("{package}, installed by {manager}"),
-                "needs the network, Debian's nodejs and npm or python3 and python3-pip",
-                error,
-            );
-            return None;
-        }
-        File::create(done).expect("target/tmp can be written");
-    }
-    Some(folder)
-}
-
-fn run(mut command: Command) -> io::Result<()> {
-    let output = command.output()?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!(
-        "{}: {}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr).trim()
-    )))
 }

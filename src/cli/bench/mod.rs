@@ -39,6 +39,9 @@ use report::Report;
 /// connections to the same receiver. Rows measured while other programs used more than 15 % of the processors are
 /// marked; repeat those on a quiet machine.
 #[derive(Args, Clone, Debug)]
+#[command(after_help = "Examples:
+  posthaste bench
+  posthaste bench --only deliver,store --json")]
 pub struct BenchArgs {
     /// Only these scenarios; all without it
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]

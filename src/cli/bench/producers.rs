@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use memchr::{memchr_iter, memmem};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
+
+use crate::ingest::wire::{Socket, Wire};
 
 /// The longest wait that is told apart from longer ones: ten minutes, in microseconds.
 const WAIT_US_MAX: u64 = 600_000_000;
@@ -125,11 +126,24 @@ pub fn line(target: &str, id: &str) -> Vec<u8> {
     format!("{head}{filling}{tail}").into_bytes()
 }
 
-/// Lets a crew work, and returns what it got in sum.
+/// Lets a crew work, and returns what it got in sum. It works on one thread of its own: producers take their time from
+/// the daemon that is measured, so they must not also wake each other across processors.
 ///
 /// # Errors
 /// When the daemon refuses an event or goes away.
 pub async fn work(crew: Crew, until: Until) -> io::Result<Answers> {
+    let on_one_thread = move || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?
+            .block_on(work_here(crew, until))
+    };
+    tokio::task::spawn_blocking(on_one_thread)
+        .await
+        .map_err(io::Error::other)?
+}
+
+async fn work_here(crew: Crew, until: Until) -> io::Result<Answers> {
     let started = Instant::now();
     let accepted = Arc::new(AtomicU64::new(0));
     let mut producers = JoinSet::new();
@@ -180,7 +194,7 @@ async fn produce(
 /// One connection.
 #[derive(Debug)]
 pub struct Producer {
-    stream: UnixStream,
+    socket: Socket,
     answers: Vec<u8>,
 }
 
@@ -191,7 +205,7 @@ impl Producer {
     /// When nobody listens.
     pub async fn connect(socket: &Path) -> io::Result<Self> {
         Ok(Self {
-            stream: UnixStream::connect(socket).await?,
+            socket: Socket::new(UnixStream::connect(socket).await?)?,
             answers: Vec::new(),
         })
     }
@@ -202,12 +216,12 @@ impl Producer {
     /// When any is not accepted.
     pub async fn send(&mut self, burst: &[u8], lines: usize) -> io::Result<Duration> {
         let started = Instant::now();
-        self.stream.write_all(burst).await?;
+        self.socket.send(burst).await?;
         self.answers.clear();
         let mut answered = 0;
         while answered < lines {
             let seen = self.answers.len();
-            if self.stream.read_buf(&mut self.answers).await? == 0 {
+            if self.socket.receive(&mut self.answers).await? == 0 {
                 return Err(io::Error::other("the daemon closed a producer's connection"));
             }
             answered += memchr_iter(b'\n', &self.answers[seen..]).count();

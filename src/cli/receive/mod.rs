@@ -29,6 +29,8 @@ const PRINTED_BYTES_MAX: usize = 16 * 1024;
 /// webhook-id) /slow/500 (milliseconds) /hang /drip /reset /close /garbage /redirect /gone /retry-after/2
 /// /big/BYTES. Any other path is answered with --status.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  posthaste receive --listen 127.0.0.1:9000 --secret whsec_bXkgc2VjcmV0")]
 pub struct ReceiveArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8027")]

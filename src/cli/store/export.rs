@@ -133,7 +133,7 @@ impl ExportArgs {
             .endpoint
             .as_deref()
             .is_none_or(|name| names.get(&lane).is_some_and(|found| **found == *name));
-        of_endpoint && !(self.owed && is_dead) && !(self.dead && !is_dead)
+        of_endpoint && (!self.owed || !is_dead) && (!self.dead || is_dead)
     }
 }
 

@@ -441,23 +441,34 @@ impl Model {
             .filter(|(_, event)| *event.head.id == *event_id);
         newest_first
             .take(limit)
-            .map(|(seq, event)| self.found(*seq, event))
+            .map(|(seq, event)| FoundEvent {
+                seq: *seq,
+                event: event.clone(),
+                deliveries: self
+                    .deliveries
+                    .iter()
+                    .filter(|(id, _)| id.seq == *seq)
+                    .map(|(id, place)| (id.lane, state(place)))
+                    .collect(),
+            })
             .collect()
-    }
-
-    fn found(&self, seq: Seq, event: &Event) -> FoundEvent {
-        let of_event = self.deliveries.iter().filter(|(id, _)| id.seq == seq);
-        FoundEvent {
-            seq,
-            event: event.clone(),
-            deliveries: of_event.map(|(id, place)| (id.lane, state(place))).collect(),
-        }
     }
 
     /// Every event in order of acceptance.
     pub(super) fn all(&self) -> Vec<FoundEvent> {
-        let all = self.events.iter();
-        all.map(|(seq, event)| self.found(*seq, event)).collect()
+        let mut deliveries: HashMap<Seq, Vec<(LaneId, DeliveryState)>> = HashMap::new();
+        for (id, place) in &self.deliveries {
+            deliveries
+                .entry(id.seq)
+                .or_default()
+                .push((id.lane, state(place)));
+        }
+        let found = self.events.iter().map(|(seq, event)| FoundEvent {
+            seq: *seq,
+            event: event.clone(),
+            deliveries: deliveries.remove(seq).unwrap_or_default(),
+        });
+        found.collect()
     }
 
     pub(super) fn ages(&self, now: Timestamp) -> Vec<(LaneId, Ages)> {

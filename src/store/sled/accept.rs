@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::bits::Mark;
-use super::chunk::{self, PART_BYTES_MAX};
+use super::chunk::{self, Built, Entry, PART_BYTES_MAX};
 use super::draft::Draft;
 use super::ids::IdHash;
 use super::index::Slot;
@@ -24,7 +24,7 @@ pub const LANES_NAMED_MAX: usize = 1024;
 
 /// An event that is new, ready to be packed.
 struct Packed {
-    entry: Vec<u8>,
+    entry: Entry,
     json_bytes: usize,
     id_hash: IdHash,
     lanes: Arc<[LaneId]>,
@@ -54,13 +54,15 @@ impl Packer {
 
     /// How many lanes the different sets name, with those of `more`.
     fn lanes_named(&self, more: &[Packed]) -> usize {
-        let mut sets: Vec<&Arc<[LaneId]>> = self.lane_sets.iter().collect();
-        for packed in more {
-            if !sets.contains(&&packed.lanes) {
-                sets.push(&packed.lanes);
+        // Mostly all of them are known, and then nothing is allocated.
+        let mut new: Vec<&Arc<[LaneId]>> = Vec::new();
+        for Packed { lanes, .. } in more {
+            if !self.lane_sets.contains(lanes) && !new.contains(&lanes) {
+                new.push(lanes);
             }
         }
-        sets.iter().map(|set| set.len()).sum()
+        let known = self.lane_sets.iter().map(|set| set.len());
+        known.chain(new.iter().map(|set| set.len())).sum()
     }
 
     fn add(&mut self, packed: Packed) {
@@ -115,7 +117,7 @@ impl Draft<'_> {
         }
         let mut answers = Vec::with_capacity(group.events.len());
         let mut fresh = Vec::with_capacity(group.events.len());
-        for new in &group.events {
+        for new in group.events {
             match self.prepare(new)? {
                 Some(packed) => {
                     answers.push(Accepted::New(Seq(0)));
@@ -135,20 +137,23 @@ impl Draft<'_> {
     }
 
     /// Makes an event ready to be packed; `None`: its id is known.
-    fn prepare(&mut self, new: &NewEvent) -> Result<Option<Packed>, StoreError> {
-        let head = &new.event.head;
+    fn prepare(&mut self, new: NewEvent) -> Result<Option<Packed>, StoreError> {
+        let NewEvent { event, lanes } = new;
+        let head = &event.head;
         let id_hash = self.writer.hasher.hash(&head.source, &head.id);
         if !self.writer.ids.insert(id_hash, self.now) {
             return Ok(None);
         }
-        let entry = chunk::entry(&new.event)?;
+        let deliver_at = head.deliver_at.filter(|at| *at > self.now);
+        let json_bytes = event.json.len();
+        let entry = Entry::new(event)?;
         self.writer.space.wrote(entry.len() as u64);
         Ok(Some(Packed {
             entry,
-            json_bytes: new.event.json.len(),
+            json_bytes,
             id_hash,
-            lanes: new.lanes.clone(),
-            deliver_at: head.deliver_at.filter(|at| *at > self.now),
+            lanes,
+            deliver_at,
         }))
     }
 
@@ -210,19 +215,19 @@ impl Draft<'_> {
         for (at, packed) in events.iter().enumerate() {
             delays.extend(packed.deliver_at.map(|due| (at, due, packed.lanes.clone())));
         }
-        let entries: Vec<Vec<u8>> = events.into_iter().map(|packed| packed.entry).collect();
+        let entries: Vec<Entry> = events.into_iter().map(|packed| packed.entry).collect();
         let slot = self.place(record, &entries)?;
         self.delay(slot, &delays)
     }
 
     /// Writes a chunk of `entries` into free slots, with the record that makes it count; the generation, the
     /// sizes and the parts of `record` are filled in here. Returns its place among the effects.
-    pub(super) fn place(&mut self, mut record: SlotRecord, entries: &[Vec<u8>]) -> Result<usize, StoreError> {
-        let chunk = chunk::build(entries);
+    pub(super) fn place(&mut self, mut record: SlotRecord, entries: &[Entry]) -> Result<usize, StoreError> {
         record.generation = self.writer.generation(&mut self.plan)?;
+        let Built { chunk, values } = chunk::build(entries, record.generation);
         record.chunk_bytes = chunk.len() as u64;
-        let mut slots = Vec::with_capacity(1);
-        for value in chunk::split(&chunk, record.generation) {
+        let mut slots = Vec::with_capacity(values.len());
+        for value in values {
             let slot = self.writer.ring.take(&mut self.plan);
             self.plan.put(Step::Chunks, keys::chunk(slot, 0), value);
             slots.push(slot);

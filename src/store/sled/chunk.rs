@@ -16,18 +16,42 @@ pub const PART_BYTES_MAX: usize = 96 << 10;
 const VERSION: u8 = 1;
 const PART_HEADER_BYTES: usize = 1 + 8 + 2;
 const TABLE_ENTRY_BYTES: usize = 12;
+/// Most heads need no more.
+const HEAD_BYTES_USUAL: usize = 160;
 
-/// The entry of `event` in a chunk.
-///
-/// # Errors
-/// As [`record::encode`].
-pub fn entry(event: &Event) -> Result<Vec<u8>, RecordError> {
-    let head = record::encode(&event.head)?;
-    let mut entry = Vec::with_capacity(4 + head.len() + event.json.len());
-    entry.extend((head.len() as u32).to_be_bytes());
-    entry.extend(head);
-    entry.extend(&event.json);
-    Ok(entry)
+/// An event as it lies in a chunk. In two pieces until then, so that its JSON is copied only once.
+#[derive(Debug)]
+pub struct Entry {
+    /// The length of the head, and the head's record.
+    front: Vec<u8>,
+    rest: Bytes,
+}
+
+impl Entry {
+    /// The entry of `event`.
+    ///
+    /// # Errors
+    /// As [`record::encode`].
+    pub fn new(event: Event) -> Result<Self, RecordError> {
+        let mut front = Vec::with_capacity(HEAD_BYTES_USUAL);
+        front.extend([0; 4]);
+        record::encode_into(&event.head, &mut front)?;
+        let head_bytes = front.len() - 4;
+        front[..4].copy_from_slice(&(head_bytes as u32).to_be_bytes());
+        let rest = event.json;
+        Ok(Self { front, rest })
+    }
+
+    /// An entry that was in a chunk before, as [`entry_at`] gave it.
+    pub fn again(entry: Bytes) -> Self {
+        let front = Vec::new();
+        Self { front, rest: entry }
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        self.front.len() + self.rest.len()
+    }
 }
 
 /// Bytes that `entries` entries of `bytes` bytes together take in a chunk.
@@ -35,19 +59,60 @@ pub fn chunk_bytes(entries: usize, bytes: usize) -> usize {
     2 + entries * TABLE_ENTRY_BYTES + bytes
 }
 
-/// Builds a chunk of `entries`, at most 65,535.
-pub fn build(entries: &[Vec<u8>]) -> Bytes {
-    let mut offset = 2 + entries.len() * TABLE_ENTRY_BYTES;
-    let mut chunk = Vec::with_capacity(offset + entries.iter().map(Vec::len).sum::<usize>());
-    chunk.extend((entries.len() as u16).to_be_bytes());
+/// A chunk, and the values of the slots that hold it.
+#[derive(Debug)]
+pub struct Built {
+    /// The chunk.
+    pub chunk: Bytes,
+    /// One value a slot, in order.
+    pub values: Vec<Bytes>,
+}
+
+/// Builds a chunk of `entries`, at most 65,535, for this use of its slots.
+pub fn build(entries: &[Entry], generation: u64) -> Built {
+    let bytes = chunk_bytes(entries.len(), entries.iter().map(Entry::len).sum());
+    // The value of a first slot, in which the chunk of most lies as a whole: so it is built in its place.
+    let mut value = Vec::with_capacity(PART_HEADER_BYTES + bytes);
+    part_header(&mut value, generation, 0);
+    value.extend((entries.len() as u16).to_be_bytes());
+    let mut offset = chunk_bytes(entries.len(), 0);
     for entry in entries {
-        chunk.extend((offset as u32).to_be_bytes());
-        chunk.extend((entry.len() as u32).to_be_bytes());
-        chunk.extend(crc32fast::hash(entry).to_be_bytes());
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&entry.front);
+        checksum.update(&entry.rest);
+        value.extend((offset as u32).to_be_bytes());
+        value.extend((entry.len() as u32).to_be_bytes());
+        value.extend(checksum.finalize().to_be_bytes());
         offset += entry.len();
     }
-    entries.iter().for_each(|entry| chunk.extend(entry));
-    Bytes::from(chunk)
+    for entry in entries {
+        value.extend_from_slice(&entry.front);
+        value.extend_from_slice(&entry.rest);
+    }
+    let value = Bytes::from(value);
+    let chunk = value.slice(PART_HEADER_BYTES..);
+    let values = match chunk.len() {
+        ..=PART_BYTES_MAX => vec![value],
+        _ => split(&chunk, generation),
+    };
+    Built { chunk, values }
+}
+
+/// Splits a chunk into the values of as many slots as it needs.
+fn split(chunk: &Bytes, generation: u64) -> Vec<Bytes> {
+    let part = |(number, bytes): (usize, &[u8])| {
+        let mut value = Vec::with_capacity(PART_HEADER_BYTES + bytes.len());
+        part_header(&mut value, generation, number);
+        value.extend_from_slice(bytes);
+        Bytes::from(value)
+    };
+    chunk.chunks(PART_BYTES_MAX).enumerate().map(part).collect()
+}
+
+fn part_header(value: &mut Vec<u8>, generation: u64, number: usize) {
+    value.push(VERSION);
+    value.extend(generation.to_be_bytes());
+    value.extend((number as u16).to_be_bytes());
 }
 
 /// How many entries a chunk says it has.
@@ -98,19 +163,6 @@ pub fn event(entry: &Bytes) -> Result<Event, RecordError> {
     })
 }
 
-/// Splits a chunk into the values of as many slots as it needs.
-pub fn split(chunk: &Bytes, generation: u64) -> Vec<Vec<u8>> {
-    let part = |(number, bytes): (usize, &[u8])| {
-        let mut value = Vec::with_capacity(PART_HEADER_BYTES + bytes.len());
-        value.push(VERSION);
-        value.extend(generation.to_be_bytes());
-        value.extend((number as u16).to_be_bytes());
-        value.extend(bytes);
-        value
-    };
-    chunk.chunks(PART_BYTES_MAX).enumerate().map(part).collect()
-}
-
 /// The bytes in one slot's value, if it is part `number` of the chunk of this generation.
 pub fn part(value: &[u8], generation: u64, number: usize) -> Option<&[u8]> {
     let (header, bytes) = value.split_at_checked(PART_HEADER_BYTES)?;
@@ -151,10 +203,9 @@ mod tests {
             sample("b", &vec![b'x'; 250_000]),
             sample("c", b"[]"),
         ];
-        let entries: Vec<_> = events.iter().map(|e| entry(e).unwrap()).collect();
-        let built = build(&entries);
-        assert_eq!(built.len(), chunk_bytes(3, entries.iter().map(Vec::len).sum()));
-        let values = split(&built, 7);
+        let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
+        let Built { chunk, values } = build(&entries, 7);
+        assert_eq!(chunk.len(), chunk_bytes(3, entries.iter().map(Entry::len).sum()));
         assert_eq!(values.len(), 3);
         let joined: Vec<u8> = values
             .iter()
@@ -162,7 +213,7 @@ mod tests {
             .flat_map(|(n, v)| part(v, 7, n).unwrap())
             .copied()
             .collect();
-        let chunk = Bytes::from(joined);
+        assert_eq!(chunk, joined);
         for (index, wanted) in events.iter().enumerate() {
             assert_eq!(&event(&entry_at(&chunk, index).unwrap()).unwrap(), wanted);
         }
@@ -171,12 +222,23 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_for_one_slot_lies_in_its_value_and_entries_can_move() {
+        let events = [sample("a", b"{\"n\":1}"), sample("b", b"{}")];
+        let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
+        let Built { chunk, values } = build(&entries, 7);
+        assert_eq!(part(&values[0], 7, 0), Some(&chunk[..]));
+        assert_eq!(values.len(), 1);
+        let moved = build(&[Entry::again(entry_at(&chunk, 1).unwrap())], 8);
+        assert_eq!(event(&entry_at(&moved.chunk, 0).unwrap()).unwrap(), events[1]);
+    }
+
+    #[test]
     fn a_flipped_byte_damages_its_own_event_only() {
         let entries = [
-            entry(&sample("a", b"{\"n\":1}")).unwrap(),
-            entry(&sample("b", b"{}")).unwrap(),
+            Entry::new(sample("a", b"{\"n\":1}")).unwrap(),
+            Entry::new(sample("b", b"{}")).unwrap(),
         ];
-        let mut bytes = build(&entries).to_vec();
+        let mut bytes = build(&entries, 1).chunk.to_vec();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         let chunk = Bytes::from(bytes);

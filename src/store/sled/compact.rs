@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::accept::{EVENTS_MAX, LANES_NAMED_MAX, OWED_BITS_MAX};
 use super::bits::Mark;
-use super::chunk::{self, PART_BYTES_MAX};
+use super::chunk::{self, Entry, PART_BYTES_MAX};
 use super::draft::Draft;
 use super::engine::Engine;
 use super::index::{EventPlace, Index, Slot, TINY_CHUNK_BYTES};
@@ -212,7 +212,7 @@ impl SledStore {
         number: u32,
         slot: &Slot,
         live: &[usize],
-    ) -> Result<Option<Vec<Vec<u8>>>, StoreError> {
+    ) -> Result<Option<Vec<Entry>>, StoreError> {
         let place = EventPlace {
             slot: number,
             generation: slot.generation,
@@ -224,7 +224,7 @@ impl SledStore {
         };
         let entries = live
             .iter()
-            .map(|at| chunk::entry_at(&chunk, *at).map(|entry| entry.to_vec()));
+            .map(|at| chunk::entry_at(&chunk, *at).map(Entry::again));
         Ok(entries.collect::<Result<_, _>>().ok())
     }
 }

@@ -2,6 +2,7 @@
 //! file that knows its settings, its files and its errors.
 
 use std::io;
+use std::num::NonZeroU64;
 use std::ops::RangeBounds;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,8 +18,12 @@ use crate::store::{StoreError, files};
 /// sled's unit of allocation. A quarter of it is the largest leaf that stays inside the log.
 const SEGMENT_BYTES: usize = 2 << 20;
 const CACHE_BYTES: u64 = 32 << 20;
-/// How often sled collects garbage; durability does not hang on it.
-const BACKGROUND_MS: u64 = 200;
+/// How often sled collects garbage and syncs its file; durability does not hang on it. Each time costs a flush of the
+/// disk, also when nothing has changed.
+const BACKGROUND_MS: u64 = 1000;
+/// sled keeps threads that wake up every second to find nothing to do. On an idle processor they may be so much late,
+/// which lets it sleep; on a busy one they never are.
+const LATE_NS: u64 = 10_000_000_000;
 /// The tree with the count of flushes, and the key in it.
 const FLUSHES: &[u8] = b"flushes";
 /// How often the engine's file is looked at again while it is locked, and how long between.
@@ -119,6 +124,26 @@ fn wait_for_lock(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// While this lives, threads that are begun by this one, or by those, have timers that may be late. sled begins its
+/// threads when it is opened and when it flushes for the first time.
+#[derive(Debug)]
+pub struct PatientThreads(());
+
+impl PatientThreads {
+    /// From now on.
+    pub fn begin() -> Self {
+        // Without it they only wake up more often.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(LATE_NS));
+        Self(())
+    }
+}
+
+impl Drop for PatientThreads {
+    fn drop(&mut self) {
+        let _ = rustix::thread::set_current_timer_slack(None);
+    }
+}
+
 impl Engine {
     /// Opens the store in `folder`, or makes one there. If it does not open with sled's snapshot, it is
     /// tried without: then the whole log is read.
@@ -204,7 +229,7 @@ impl Engine {
                     tape.push(write.clone());
                 }
                 match write.value {
-                    Some(value) => self.db.insert(write.key, value),
+                    Some(value) => self.db.insert(write.key, &value[..]),
                     None => self.db.remove(write.key),
                 }
                 .map_err(failed)?;
@@ -220,7 +245,7 @@ impl Engine {
     pub fn replay(&self, writes: &[super::plan::Write]) {
         for write in writes.iter().cloned() {
             match write.value {
-                Some(value) => self.db.insert(write.key, value).unwrap(),
+                Some(value) => self.db.insert(write.key, &value[..]).unwrap(),
                 None => self.db.remove(write.key).unwrap(),
             };
         }

@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 
 use super::cache::ChunkCache;
 use super::crash::crash_point;
-use super::engine::{Engine, EngineError};
+use super::engine::{Engine, EngineError, PatientThreads};
 use super::recover::{IdBounds, recover};
 use super::space::Space;
 use super::{CACHE_BYTES, Damage, SledStore, keys};
@@ -130,6 +130,7 @@ impl SledStore {
         };
         files::create_folder(folder).map_err(io_error)?;
         let owner = own(folder)?;
+        let _patient = PatientThreads::begin();
         let (engine, identity) = open_queue(folder, options)?;
         Self::on(engine, identity, config, owner, options)
     }

@@ -12,6 +12,8 @@
 //! - a chunk is cleared when nothing points at it, neither on disk nor in memory: by a later commit than the
 //!   one that freed its slot.
 
+use bytes::Bytes;
+
 /// The steps of a commit, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -66,7 +68,7 @@ pub struct Write {
     /// Where.
     pub key: Vec<u8>,
     /// What.
-    pub value: Option<Vec<u8>>,
+    pub value: Option<Bytes>,
 }
 
 /// The writes of one commit, by step.
@@ -77,11 +79,9 @@ pub struct Plan {
 
 impl Plan {
     /// Adds a value.
-    pub fn put(&mut self, step: Step, key: Vec<u8>, value: Vec<u8>) {
-        self.steps[step as usize].push(Write {
-            key,
-            value: Some(value),
-        });
+    pub fn put(&mut self, step: Step, key: Vec<u8>, value: impl Into<Bytes>) {
+        let value = Some(value.into());
+        self.steps[step as usize].push(Write { key, value });
     }
 
     /// Adds a removal.

@@ -244,25 +244,24 @@ fn open_source(
         ..OpenOptions::default()
     };
     let reason = match is_current.then(|| Engine::open(from)) {
-        Some(Ok(engine)) => {
-            let identity = read_identity(&engine)?.map_err(|why| unrepairable(from, why))?;
-            return Ok((SledStore::on(engine, identity, config, owner, look)?, None, None));
-        }
+        Some(Ok(engine)) => match read_identity(&engine)? {
+            Ok(identity) => {
+                let store = SledStore::on(engine, identity, config, owner, look)?;
+                return Ok((store, None, None));
+            }
+            Err(reason) => reason,
+        },
         Some(Err(EngineError::Io(error))) => return Err(io_error(from)(error)),
         Some(Err(EngineError::Corrupt(reason))) => reason,
         None => "it did not open and was set aside".to_owned(),
     };
     let scratch = copy_log(&config.path, from)?;
-    let engine = Engine::open(&scratch.0).map_err(|error| {
-        unrepairable(
-            from,
-            format!(
-                "nothing of it can be read ({error}); put a backup in its place, or go on without it: posthaste run \
-                 --start-empty, once"
-            ),
-        )
-    })?;
-    let identity = read_identity(&engine)?.map_err(|why| unrepairable(from, why))?;
+    let nothing = |why: String| {
+        let next = "put a backup in its place, or go on without it: posthaste run --start-empty, once";
+        unrepairable(from, format!("nothing of it can be read ({why}); {next}"))
+    };
+    let engine = Engine::open(&scratch.0).map_err(|error| nothing(error.to_string()))?;
+    let identity = read_identity(&engine)?.map_err(nothing)?;
     let store = SledStore::on(engine, identity, config, owner, look)?;
     Ok((store, Some(reason), Some(scratch)))
 }
@@ -320,3 +319,6 @@ fn remove_if_there(folder: &Path) -> io::Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

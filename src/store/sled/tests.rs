@@ -633,7 +633,7 @@ fn g4_damaged_records_are_set_aside_and_the_rest_goes_on() {
     value[last] ^= 1;
     let write = |key: Vec<u8>, value: Vec<u8>| plan::Write {
         key,
-        value: Some(value),
+        value: Some(value.into()),
     };
     engine.replay(&[
         write(keys::chunk(0, 0), value),

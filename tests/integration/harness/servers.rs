@@ -97,7 +97,15 @@ impl Scripted {
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (seen, answer) = (Arc::clone(&seen), Arc::clone(&answer));
-                thread::spawn(move || converse(stream, &seen, &*answer));
+                thread::spawn(move || {
+                    converse(stream, |head, _| {
+                        let mut seen = seen.lock().expect("no test panics with it");
+                        seen.push(head.to_owned());
+                        let number = seen.len() - 1;
+                        drop(seen);
+                        answer(number)
+                    });
+                });
             }
         });
         Self { addr, heads }
@@ -119,8 +127,74 @@ impl Scripted {
     }
 }
 
-/// Reads one request, notes its head, answers, closes. Whoever breaks the connection gets no answer.
-fn converse(stream: TcpStream, seen: &Mutex<Vec<String>>, answer: &dyn Fn(usize) -> String) {
+/// A server that answers each request by its body.
+pub struct Judge {
+    addr: SocketAddr,
+    seen: Arc<Mutex<Vec<Judged>>>,
+}
+
+/// A request to a [`Judge`].
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// Its `webhook-id`.
+    pub id: String,
+    /// Its body.
+    pub body: String,
+    /// The status it was answered with.
+    pub status: u16,
+}
+
+impl Judge {
+    /// Answers with the status that `judge` gives a body.
+    pub fn new(judge: impl Fn(&str) -> u16 + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(local()).expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let (noted, judge) = (Arc::clone(&seen), Arc::new(judge));
+        // Ends with the process: nothing tells it that the test is over.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (noted, judge) = (Arc::clone(&noted), Arc::clone(&judge));
+                thread::spawn(move || {
+                    converse(stream, |head, body| {
+                        let status = judge(body);
+                        let value = |name: &str| {
+                            let mut lines = head.lines();
+                            lines.find_map(|line| Some(line.strip_prefix(name)?.trim().to_owned()))
+                        };
+                        noted.lock().expect("no test panics with it").push(Judged {
+                            id: value("webhook-id:").unwrap_or_default(),
+                            body: body.to_owned(),
+                            status,
+                        });
+                        answer(status, "")
+                    });
+                });
+            }
+        });
+        Self { addr, seen }
+    }
+
+    /// A URL that leads here.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.addr)
+    }
+
+    /// The requests so far, in the order of their answers.
+    pub fn seen(&self) -> Vec<Judged> {
+        self.seen.lock().expect("no test panics with it").clone()
+    }
+
+    /// Waits for so many requests; all of them.
+    pub fn until(&self, count: usize) -> Vec<Judged> {
+        super::eventually(&format!("{count} requests"), || {
+            Some(self.seen()).filter(|seen| seen.len() >= count)
+        })
+    }
+}
+
+/// Reads one request, answers, closes. Whoever breaks the connection gets no answer.
+fn converse(stream: TcpStream, answer: impl FnOnce(&str, &str) -> String) {
     let mut reader = BufReader::new(&stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -136,12 +210,8 @@ fn converse(stream: TcpStream, seen: &Mutex<Vec<String>>, answer: &dyn Fn(usize)
     if reader.read_exact(&mut body).is_err() {
         return;
     }
-    let number = {
-        let mut seen = seen.lock().expect("no test panics with it");
-        seen.push(head);
-        seen.len() - 1
-    };
-    let _ = (&stream).write_all(answer(number).as_bytes());
+    let answer = answer(&head, &String::from_utf8_lossy(&body));
+    let _ = (&stream).write_all(answer.as_bytes());
 }
 
 /// An answer with this status, these header lines and no body.

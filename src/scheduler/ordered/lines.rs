@@ -1,0 +1,511 @@
+//! The lines of an ordered lane: one for each ordering key that has something in memory. In a line everything goes
+//! in order of acceptance, one request at a time; what heads it and has to wait for another try holds up all of it.
+//! Knows neither the store nor states nor limits, only who may go next.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use rustc_hash::FxBuildHasher;
+
+use crate::domain::endpoint::OrderKey;
+use crate::domain::event::Seq;
+use crate::domain::several::Several;
+use crate::domain::time::{Now, Timestamp};
+use crate::store::Due;
+
+/// A delivery in a line.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Standing {
+    pub(super) due: Due,
+    /// Since when it is in memory, on the monotonic clock.
+    pub(super) since_mono_ms: u64,
+    /// It has failed a try, so it holds up the line until it is due.
+    pub(super) tried: bool,
+}
+
+impl Standing {
+    /// Until when it holds up its line.
+    fn waits_until(&self) -> Option<Timestamp> {
+        self.due.was_due.filter(|_| self.tried)
+    }
+}
+
+/// Everything in memory that shares one key.
+#[derive(Debug, Default)]
+struct Line {
+    queue: BTreeMap<Seq, Standing>,
+    /// Those of the queue that were never deferred.
+    fresh: usize,
+    /// In a request, or ended and not durable yet.
+    in_hand: usize,
+    /// Fresh ones from here on were left in the store.
+    cut: Option<Seq>,
+    mark: Mark,
+}
+
+impl Line {
+    /// Whether something accepted before `standing` may still be in the store. Fresh ones are read in order, and what
+    /// was tried was sent in order, so only what was delayed can be early.
+    fn is_early(&self, standing: &Standing, read: Option<Seq>) -> bool {
+        let (due, cut) = (&standing.due, self.cut);
+        let unread = read.is_some_and(|read| due.seq >= read) || cut.is_some_and(|cut| cut <= due.seq);
+        due.was_due.is_some() && !standing.tried && unread
+    }
+}
+
+/// Where a line stands in the lists of all lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mark {
+    /// Nothing to send, or something in hand.
+    #[default]
+    Still,
+    /// Its head may go.
+    Ready(Head),
+    /// Its head waits for another try.
+    HeldUp(Timestamp),
+    /// Its head was delayed, and something accepted before it may still be in the store.
+    Early(Seq),
+}
+
+/// The head of a line that may go, and what stands behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Head {
+    seq: Seq,
+    retry: bool,
+    since_mono_ms: u64,
+    count: usize,
+    bytes: u64,
+}
+
+/// Whether a delivery may go in a request that is being put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    Yes,
+    /// Not this one, but maybe one of another line.
+    Apart,
+    /// Nothing more.
+    Full,
+}
+
+/// All lines.
+#[derive(Debug)]
+pub(super) struct Lines {
+    lines: HashMap<OrderKey, Line, FxBuildHasher>,
+    /// The line of everything in a request or not durable yet.
+    departed: HashMap<Seq, OrderKey, FxBuildHasher>,
+    ready: BTreeSet<(Seq, OrderKey)>,
+    ready_retries: BTreeSet<(Seq, OrderKey)>,
+    held_up: BTreeSet<(Timestamp, OrderKey)>,
+    oldest: BTreeSet<(u64, OrderKey)>,
+    early: BTreeSet<(Seq, OrderKey)>,
+    /// Every fresh delivery below it is in hand, or its line is cut before it.
+    read: Seq,
+    /// The store has no fresh ones beyond that.
+    read_all: bool,
+    /// Lines that were cut and could take more.
+    hungry: BTreeSet<(Seq, OrderKey)>,
+    /// Fresh deliveries a line holds in memory at most.
+    line_max: usize,
+    waiting: usize,
+    fresh: usize,
+    tried: usize,
+    sendable: usize,
+    sendable_bytes: u64,
+}
+
+impl Lines {
+    pub(super) fn new(line_max: usize) -> Self {
+        Self {
+            lines: HashMap::default(),
+            departed: HashMap::default(),
+            ready: BTreeSet::new(),
+            ready_retries: BTreeSet::new(),
+            held_up: BTreeSet::new(),
+            oldest: BTreeSet::new(),
+            early: BTreeSet::new(),
+            read: Seq(0),
+            read_all: false,
+            hungry: BTreeSet::new(),
+            line_max,
+            waiting: 0,
+            fresh: 0,
+            tried: 0,
+            sendable: 0,
+            sendable_bytes: 0,
+        }
+    }
+
+    /// Fresh deliveries in memory, all lines together.
+    pub(super) fn fresh(&self) -> usize {
+        self.fresh
+    }
+
+    /// Deliveries that failed a try, all lines together.
+    pub(super) fn tried(&self) -> usize {
+        self.tried
+    }
+
+    /// Deliveries that wait, all lines together.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Lines whose head waits for another try.
+    pub(super) fn held_up(&self) -> usize {
+        self.held_up.len()
+    }
+
+    /// When the first of them may go.
+    pub(super) fn held_up_until(&self) -> Option<Timestamp> {
+        self.held_up.first().map(|(until, _)| *until)
+    }
+
+    /// The first place from which a line that was cut could take more.
+    pub(super) fn hungry_from(&self) -> Option<Seq> {
+        self.hungry.first().map(|(cut, _)| *cut)
+    }
+
+    /// Deliveries of lines that may go with a first try, and their bytes.
+    pub(super) fn sendable(&self) -> (usize, u64) {
+        (self.sendable, self.sendable_bytes)
+    }
+
+    /// Since when the longest waiting of them waits.
+    pub(super) fn oldest_since(&self) -> Option<u64> {
+        self.oldest.first().map(|(since, _)| *since)
+    }
+
+    /// Whether the head of a line may go with a first try.
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether the head of a line may be tried again.
+    pub(super) fn has_ready_retry(&self, wall: Timestamp) -> bool {
+        !self.ready_retries.is_empty() || self.held_up_until().is_some_and(|until| until <= wall)
+    }
+
+    /// So far all fresh deliveries have been read, or are about to join.
+    pub(super) fn set_read(&mut self, read: Seq) {
+        self.read = read;
+    }
+
+    /// So far all fresh deliveries have been read.
+    pub(super) fn read(&self) -> Seq {
+        self.read
+    }
+
+    /// Whether the store has no fresh deliveries beyond what was read.
+    pub(super) fn set_read_all(&mut self, all: bool) {
+        self.read_all = all;
+    }
+
+    /// Lets the lines go on whose delayed head has nothing unread before it any more.
+    pub(super) fn wake_early(&mut self, wall: Timestamp) {
+        let all = if self.read_all { Seq(u64::MAX) } else { self.read };
+        let before = (all, OrderKey(0));
+        let keys: Vec<OrderKey> = self.early.range(..before).map(|(_, key)| *key).collect();
+        keys.into_iter().for_each(|key| self.refresh(key, wall));
+    }
+
+    /// Lets the lines go on whose head is due.
+    pub(super) fn promote(&mut self, wall: Timestamp) {
+        while let Some((until, key)) = self.held_up.first().copied()
+            && until <= wall
+        {
+            self.refresh(key, wall);
+        }
+    }
+
+    /// A delivery joins its line.
+    pub(super) fn join(&mut self, key: OrderKey, standing: Standing, wall: Timestamp) {
+        let line = self.lines.entry(key).or_default();
+        line.queue.insert(standing.due.seq, standing);
+        self.waiting += 1;
+        self.tried += usize::from(standing.tried);
+        if standing.due.was_due.is_none() {
+            line.fresh += 1;
+            self.fresh += 1;
+        }
+        self.refresh(key, wall);
+    }
+
+    /// Whether a fresh delivery read at the end of everything read may join, or has to be left in the store; that is
+    /// remembered.
+    pub(super) fn admits(&mut self, key: OrderKey, seq: Seq) -> bool {
+        let line = self.lines.entry(key).or_default();
+        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let admitted = line.cut.is_none() && !held_up && line.fresh < self.line_max;
+        if !admitted {
+            line.cut = Some(line.cut.map_or(seq, |cut| cut.min(seq)));
+            self.note_hunger(key);
+        }
+        admitted
+    }
+
+    /// The same for one that is read once more, from `from` on: only what follows a line's cut without a gap may join.
+    pub(super) fn admits_again(&mut self, key: OrderKey, seq: Seq, from: Seq) -> bool {
+        let Some(line) = self.lines.get_mut(&key) else {
+            return false;
+        };
+        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let follows = line.cut.is_some_and(|cut| cut >= from && cut <= seq);
+        let admitted = follows && !held_up && line.fresh < self.line_max;
+        if admitted && let Some(cut) = line.cut.replace(Seq(seq.0 + 1)) {
+            self.hungry.remove(&(cut, key));
+            self.note_hunger(key);
+        }
+        admitted
+    }
+
+    /// Everything from `from` to `to` has been read once more: lines that left nothing go on at `to`. `left`: those that
+    /// did leave something.
+    pub(super) fn reread(&mut self, from: Seq, to: Seq, left: &BTreeSet<OrderKey>, wall: Timestamp) {
+        let passed: Vec<(Seq, OrderKey)> = self
+            .hungry
+            .range((from, OrderKey(0))..(to, OrderKey(0)))
+            .filter(|(_, key)| !left.contains(key))
+            .copied()
+            .collect();
+        for (cut, key) in passed {
+            self.hungry.remove(&(cut, key));
+            if let Some(line) = self.lines.get_mut(&key) {
+                line.cut = Some(to);
+            }
+            self.refresh(key, wall);
+        }
+        left.iter().for_each(|key| self.refresh(*key, wall));
+    }
+
+    /// Takes the next request out: the line that stands first with what follows in it, then others behind it from up
+    /// to `lines_max` lines, as `fits` says. Only retries, or only first tries.
+    pub(super) fn depart(
+        &mut self,
+        retry: bool,
+        lines_max: usize,
+        wall: Timestamp,
+        mut fits: impl FnMut(&[Due], &Due) -> Fit,
+    ) -> Several<Due> {
+        let ready = if retry { &self.ready_retries } else { &self.ready };
+        let keys: Several<OrderKey> = ready.iter().take(lines_max).map(|(_, key)| *key).collect();
+        let mut batch = Several::new();
+        for key in keys {
+            let fit = self.take_from(key, wall, &mut batch, &mut fits);
+            self.refresh(key, wall);
+            if fit == Fit::Full {
+                break;
+            }
+        }
+        batch.sort_unstable_by_key(|due: &Due| due.seq);
+        batch
+    }
+
+    fn take_from(
+        &mut self,
+        key: OrderKey,
+        wall: Timestamp,
+        batch: &mut Several<Due>,
+        fits: &mut impl FnMut(&[Due], &Due) -> Fit,
+    ) -> Fit {
+        let unread_from = self.unread_from();
+        let Some(line) = self.lines.get_mut(&key) else {
+            return Fit::Apart;
+        };
+        while let Some((seq, standing)) = line.queue.first_key_value().map(|(seq, s)| (*seq, *s)) {
+            let waits = standing.waits_until().is_some_and(|until| until > wall);
+            if waits || line.is_early(&standing, unread_from) {
+                break;
+            }
+            match fits(batch, &standing.due) {
+                Fit::Yes => {}
+                no => return no,
+            }
+            line.queue.remove(&seq);
+            line.in_hand += 1;
+            self.waiting -= 1;
+            self.tried -= usize::from(standing.tried);
+            if standing.due.was_due.is_none() {
+                line.fresh -= 1;
+                self.fresh -= 1;
+            }
+            self.departed.insert(seq, key);
+            batch.push(standing.due);
+        }
+        Fit::Apart
+    }
+
+    /// A delivery that had departed is durable, or did not fit and joins again as `back`.
+    pub(super) fn returned(&mut self, seq: Seq, back: Option<Standing>, wall: Timestamp) {
+        let Some(key) = self.departed.remove(&seq) else {
+            return;
+        };
+        if let Some(line) = self.lines.get_mut(&key) {
+            line.in_hand -= 1;
+        }
+        match back {
+            Some(standing) => self.join(key, standing, wall),
+            None => self.refresh(key, wall),
+        }
+    }
+
+    /// Takes everything out that waits. What the store has from the second on has to be read again.
+    pub(super) fn release(&mut self) -> (Vec<Standing>, Option<Seq>) {
+        let mut out = Vec::new();
+        let mut from: Option<Seq> = None;
+        for line in self.lines.values_mut() {
+            let first_fresh = line.queue.values().find(|s| s.due.was_due.is_none());
+            let firsts = [line.cut.take(), first_fresh.map(|s| s.due.seq), from];
+            from = firsts.into_iter().flatten().min();
+            out.extend(std::mem::take(&mut line.queue).into_values());
+            line.fresh = 0;
+            line.mark = Mark::Still;
+        }
+        self.lines.retain(|_, line| line.in_hand > 0);
+        self.lines.shrink_to_fit();
+        let read = self.read;
+        let departed = std::mem::take(&mut self.departed);
+        let lines = std::mem::take(&mut self.lines);
+        *self = Self::new(self.line_max);
+        (self.departed, self.lines, self.read) = (departed, lines, read);
+        (out, from)
+    }
+
+    /// Fresh deliveries that stand behind a head which waits for another try; they are left in the store.
+    fn cut_behind_head(&mut self, key: OrderKey) -> Vec<Seq> {
+        let Some(line) = self.lines.get_mut(&key) else {
+            return Vec::new();
+        };
+        let fresh: Vec<Seq> = line
+            .queue
+            .values()
+            .filter(|standing| standing.due.was_due.is_none())
+            .map(|standing| standing.due.seq)
+            .collect();
+        for seq in &fresh {
+            line.queue.remove(seq);
+        }
+        if let Some(first) = fresh.first() {
+            line.cut = Some(line.cut.map_or(*first, |cut| cut.min(*first)));
+        }
+        line.fresh = 0;
+        self.fresh -= fresh.len();
+        self.waiting -= fresh.len();
+        fresh
+    }
+
+    /// Those of all held up lines; see [`Lines::cut_behind_head`].
+    pub(super) fn cut_held_up(&mut self, key: OrderKey, wall: Timestamp) -> Vec<Seq> {
+        let held_up = |line: &Line| matches!(line.mark, Mark::HeldUp(_));
+        if !self.lines.get(&key).is_some_and(held_up) {
+            return Vec::new();
+        }
+        let cut = self.cut_behind_head(key);
+        self.refresh(key, wall);
+        cut
+    }
+
+    /// The line of a delivery that has departed.
+    pub(super) fn line_of(&self, seq: Seq) -> Option<OrderKey> {
+        self.departed.get(&seq).copied()
+    }
+
+    /// From here on the store may have fresh deliveries that were never read.
+    fn unread_from(&self) -> Option<Seq> {
+        (!self.read_all).then_some(self.read)
+    }
+
+    /// Brings the lists into step with a line.
+    fn refresh(&mut self, key: OrderKey, wall: Timestamp) {
+        let unread_from = self.unread_from();
+        let Some(line) = self.lines.get_mut(&key) else {
+            return;
+        };
+        let head = line.queue.first_key_value().map(|(_, standing)| *standing);
+        let next = match head {
+            None => Mark::Still,
+            Some(_) if line.in_hand > 0 => Mark::Still,
+            Some(head) => match head.waits_until() {
+                Some(until) if until > wall => Mark::HeldUp(until),
+                None if line.is_early(&head, unread_from) => Mark::Early(head.due.seq),
+                _ => Mark::Ready(Head {
+                    seq: head.due.seq,
+                    retry: head.due.tries > 0,
+                    since_mono_ms: head.since_mono_ms,
+                    count: line.queue.len(),
+                    bytes: line.queue.values().map(|s| u64::from(s.due.bytes)).sum(),
+                }),
+            },
+        };
+        let before = std::mem::replace(&mut line.mark, next);
+        self.list(key, before, false);
+        self.list(key, next, true);
+        self.note_hunger(key);
+        self.drop_if_over(key);
+    }
+
+    fn list(&mut self, key: OrderKey, mark: Mark, add: bool) {
+        let set = |list: &mut BTreeSet<(Seq, OrderKey)>, at| {
+            if add {
+                list.insert(at);
+            } else {
+                list.remove(&at);
+            }
+        };
+        match mark {
+            Mark::Still => {}
+            Mark::Ready(head) if head.retry => set(&mut self.ready_retries, (head.seq, key)),
+            Mark::Ready(head) => {
+                set(&mut self.ready, (head.seq, key));
+                let since = (head.since_mono_ms, key);
+                if add {
+                    self.oldest.insert(since);
+                    self.sendable += head.count;
+                    self.sendable_bytes += head.bytes;
+                } else {
+                    self.oldest.remove(&since);
+                    self.sendable -= head.count;
+                    self.sendable_bytes -= head.bytes;
+                }
+            }
+            Mark::Early(seq) => set(&mut self.early, (seq, key)),
+            Mark::HeldUp(until) if add => {
+                self.held_up.insert((until, key));
+            }
+            Mark::HeldUp(until) => {
+                self.held_up.remove(&(until, key));
+            }
+        }
+    }
+
+    /// A cut line that is not held up takes more once it has less than half of what it may hold.
+    fn note_hunger(&mut self, key: OrderKey) {
+        let Some(line) = self.lines.get_mut(&key) else {
+            return;
+        };
+        let Some(cut) = line.cut else { return };
+        if cut >= self.read {
+            // Nothing beyond has been read yet, so nothing was left.
+            line.cut = None;
+            self.hungry.remove(&(cut, key));
+        } else if !matches!(line.mark, Mark::HeldUp(_)) && line.fresh * 2 <= self.line_max {
+            self.hungry.insert((cut, key));
+        } else {
+            self.hungry.remove(&(cut, key));
+        }
+    }
+
+    fn drop_if_over(&mut self, key: OrderKey) {
+        let over = |line: &Line| line.queue.is_empty() && line.in_hand == 0 && line.cut.is_none();
+        if self.lines.get(&key).is_some_and(over) {
+            self.lines.remove(&key);
+        }
+    }
+}
+
+/// Now, for whoever takes a delivery into memory.
+pub(super) fn standing(due: Due, tried: bool, now: Now) -> Standing {
+    Standing {
+        due,
+        since_mono_ms: now.mono_ms,
+        tried,
+    }
+}

@@ -1,0 +1,301 @@
+//! H1, H6: the log of attempts: every try is in it, can be found, and survives a crash; and what it adds up to.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use crate::harness::servers::{Target, nobody};
+use crate::harness::{Daemon, Setup, endpoint, event, eventually, files};
+
+/// Every item of a list, a page of `limit` at a time.
+fn walk(daemon: &Daemon, query: &str, limit: usize) -> Vec<Value> {
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let (code, page) = daemon.get(&format!("/v1/attempts?limit={limit}&{query}{cursor}"));
+        assert_eq!(code, 200, "{query}: {page}");
+        items.extend(page["items"].as_array().unwrap().iter().cloned());
+        match page["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return items,
+        }
+    }
+}
+
+fn endpoints(items: &[Value]) -> BTreeMap<&str, usize> {
+    let mut counts = BTreeMap::new();
+    for item in items {
+        *counts.entry(item["endpoint"].as_str().unwrap()).or_default() += 1;
+    }
+    counts
+}
+
+/// One event: delivered, delivered at the second try, refused, and not reached.
+fn tried(target: &Target) -> Daemon {
+    let again = "retry = { schedule = [\"10ms\", \"1h\"] }";
+    let text = endpoint("good", &target.url("/ok"), "")
+        + &endpoint("flaky", &target.url("/fail-first/1/503"), again)
+        + &endpoint("dead", &target.url("/status/404"), "")
+        + &endpoint(
+            "nobody",
+            &format!("http://{}/", nobody()),
+            "retry = { delay = \"1h\" }",
+        );
+    let daemon = Daemon::start(&text);
+    daemon.accept(&event("a", "e1"));
+    daemon.until_dead("dead", 1);
+    daemon.until_settled("good");
+    daemon.until_settled("flaky");
+    daemon.until_row("nobody", "deferred", |row| {
+        row["deferred"] == 1 && row["in_flight"] == 0
+    });
+    daemon
+}
+
+/// H1: every try of every endpoint is there, with what was sent and what came back; whoever ends the daemon, with
+/// SIGKILL even, takes none of it away.
+#[test]
+fn h1_every_try_is_logged_and_survives_a_crash() {
+    let target = Target::new();
+    let mut daemon = tried(&target);
+    let all = walk(&daemon, "", 500);
+    let wanted = BTreeMap::from([("good", 1), ("flaky", 2), ("dead", 1), ("nobody", 1)]);
+    assert_eq!(endpoints(&all), wanted);
+    assert!(
+        all.is_sorted_by(|a, b| a["id"].as_u64() > b["id"].as_u64()),
+        "newest first"
+    );
+    let of = |endpoint: &str, outcome: &str| {
+        let found = all
+            .iter()
+            .find(|item| item["endpoint"] == endpoint && item["outcome"] == outcome);
+        found
+            .unwrap_or_else(|| panic!("{endpoint} {outcome}: {all:#?}"))
+            .clone()
+    };
+    let failed = of("flaky", "error");
+    assert_eq!(
+        (&failed["status"], &failed["class"]),
+        (&Value::from(503), &Value::from("http_5xx"))
+    );
+    assert_eq!(
+        (&failed["event_id"], &failed["event_type"]),
+        (&Value::from("e1"), &Value::from("a"))
+    );
+    assert!(
+        failed["request_line"]
+            .as_str()
+            .unwrap()
+            .starts_with("POST http://"),
+        "{failed}"
+    );
+    assert!(
+        failed["request_headers"].to_string().contains("webhook-id"),
+        "{failed}"
+    );
+    let delivered = of("flaky", "delivered");
+    assert_eq!(
+        (&delivered["number"], &delivered["status"]),
+        (&Value::from(2), &Value::from(200))
+    );
+    assert!(
+        delivered["exchange"]["sent_bytes"].as_u64() > Some(0),
+        "{delivered}"
+    );
+    let refused = of("nobody", "error");
+    assert_eq!(
+        (&refused["status"], &refused["class"]),
+        (&Value::Null, &Value::from("connect"))
+    );
+    assert!(
+        refused["message"].as_str().unwrap().contains("refused"),
+        "{refused}"
+    );
+
+    daemon.kill();
+    daemon.restart();
+    let after = walk(&daemon, "", 2);
+    assert_eq!(
+        after[after.len() - all.len()..],
+        all,
+        "page by page, after a crash"
+    );
+}
+
+/// H1: by endpoint, event, outcome, class, status and time, over the API and on the command line.
+#[test]
+fn h1_attempts_are_found() {
+    let target = Target::new();
+    let daemon = tried(&target);
+    daemon.accept(&event("a", "e2"));
+    daemon.until_dead("dead", 2);
+    daemon.until_settled("good");
+    daemon.until_settled("flaky");
+    let (from, until) = ("since=1h", "until=1h");
+    for (query, wanted) in [
+        ("endpoint=dead", &[("dead", 2)][..]),
+        (
+            "event=e1",
+            &[("dead", 1), ("flaky", 2), ("good", 1), ("nobody", 1)],
+        ),
+        ("event=e1&outcome=delivered", &[("flaky", 1), ("good", 1)]),
+        (
+            "event=e1&outcome=error",
+            &[("dead", 1), ("flaky", 1), ("nobody", 1)],
+        ),
+        ("event=e1&class=connect", &[("nobody", 1)]),
+        ("status=404", &[("dead", 2)]),
+        (&format!("{from}&endpoint=good"), &[("good", 2)]),
+        (until, &[]),
+        ("event=never", &[]),
+    ] {
+        for limit in [1, 500] {
+            let found = walk(&daemon, query, limit);
+            assert_eq!(endpoints(&found), wanted.iter().copied().collect(), "{query}");
+        }
+    }
+    for (query, code) in [
+        ("endpoint=unknown", 404),
+        ("outcome=lost", 400),
+        ("class=slow", 400),
+        ("since=tuesday", 400),
+        ("cursor=x", 400),
+        ("limit=0", 400),
+        ("unknown=1", 400),
+    ] {
+        assert_eq!(daemon.get(&format!("/v1/attempts?{query}")).0, code, "{query}");
+    }
+    let lines = daemon
+        .cli(&["attempts", "--endpoint", "dead", "--json"])
+        .exits(0)
+        .lines();
+    assert_eq!(lines, walk(&daemon, "endpoint=dead", 500), "the same fields");
+    let table = daemon
+        .cli(&["attempts", "--event", "e1", "--outcome", "error", "--limit", "3"])
+        .exits(0)
+        .out;
+    assert!(table.contains("http_4xx") && table.contains("refused"), "{table}");
+    assert!(table.contains("only the newest 3"), "{table}");
+    let none = daemon.cli(&["attempts", "--event", "never"]).exits(0).out;
+    assert_eq!(none, "no attempts\n");
+    daemon.cli(&["attempts", "--outcome", "lost"]).exits(2);
+}
+
+/// H1: an event that was delivered everywhere is still told of, as long as the log knows it.
+#[test]
+fn h1_events_show_what_was_tried() {
+    let target = Target::new();
+    let daemon = tried(&target);
+    let (code, shown) = daemon.get("/v1/events/e1");
+    assert_eq!((code, &shown["kept"]), (200, &Value::from(true)));
+    let states: BTreeMap<&str, (&str, usize)> = shown["deliveries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|delivery| {
+            let text = |field: &str| delivery[field].as_str().unwrap();
+            let attempts = delivery["attempts"].as_array().unwrap().len();
+            (text("endpoint"), (text("state"), attempts))
+        })
+        .collect();
+    let wanted = [
+        ("good", ("delivered", 1)),
+        ("flaky", ("delivered", 2)),
+        ("dead", ("dead", 1)),
+        ("nobody", ("deferred", 1)),
+    ];
+    assert_eq!(states, BTreeMap::from(wanted));
+
+    let only = Setup::new(&endpoint("good", &target.url("/ok"), "")).start();
+    only.accept(&event("a", "e9"));
+    let shown = eventually("the event is over", || {
+        let (code, shown) = only.get("/v1/events/e9");
+        (code == 200 && shown["kept"] == false).then_some(shown)
+    });
+    assert_eq!(
+        (&shown["type"], &shown["event"]),
+        (&Value::from("a"), &Value::Null)
+    );
+    assert_eq!(shown["deliveries"][0]["state"], "delivered");
+    assert_eq!(shown["deliveries"][0]["attempts"][0]["status"], 200);
+    let text = only.cli(&["events", "show", "e9"]).exits(0).out;
+    assert!(
+        text.contains("not kept any more") && text.contains("delivered"),
+        "{text}"
+    );
+    assert_eq!(only.get("/v1/events/e10").0, 404);
+}
+
+/// H1: where the time went: looking up, connecting, waiting, reading; a second request finds its connection open.
+#[test]
+fn h1_time_is_told_by_phase() {
+    let target = Target::new();
+    let by_name = target.url("/slow/60").replace("127.0.0.1", "localhost");
+    let daemon = Daemon::start(&endpoint("slow", &by_name, ""));
+    for id in ["e1", "e2"] {
+        daemon.accept(&event("a", id));
+        daemon.until_settled("slow");
+    }
+    let all = eventually("two attempts", || {
+        Some(walk(&daemon, "", 500)).filter(|all| all.len() == 2)
+    });
+    let us = |item: &Value, phase: &str| item["exchange"][phase].as_u64();
+    let (second, first) = (&all[0], &all[1]);
+    assert_eq!(first["exchange"]["reused"], false);
+    assert!(
+        us(first, "dns_us").is_some() && us(first, "connect_us").is_some(),
+        "{first}"
+    );
+    assert_eq!(second["exchange"]["reused"], true);
+    assert_eq!((us(second, "dns_us"), us(second, "connect_us")), (None, None));
+    for item in [first, second] {
+        assert!(us(item, "first_byte_us") >= Some(60_000), "{item}");
+        let phases = ["dns_us", "connect_us", "first_byte_us", "body_us"];
+        let sum: u64 = phases.iter().filter_map(|phase| us(item, phase)).sum();
+        assert!(Some(sum) <= us(item, "total_us"), "{item}");
+    }
+    let (_, metrics) = daemon.http("GET", "/metrics", None);
+    for line in [
+        "posthaste_requests_total{endpoint=\"slow\",connection=\"new\"} 1",
+        "posthaste_requests_total{endpoint=\"slow\",connection=\"reused\"} 1",
+        "posthaste_request_phase_seconds_total{endpoint=\"slow\",phase=\"first_byte\"} 0.1",
+        "posthaste_store_attempts_dropped_total 0",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}
+
+/// H6: the share of attempts that succeed, and of errors by class, of the last minute.
+#[test]
+fn h6_the_status_tells_how_much_succeeds() {
+    let target = Target::new();
+    let daemon = tried(&target);
+    let rates = |name: &str| {
+        let attempts = daemon.row(name)["attempts"].clone();
+        (attempts["success_rate"].clone(), attempts["error_rates"].clone())
+    };
+    assert_eq!(rates("good"), (1.0.into(), serde_json::json!({})));
+    assert_eq!(
+        rates("flaky"),
+        (0.5.into(), serde_json::json!({ "http_5xx": 0.5 }))
+    );
+    assert_eq!(
+        rates("nobody"),
+        (0.0.into(), serde_json::json!({ "connect": 1.0 }))
+    );
+}
+
+/// H1: who wants no log has none.
+#[test]
+fn h1_the_log_can_be_left_out() {
+    let target = Target::new();
+    let daemon = Setup::new(&endpoint("good", &target.url("/ok"), ""))
+        .store("attempts_max_size = \"0B\"")
+        .start();
+    daemon.accept(&event("a", "e1"));
+    daemon.until_row("good", "delivered", |row| {
+        row["attempts"]["delivered"] == 1 && row["pending"] == 0
+    });
+    assert_eq!(walk(&daemon, "", 500), [] as [Value; 0]);
+    assert_eq!(files(&daemon.path("queue/attempts")).len(), 0);
+    assert_eq!(daemon.get("/v1/events/e1").0, 404);
+}

@@ -1,0 +1,169 @@
+//! I6: the tools for a store on disk, run as an operator runs them.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::harness::servers::Target;
+use crate::harness::{Daemon, Setup, endpoint, event};
+
+fn store(daemon: &Daemon, words: &[&str]) -> crate::harness::Ran {
+    let config = daemon.path("config.toml");
+    let mut all = vec!["store"];
+    all.extend(words);
+    all.extend(["--config", config.to_str().unwrap()]);
+    daemon.cli(&all)
+}
+
+/// A daemon that owes one endpoint everything, waits for another, and has dead letters of a third; stopped.
+fn stopped(target: &Target) -> Daemon {
+    let text = endpoint("parked", &target.url("/ok"), "enabled = false")
+        + &endpoint("broken", &target.url("/status/503"), "retry = { delay = \"1h\" }")
+        + &endpoint("refusing", &target.url("/status/404"), "");
+    let mut daemon = Setup::new(&text).start();
+    daemon.accept(&json!({ "type": "a", "id": "1", "data": 1 }).to_string());
+    daemon.accept(&json!({ "type": "a", "id": "2", "delay": "1h", "endpoint": "parked" }).to_string());
+    daemon.until_dead("refusing", 1);
+    daemon.until_row("broken", "deferred", |row| row["deferred"] == 1);
+    daemon.stop();
+    daemon
+}
+
+/// I6: an export tells every delivery; as events it makes another daemon owe the same.
+#[test]
+fn i6_what_is_exported_can_be_sent_to_another_daemon() {
+    let target = Target::new();
+    let daemon = stopped(&target);
+    let lines = store(&daemon, &["export"]).exits(0).lines();
+    assert_eq!(lines.len(), 2);
+    let deliveries = lines[0]["deliveries"].as_array().unwrap();
+    let shown: Vec<_> = deliveries
+        .iter()
+        .map(|d| (&d["endpoint"], &d["state"], &d["tries"]))
+        .collect();
+    let names = ["parked", "broken", "refusing"].map(Value::from);
+    let states = ["pending", "deferred", "dead"].map(Value::from);
+    let (none, one) = (json!(0), json!(1));
+    assert_eq!(
+        shown,
+        [
+            (&names[0], &states[0], &none),
+            (&names[1], &states[1], &one),
+            (&names[2], &states[2], &one)
+        ]
+    );
+    assert!(deliveries[1]["due"].is_string(), "{deliveries:?}");
+    assert_eq!(lines[0]["event"]["data"], 1);
+
+    let dead = store(&daemon, &["export", "--dead"]).exits(0).lines();
+    assert_eq!(
+        (dead.len(), &dead[0]["deliveries"][0]["endpoint"]),
+        (1, &json!("refusing"))
+    );
+    let file = daemon.path("owed.ndjson");
+    let words = ["export", "--events", "--owed", "--to", file.to_str().unwrap()];
+    let told = store(&daemon, &words).exits(0);
+    assert!(told.err.contains("2 events with 3 deliveries"), "{told:?}");
+    let again = store(&daemon, &words).exits(1);
+    assert!(
+        again.err.contains("exists"),
+        "a file is never written over: {again:?}"
+    );
+    let events = fs::read_to_string(&file).unwrap();
+    assert!(events.contains("\"endpoint\":\"parked,broken\""), "{events}");
+    assert!(
+        events.contains("\"deliverat\"") && !events.contains("\"delay\""),
+        "{events}"
+    );
+
+    let other = Daemon::start(
+        &["parked", "broken", "refusing"]
+            .map(|name| endpoint(name, &target.url("/ok"), "enabled = false"))
+            .concat(),
+    );
+    other.cli(&["send", "--ndjson", file.to_str().unwrap()]).exits(0);
+    assert_eq!(other.row("parked")["pending"], 2);
+    assert_eq!(other.row("broken")["pending"], 1);
+    assert_eq!(other.row("refusing")["pending"], 0);
+}
+
+/// I6, I3: a store in use is refused, with the pid of who uses it; a folder that is not there is not made.
+#[test]
+fn i6_a_store_in_use_is_refused() {
+    let daemon = Daemon::start("");
+    for words in [
+        &["status"][..],
+        &["check"],
+        &["export"],
+        &["repair"],
+        &["repair", "--yes"],
+    ] {
+        let ran = store(&daemon, words).exits(1);
+        let pid = daemon.pid().as_raw_nonzero().to_string();
+        assert!(ran.err.contains(&format!("pid {pid}")), "{words:?}: {ran:?}");
+    }
+    let missing = daemon.path("missing");
+    let ran = daemon
+        .cli(&["store", "status", "--path", missing.to_str().unwrap()])
+        .exits(1);
+    assert!(ran.err.contains("no such folder") && !missing.exists(), "{ran:?}");
+}
+
+/// I6, G4: a queue whose log is damaged is not started with; what to type is said, and typing it helps.
+#[test]
+fn i6_a_damaged_store_is_repaired_by_what_the_messages_say() {
+    let target = Target::new();
+    let mut daemon = Daemon::start(&endpoint("parked", &target.url("/ok"), "enabled = false"));
+    for id in 0..50 {
+        daemon.accept(&event("a", &format!("early-{id}")));
+    }
+    daemon.accept(&event("a", "late-marker"));
+    daemon.accept(&event("a", "after"));
+    daemon.kill();
+    let sound = store(&daemon, &["repair"]).exits(0);
+    assert!(sound.out.contains("nothing to repair"), "{sound:?}");
+    // The log is read up to what is damaged in it.
+    let queue = daemon.path("queue/queue-1");
+    for entry in fs::read_dir(&queue).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("snap.") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    let log = queue.join("db");
+    let mut bytes = fs::read(&log).unwrap();
+    let marker = b"late-marker";
+    let places: Vec<usize> = bytes
+        .windows(marker.len())
+        .enumerate()
+        .filter(|(_, window)| window == marker)
+        .map(|(at, _)| at)
+        .collect();
+    assert!(!places.is_empty());
+    places.iter().for_each(|at| bytes[*at] ^= 1);
+    fs::write(&log, bytes).unwrap();
+
+    let checked = store(&daemon, &["check"]).exits(1);
+    assert!(checked.err.contains("posthaste store repair"), "{checked:?}");
+    daemon.spawn();
+    assert!(!daemon.wait().success());
+    assert!(
+        daemon.log().contains("posthaste store repair --yes"),
+        "{}",
+        daemon.log()
+    );
+
+    let planned = store(&daemon, &["repair"]).exits(1);
+    assert!(
+        planned.out.contains("keeps 5") && planned.err.contains("--yes"),
+        "{planned:?}"
+    );
+    assert!(!daemon.path("queue/queue-2").exists());
+    let done = store(&daemon, &["repair", "--yes", "--json"]).exits(0).lines();
+    let events = done[0]["holds"]["events"].as_u64().unwrap();
+    assert!((50..52).contains(&events), "{done:?}");
+    let kept = done[0]["kept"].as_str().unwrap();
+    assert!(fs::metadata(kept).unwrap().is_dir() && kept.contains("queue-1.corrupt-"));
+    daemon.restart();
+    assert_eq!(daemon.row("parked")["pending"], events);
+    assert_eq!(daemon.send(&event("a", "early-7"))["status"], "duplicate");
+}
