@@ -153,15 +153,18 @@ impl World {
                 self.store.discard(&dead).expect(works);
                 dead.iter().for_each(|id| self.ledger.move_to(*id, Place::Gone));
             }
+            // Its endpoint may have come back meanwhile.
+            Verb::Move(from, _) if self.sites[from.0 as usize].configured => {}
             Verb::Move(from, to) => self.move_page(from, to),
         }
         self.verb_over();
     }
 
-    /// The dispatcher hears it after a moment.
+    /// The dispatcher hears it after a moment, and never before what it was to hear earlier.
     fn tell_soon(&mut self, input: Input) {
-        let delay_ms = self.dice.below(3) as u64;
-        self.soon(delay_ms, Inside::Tell(input));
+        let told_ms = self.now_ms + self.dice.below(3) as u64;
+        self.told_ms = self.told_ms.max(told_ms);
+        self.soon(self.told_ms - self.now_ms, Inside::Tell(input));
     }
 
     /// What has been tried is due now; what waits for its event's time goes on waiting.

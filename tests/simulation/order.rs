@@ -92,16 +92,17 @@ impl World {
         if view.in_flight > 0 || is_full || !self.ledger.waiting(lane).busy.is_empty() {
             return None;
         }
+        let line = self.ledger.line(lane);
         let mut held_up: BTreeMap<OrderKey, Timestamp> = BTreeMap::new();
-        let mut next: Option<Timestamp> = None;
-        for (seq, (due, holds_up)) in self.ledger.line(lane) {
-            let until = held_up.entry(self.order_key(lane, seq)).or_default();
-            let at = due.max(*until);
-            next = Some(next.map_or(at, |next| next.min(at)));
-            if holds_up {
-                *until = at;
-            }
+        // What has come in late, from another lane or under another order, waits for retries of later events too.
+        for (seq, (due, _)) in line.iter().filter(|(_, (_, holds_up))| *holds_up) {
+            let until = held_up.entry(self.order_key(lane, *seq)).or_default();
+            *until = (*until).max(*due);
         }
-        next
+        let starts = line.iter().map(|(seq, (due, _))| {
+            let until = held_up.get(&self.order_key(lane, *seq)).copied();
+            until.map_or(*due, |until| until.max(*due))
+        });
+        starts.min()
     }
 }

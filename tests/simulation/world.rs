@@ -203,6 +203,8 @@ pub struct World {
     pub failing: Reached,
     /// Set when all trouble has ended.
     pub healed_at_ms: Option<u64>,
+    /// When the dispatcher hears the latest of what operators have done.
+    pub told_ms: u64,
     pub watch: Watch,
     pub totals: Totals,
 }
@@ -242,6 +244,7 @@ impl World {
             events_sent: 0,
             failing: Reached::Nothing,
             healed_at_ms: None,
+            told_ms: 0,
             watch: Watch::new(scenario.manners.len()),
             totals: Totals::default(),
             scenario,
