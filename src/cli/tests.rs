@@ -185,6 +185,7 @@ impl World {
             in_flight: 1,
             limit: 4,
             window: 0,
+            fresh: 0,
             failures: 5,
             gathers_until: None,
             held_up: 0,

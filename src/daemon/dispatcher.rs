@@ -346,10 +346,12 @@ impl Dispatcher {
             since: Clock::wall(),
             until: None,
         };
-        let queue = self.queue.clone();
+        let (queue, back) = (self.queue.clone(), self.to_self.clone());
         self.jobs.spawn(async move {
             // If the store fails here the daemon ends anyway, and the next answer pauses it again.
             let _ = queue.write(move |store| store.pause(lane, Some(pause))).await;
+            // Somebody may have resumed it just before that was durable; what is on disk counts.
+            let _ = back.send(Message::Tell(Input::Paused { lane, until: None }));
         });
     }
 
