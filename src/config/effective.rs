@@ -71,7 +71,7 @@ fn store(config: &Config) -> Value {
 fn endpoint(endpoint: &Endpoint) -> Value {
     let request = &endpoint.request;
     let Concurrency { min, max } = endpoint.concurrency;
-    json!({
+    let mut shown = json!({
         "name": endpoint.name,
         "description": endpoint.description,
         "enabled": endpoint.enabled,
@@ -114,7 +114,10 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "open": show_duration(endpoint.breaker.open),
             "max_open": show_duration(endpoint.breaker.max_open),
         },
-    })
+    });
+    shown["use"] = (*endpoint.integration.name).into();
+    shown["with"] = endpoint.integration.shown.clone().into();
+    shown
 }
 
 fn order(policy: OrderPolicy) -> &'static str {

@@ -117,6 +117,28 @@ pub(super) static INCLUDED: Section = Section {
     keys: &[("endpoint", Tables(&ENDPOINT))],
 };
 
+/// An integration module.
+pub(super) static MODULE: Section = Section {
+    name: "module",
+    keys: &[
+        ("description", Text),
+        ("variables", Map),
+        ("endpoint", Table(&ENDPOINT)),
+    ],
+};
+
+/// What a module says of one of its variables.
+pub(super) static VARIABLE: Section = Section {
+    name: "variables",
+    keys: &[
+        ("type", Text),
+        ("required", Flag),
+        ("default", Plain),
+        ("description", Text),
+        ("secret", Flag),
+    ],
+};
+
 static STORE: Section = Section {
     name: "store",
     keys: &[
@@ -212,8 +234,8 @@ static ENDPOINT: Section = Section {
         ("response", Table(&RESPONSE)),
         ("retry", Table(&RETRY)),
         ("breaker", Table(&BREAKER)),
-        ("use", NotYet),
-        ("with", NotYet),
+        ("use", Text),
+        ("with", Map),
         ("urls", Private),
         ("balance", Word(&["round_robin", "random", "healthy"])),
         ("fallback_urls", Private),

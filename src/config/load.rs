@@ -12,12 +12,13 @@ use toml::de::DeTable;
 
 use super::endpoint::{self, Written};
 use super::keys;
+use super::module::Module;
 use super::problem::{Findings, Problem, Problems};
 use super::raw::{Reading, Table};
 use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
-use super::{Config, sections};
+use super::{Config, module, sections};
 use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
@@ -59,6 +60,7 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
         secrets,
         findings: &findings,
         settings: &settings,
+        given: None,
     };
     let file = Table::document(reading, &keys::FILE, document);
     let included = read_included(&file, path, &findings);
@@ -71,21 +73,40 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
         files.push(path.clone());
         sources.extend(sound(path, text, document, &findings));
     }
-    let tables = sources.iter().map(|(source, document)| {
-        Table::document(
-            Reading {
-                source,
-                secrets,
-                findings: &findings,
-                settings: &settings,
-            },
-            &keys::INCLUDED,
-            document,
-        )
-    });
-    let tables = tables.collect();
-    let settings = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
-    let config = check(&file, tables, &findings, settings, hash(&text, &included));
+    let used = module::used(std::iter::once(document).chain(sources.iter().map(|(_, document)| *document)));
+    let modules = module::read(used, path, &findings);
+    let parsed_modules: Vec<_> = modules
+        .iter()
+        .map(|module| DeTable::parse_recoverable(&module.text))
+        .collect();
+    let mut module_sources = Vec::new();
+    for (module, document) in modules.iter().zip(&parsed_modules) {
+        files.extend(module.is_file.then(|| module.path.clone()));
+        let sound = sound(&module.path, &module.text, document, &findings);
+        module_sources.extend(sound.map(|(source, document)| (&*module.name, source, document)));
+    }
+    let read = |source, section, document| {
+        let reading = Reading {
+            source,
+            ..reading
+        };
+        Table::document(reading, section, document)
+    };
+    let written = Documents {
+        included: sources
+            .iter()
+            .map(|(source, document)| read(source, &keys::INCLUDED, document))
+            .collect(),
+        modules: module_sources
+            .iter()
+            .map(|(name, source, document)| (*name, read(source, &keys::MODULE, document)))
+            .collect(),
+        file,
+    };
+    let settings = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&written.file))));
+    let texts = included.iter().map(|(_, text)| &**text);
+    let hash = hash(&text, texts.chain(modules.iter().map(|module| &*module.text)));
+    let config = check(&written, &findings, settings, hash);
     if config.endpoints.is_empty() {
         let warning = Problem::of_file(
             path.to_owned(),
@@ -135,22 +156,35 @@ fn sound<'d, 'i>(
     None
 }
 
+/// Everything that was written.
+struct Documents<'a> {
+    file: Table<'a>,
+    included: Vec<Table<'a>>,
+    /// By name.
+    modules: Vec<(&'a str, Table<'a>)>,
+}
+
 /// Judges everything; the result may be used only when no problem was found.
 fn check(
-    file: &Table<'_>,
-    included: Vec<Table<'_>>,
+    documents: &Documents<'_>,
     findings: &RefCell<Findings>,
     settings: Arc<Settings>,
     hash: String,
 ) -> Config {
+    let file = &documents.file;
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
     endpoint::check_defaults(&defaults, &network);
     let tables = std::iter::once(file)
-        .chain(&included)
+        .chain(&documents.included)
         .flat_map(|file| file.tables("endpoint"));
+    let modules: Vec<_> = documents
+        .modules
+        .iter()
+        .map(|(name, table)| (*name, Module::read(table)))
+        .collect();
     let written: Vec<_> = tables
-        .map(|table| endpoint::endpoint(&table.above(&defaults), &network))
+        .map(|table| endpoint::endpoint(&table, &defaults, &modules, &network))
         .collect();
     compare(&written, &mut findings.borrow_mut());
     Config {
@@ -297,9 +331,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Over the texts with their lengths, so that moving a line from one file to the next changes it.
-fn hash(main: &str, included: &[(PathBuf, String)]) -> String {
+fn hash<'t>(main: &'t str, others: impl Iterator<Item = &'t str>) -> String {
     let mut hasher = Sha256::new();
-    for text in std::iter::once(main).chain(included.iter().map(|(_, text)| &**text)) {
+    for text in std::iter::once(main).chain(others) {
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }

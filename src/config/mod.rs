@@ -7,6 +7,7 @@ mod endpoint;
 mod keys;
 mod language;
 mod load;
+mod module;
 mod problem;
 mod raw;
 mod schema;

@@ -1,5 +1,5 @@
 //! References to what is kept elsewhere: `${env:NAME}`, `${file:/path}` and `${cred:NAME}` (a systemd
-//! credential, systemd.exec(5) LoadCredential=) inside a string. They are resolved after the file was
+//! credential, systemd.exec(5) LoadCredential=) inside a string, and in an integration module `${with:NAME}`. They are resolved after the file was
 //! parsed, so a secret can't break out of its string. Knows nothing of keys or sections.
 
 use std::fmt;
@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::module::Given;
 use super::values::Wrong;
 use crate::template::Part;
 
@@ -47,12 +48,12 @@ impl fmt::Debug for Resolved {
 }
 
 impl Secrets<'_> {
-    /// Replaces every reference in `written`.
+    /// Replaces every reference in `written`; `given` is what `${with:NAME}` stands for.
     ///
     /// # Errors
     /// The first reference that is misspelt, or names something that is not there. The message names the
     /// reference, never what it stands for.
-    pub(super) fn resolve(&self, written: &str) -> Result<Resolved, Wrong> {
+    pub(super) fn resolve(&self, written: &str, given: Option<&Given<'_>>) -> Result<Resolved, Wrong> {
         let mut resolved = Resolved::default();
         let mut rest = written;
         while let Some((before, after)) = rest.split_once("${") {
@@ -63,11 +64,15 @@ impl Secrets<'_> {
                 )
             })?;
             resolved.append(before, before, false);
+            rest = behind;
+            if let (Some(name), Some(given)) = (reference.strip_prefix("with:"), given) {
+                resolved.append_given(given.text(name)?);
+                continue;
+            }
             let text = self.look_up(reference, &mut resolved.warnings)?;
             resolved.append(&text, "***", true);
             resolved.has_reference = true;
             resolved.has_secret |= !reference.starts_with("env:");
-            rest = behind;
         }
         resolved.append(rest, rest, false);
         Ok(resolved)
@@ -128,6 +133,14 @@ impl Resolved {
         });
     }
 
+    /// A variable's text is as good as written there, unless it is a secret or looks like a template.
+    fn append_given(&mut self, (text, is_secret): (&str, bool)) {
+        let is_reference = is_secret || text.contains('{');
+        let masked = if is_reference { "***" } else { text };
+        self.append(text, masked, is_reference);
+        self.has_reference |= is_reference;
+    }
+
     /// The string as a template takes it: what a reference stands for is data, whatever it looks like.
     pub(super) fn parts(&self) -> Vec<Part<'_>> {
         let pieces = self.pieces.iter();
@@ -179,7 +192,7 @@ mod tests {
             "CREDENTIALS_DIRECTORY" => Some(folder.clone()),
             _ => None,
         };
-        Secrets { variable: &variable }.resolve(written)
+        Secrets { variable: &variable }.resolve(written, None)
     }
 
     /// C6: each kind of reference, alone and inside other text.

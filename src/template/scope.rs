@@ -9,6 +9,7 @@ use bytes::Bytes;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 
+use super::given::{Given, GivenIn};
 use super::moment::Moment;
 
 /// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
@@ -29,6 +30,7 @@ pub(super) struct Names {
     bind: Option<Box<str>>,
     others: Vec<(&'static str, Value)>,
     secrets: Value,
+    given: Given,
     pub(super) is_masked: bool,
 }
 
@@ -53,6 +55,7 @@ impl Scope {
             bind: None,
             others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
             secrets: Value::from_object(Secrets::default()),
+            given: Given::default(),
             is_masked: false,
         }))
     }
@@ -101,6 +104,13 @@ impl Scope {
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         Arc::make_mut(&mut self.0).secrets = Value::from_object(secrets);
+        self
+    }
+
+    /// The same with the values that `with.…` reads.
+    #[must_use]
+    pub fn with_given(mut self, given: Given) -> Self {
+        Arc::make_mut(&mut self.0).given = given;
         self
     }
 
@@ -206,6 +216,7 @@ impl Object for Names {
             "event" => Some(self.event.value().clone()),
             "data" => self.data(),
             "secrets" => Some(self.secrets.clone()),
+            "with" => Some(GivenIn::value(&self.given, &Scope(Arc::clone(self)))),
             _ => self
                 .others
                 .iter()

@@ -6,6 +6,7 @@ mod batch;
 mod body;
 #[cfg(test)]
 pub mod fixture;
+mod integration;
 mod limits;
 mod order;
 mod rate;
@@ -19,6 +20,7 @@ mod tls;
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
+pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
@@ -60,6 +62,8 @@ pub struct Endpoint {
     pub bind: Box<str>,
     /// `[vars]` and `[secrets]`.
     pub settings: Arc<Settings>,
+    /// The module it uses.
+    pub integration: Integration,
     /// What a request to it looks like.
     pub request: RequestPolicy,
     /// Who its requests say they come from.
@@ -86,7 +90,7 @@ pub struct Endpoint {
 
 impl Endpoint {
     /// What this endpoint's templates and expressions see of the event that `event_json` holds: `event`, `data` and
-    /// its second name, `endpoint`, `vars`, `secrets`, `now`. Whoever has more (`delivery`, `batch`, `appended`,
+    /// its second name, `endpoint`, `vars`, `secrets`, `with`, `now`. Whoever has more (`delivery`, `batch`, `appended`,
     /// `response`) adds it by [`Scope::with`].
     #[must_use]
     pub fn scope(&self, event_json: &Bytes, now: Timestamp) -> Scope {
@@ -95,5 +99,6 @@ impl Endpoint {
             .with("endpoint", Value::from_pairs([("name", &*self.name)]))
             .with("vars", self.settings.vars().clone())
             .with_secrets(self.settings.secrets().clone())
+            .with_given(self.integration.given.clone())
     }
 }
