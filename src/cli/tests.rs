@@ -15,7 +15,10 @@ use super::status;
 use crate::config::{
     Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
-use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
+use crate::control::operator::{
+    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
+    ReloadReport,
+};
 use crate::control::server::serve;
 use crate::control::types::{
     Change, ChangeReport, DeadLetterView, DeadSelect, EndpointRow, EndpointState, EndpointView, EventView,
@@ -26,6 +29,8 @@ use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
 use crate::domain::time::Timestamp;
+use crate::ingest::intake::{Intake, RouteTable};
+use crate::ingest::lines::Limits;
 use crate::scheduler::{Input, LaneState, LaneView};
 use crate::store::committer::{Committer, Queue};
 use crate::store::memory::MemoryStore;
@@ -44,6 +49,7 @@ struct FakeDaemon {
     told: Mutex<Vec<Input>>,
     reload: Result<ReloadReport, Vec<String>>,
     health: Mutex<Health>,
+    intake: Arc<Intake>,
 }
 
 impl Operator for FakeDaemon {
@@ -89,6 +95,34 @@ impl Operator for FakeDaemon {
         Duration::from_secs(60)
     }
 
+    fn change_endpoint(
+        &self,
+        _name: String,
+        _change: EndpointChange,
+    ) -> BoxFuture<'_, Result<Defined, NotDefined>> {
+        Box::pin(async { Err(NotDefined::Missing) })
+    }
+
+    fn news(&self) -> tokio::sync::broadcast::Receiver<LiveEvent> {
+        tokio::sync::broadcast::channel(1).1
+    }
+
+    fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    fn explain(&self, _event: String) -> BoxFuture<'_, Result<crate::control::types::Explanation, String>> {
+        Box::pin(async { Err("nothing is explained".to_owned()) })
+    }
+
+    fn try_out(
+        &self,
+        _endpoint: String,
+        _event: Option<String>,
+    ) -> BoxFuture<'_, Result<crate::control::types::TestView, String>> {
+        Box::pin(async { Err("nothing is tried out".to_owned()) })
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,
@@ -119,6 +153,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         network: NetworkConfig::default(),
         settings: Arc::default(),
         endpoints,
+        managed: std::collections::BTreeSet::new(),
         hash: "c0ffee".to_owned(),
     }
 }
@@ -130,7 +165,7 @@ struct World {
     daemon: Arc<FakeDaemon>,
     lanes: [LaneId; 3],
     stop: CancellationToken,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     socket: PathBuf,
     _folder: tempfile::TempDir,
     _committer: Committer,
@@ -166,7 +201,13 @@ impl World {
             gathers_until: None,
             held_up: 0,
         };
+        let limits = Limits {
+            event_bytes_max: 4096,
+            batch_bytes_max: 4096,
+        };
+        let routes = RouteTable::default();
         let daemon = Arc::new(FakeDaemon {
+            intake: Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(|| NOW))),
             queue,
             config: Arc::new(config(vec![endpoint("crm", true), endpoint("bill", false)])),
             views: vec![view],
@@ -178,7 +219,7 @@ impl World {
         let socket = folder.path().join("control.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, daemon.clone(), stop.clone()));
+        let server = tokio::spawn(serve(listener.into(), daemon.clone(), stop.clone()));
         Self {
             client: Client::new(socket.clone()),
             store,
@@ -670,7 +711,7 @@ async fn g2_replay_refusals() {
     assert!(
         failure
             .to_string()
-            .contains("posthaste dead export --endpoint old"),
+            .contains("posthaste dead replay --endpoint old --to OTHER"),
         "{failure}"
     );
     let report = world
@@ -679,11 +720,20 @@ async fn g2_replay_refusals() {
         .unwrap();
     assert_eq!((report.changed, report.orphaned), (0, 1));
     let elsewhere = Change {
-        endpoint: Some("bill".to_owned()),
+        endpoint: Some("nobody".to_owned()),
         ..filter(DeadSelect::default())
     };
     let failure = world.change("replay", elsewhere).await.unwrap_err();
-    assert!(failure.to_string().contains("not supported"), "{failure}");
+    assert!(
+        failure.to_string().contains("not a configured endpoint"),
+        "{failure}"
+    );
+    let for_many = Change {
+        data: Some(json!(1)),
+        ..filter(DeadSelect::default())
+    };
+    let failure = world.change("replay", for_many).await.unwrap_err();
+    assert!(failure.to_string().contains("for one dead letter"), "{failure}");
     let failure = world.change("replay", Change::default()).await.unwrap_err();
     assert!(failure.to_string().contains("ids, or filter"), "{failure}");
     assert!(world.told().is_empty());
@@ -847,5 +897,5 @@ async fn a_silent_client_does_not_hold_up_the_stop() {
     let _: Status = world.client.get("/v1/status").await.unwrap();
     world.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), world.server).await;
-    assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
 }

@@ -9,9 +9,10 @@ use serde_json::{Map, Value, json};
 use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat, NetworkConfig};
+use crate::domain::access::AllowRule;
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SavedCase, TlsPolicy,
 };
 use crate::domain::network::AddressRange;
 
@@ -24,6 +25,16 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
+    ingest["allow"] = config.ingest.allow.iter().map(allow_rule).collect();
+    let mut control = socket(&config.control.socket, config.control.mode, &config.control.group);
+    control["operators"] = config.control.operators.iter().map(ToString::to_string).collect();
+    control["readers"] = config.control.readers.iter().map(ToString::to_string).collect();
+    control["listen"] = config
+        .control
+        .listen
+        .map_or(String::new(), |address| address.to_string())
+        .into();
+    control["token"] = config.control.token.as_ref().map_or("", |_| "***").into();
     let spool = config
         .ingest
         .spool
@@ -33,7 +44,7 @@ pub fn effective(config: &Config) -> Value {
     json!({
         "store": store(config),
         "ingest": ingest,
-        "control": socket(&config.control.socket, config.control.mode, &config.control.group),
+        "control": control,
         "log": {
             "format": LogFormat::NAMES.iter().find(|(_, f)| *f == config.log.format).map(|(name, _)| name),
             "level": config.log.level,
@@ -49,6 +60,20 @@ pub fn effective(config: &Config) -> Value {
         "secrets": config.settings.secrets().names().map(|name| (name.to_owned(), "***".into())).collect::<Map<_, _>>(),
         "endpoint": config.endpoints.iter().map(|e| endpoint(e)).collect::<Vec<_>>(),
     })
+}
+
+fn allow_rule(rule: &AllowRule) -> Value {
+    let mut shown = json!({
+        "types": rule.types.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(),
+        "rate": rule.rate.map_or(String::new(), |rate| rate.to_string()),
+    });
+    if let Some((key, value)) = rule.who.written() {
+        shown[key] = match value.parse::<u32>() {
+            Ok(number) if matches!(key, "uid" | "gid") => number.into(),
+            _ => value.into(),
+        };
+    }
+    shown
 }
 
 fn store(config: &Config) -> Value {
@@ -115,6 +140,9 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "max_open": show_duration(endpoint.breaker.max_open),
         },
     });
+    let case =
+        |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
+    shown["test"] = endpoint.cases.iter().map(case).collect();
     shown["use"] = (*endpoint.integration.name).into();
     shown["with"] = endpoint.integration.shown.clone().into();
     shown

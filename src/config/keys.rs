@@ -165,7 +165,19 @@ static INGEST: Section = Section {
         ("max_batch", Size),
         ("max_connections", Count(1, 65_536)),
         ("spool", Text),
-        ("allow", NotYet),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Text),
+        ("group", Text),
+        ("uid", Count(0, u32::MAX as u64 - 1)),
+        ("gid", Count(0, u32::MAX as u64 - 1)),
+        ("types", List(&Text)),
+        ("rate", Text),
     ],
 };
 
@@ -175,8 +187,10 @@ static CONTROL: Section = Section {
         ("socket", Text),
         ("mode", Mode),
         ("group", Text),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("operators", List(&Text)),
+        ("readers", List(&Text)),
+        ("listen", Text),
+        ("token", Private),
     ],
 };
 
@@ -251,8 +265,13 @@ static ENDPOINT: Section = Section {
         ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
-        ("test", NotYet),
+        ("test", Tables(&TEST)),
     ],
+};
+
+static TEST: Section = Section {
+    name: "endpoint.test",
+    keys: &[("name", Text), ("event", Text), ("expect", Text)],
 };
 
 static ROUTE: Section = Section {

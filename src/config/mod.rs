@@ -2,11 +2,13 @@
 //! `keys`), then checked into [`Config`] (`sections`, `endpoint`), with every problem reported at once.
 //! Nothing outside this room knows TOML, and nothing in it opens a socket or a store.
 
+mod access;
 mod effective;
 mod endpoint;
 mod keys;
 mod language;
 mod load;
+pub mod managed;
 mod module;
 mod problem;
 mod raw;
@@ -19,15 +21,20 @@ mod tests;
 mod url;
 mod values;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::access::{AllowRule, Who};
 use crate::domain::endpoint::{Endpoint, Settings};
 use crate::domain::network::NetworkPolicy;
+use crate::domain::secret::Secret;
 
 pub use effective::effective;
-pub use load::{Loaded, load};
+pub use endpoint::is_name as is_endpoint_name;
+pub use load::{Loaded, load, recheck, reload};
 pub use problem::{Excerpt, Problem, Problems};
 pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
@@ -57,6 +64,8 @@ pub struct Config {
     pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The names of those that were defined over the API.
+    pub managed: BTreeSet<Box<str>>,
     /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret
     /// that changes behind a reference doesn't change it.
     pub hash: String,
@@ -107,6 +116,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Who may send what; empty: whoever can open the socket may send everything.
+    pub allow: Vec<AllowRule>,
     /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
     pub spool: Option<PathBuf>,
 }
@@ -120,6 +131,14 @@ pub struct ControlConfig {
     pub mode: u32,
     /// Its group; empty: left as it is.
     pub group: String,
+    /// Who may see and change everything; empty, with `readers` empty too: whoever can open the socket.
+    pub operators: Vec<Who>,
+    /// Who may see everything and change nothing.
+    pub readers: Vec<Who>,
+    /// Where the API is served over TCP as well; never without `token`.
+    pub listen: Option<SocketAddr>,
+    /// What a client of [`ControlConfig::listen`] has to show.
+    pub token: Option<Secret>,
 }
 
 /// `[log]`
@@ -201,6 +220,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            allow: Vec::new(),
             spool: Some("/var/spool/posthaste".into()),
         }
     }
@@ -212,6 +232,10 @@ impl Default for ControlConfig {
             socket: "/run/posthaste/control.sock".into(),
             mode: 0o660,
             group: "posthaste-admin".to_owned(),
+            operators: Vec::new(),
+            readers: Vec::new(),
+            listen: None,
+            token: None,
         }
     }
 }

@@ -46,7 +46,8 @@ pub(super) const BUILT_IN: &[(&str, &str)] = built_in![
 ];
 
 /// The text of a module.
-pub(super) struct Text {
+#[derive(Clone, PartialEq, Eq)]
+pub struct Text {
     /// `standard/json_post`
     pub name: String,
     /// Where it stands, or a name for people when it is built in.
@@ -136,11 +137,20 @@ pub(super) fn used<'d>(documents: impl Iterator<Item = &'d DeTable<'d>>) -> Vec<
 }
 
 /// The texts of the modules called `names`: from the folder beside the configuration file `config`, else built in. Those
-/// that are nowhere are left out.
-pub(super) fn read(names: Vec<String>, config: &Path, findings: &RefCell<Findings>) -> Vec<Text> {
+/// that are nowhere are left out, and those `known` are not read again.
+pub(super) fn read(
+    names: Vec<String>,
+    config: &Path,
+    known: &[Text],
+    findings: &RefCell<Findings>,
+) -> Vec<Text> {
     let folder = config.parent().unwrap_or(Path::new("")).join(FOLDER);
     let mut texts = Vec::new();
     for name in names.into_iter().filter(|name| is_name(name)) {
+        if let Some(text) = known.iter().find(|text| text.name == name) {
+            texts.push(text.clone());
+            continue;
+        }
         let path = folder.join(format!("{name}.toml"));
         match fs::read_to_string(&path) {
             Ok(text) => texts.push(Text {
@@ -195,7 +205,7 @@ pub(super) fn of<'m, 'a>(table: &Table<'_>, modules: &'m [(&str, Module<'a>)]) -
         found.map(|(_, module)| module).ok_or_else(|| {
             let known: Vec<_> = BUILT_IN.iter().map(|(known, _)| *known).collect();
             let help = format!(
-                "put one into {FOLDER}/{text}.toml beside this file; built in are {}",
+                "put one into {FOLDER}/NAME.toml beside the configuration; built in are {}",
                 known.join(" ")
             );
             Wrong::new("is no integration module that can be read", help)
@@ -234,7 +244,11 @@ impl<'a> Module<'a> {
             }
             let table = value.as_table(&keys::VARIABLE);
             if table.is_none() {
-                value.reject(&value.wrong_type("a table").or_write("write it as [variables.name]"));
+                value.reject(
+                    &value
+                        .wrong_type("a table")
+                        .or_write("write it as [variables.name]"),
+                );
             }
             Some((*name, Variable::read(&table?)))
         };

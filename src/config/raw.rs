@@ -21,8 +21,8 @@ use crate::domain::endpoint::Settings;
 pub(super) struct Reading<'a> {
     /// The file the tables come from.
     pub source: &'a Arc<Source>,
-    /// Where references are looked up.
-    pub secrets: &'a Secrets<'a>,
+    /// Where references are looked up; `None`: whoever wrote this may not use any.
+    pub secrets: Option<&'a Secrets<'a>>,
     /// Where problems and warnings go.
     pub findings: &'a RefCell<Findings>,
     /// `[vars]` and `[secrets]`, once they have been read.
@@ -361,7 +361,10 @@ impl<'a> Value<'a> {
         let DeValue::String(written) = self.written else {
             return Err(self.wrong_type("a string"));
         };
-        let resolved = self.reading.secrets.resolve(written, self.reading.given)?;
+        let resolved = match self.reading.secrets {
+            Some(secrets) => secrets.resolve(written, self.reading.given)?,
+            None => Resolved::literal(written, self.reading.given)?,
+        };
         for warning in &resolved.warnings {
             self.warn(warning);
         }

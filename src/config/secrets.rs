@@ -54,28 +54,9 @@ impl Secrets<'_> {
     /// The first reference that is misspelt, or names something that is not there. The message names the
     /// reference, never what it stands for.
     pub(super) fn resolve(&self, written: &str, given: Option<&Given<'_>>) -> Result<Resolved, Wrong> {
-        let mut resolved = Resolved::default();
-        let mut rest = written;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (reference, behind) = after.split_once('}').ok_or_else(|| {
-                Wrong::new(
-                    "has a `${` without its `}`",
-                    "write ${env:NAME}, ${file:/path} or ${cred:NAME}",
-                )
-            })?;
-            resolved.append(before, before, false);
-            rest = behind;
-            if let (Some(name), Some(given)) = (reference.strip_prefix("with:"), given) {
-                resolved.append_given(given.text(name)?);
-                continue;
-            }
-            let text = self.look_up(reference, &mut resolved.warnings)?;
-            resolved.append(&text, "***", true);
-            resolved.has_reference = true;
-            resolved.has_secret |= !reference.starts_with("env:");
-        }
-        resolved.append(rest, rest, false);
-        Ok(resolved)
+        Resolved::of(written, given, |reference, warnings| {
+            self.look_up(reference, warnings)
+        })
     }
 
     fn look_up(&self, reference: &str, warnings: &mut Vec<Wrong>) -> Result<String, Wrong> {
@@ -124,6 +105,48 @@ impl Secrets<'_> {
 }
 
 impl Resolved {
+    /// A string that may hold no references but to what was given.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn literal(written: &str, given: Option<&Given<'_>>) -> Result<Self, Wrong> {
+        Self::of(written, given, |_, _| {
+            Err(Wrong::whole(
+                "references (`${…}`) are not for endpoints defined over the API: they are looked up with the daemon's rights",
+                "write the secret itself, which is kept where only the daemon can read it, or define the endpoint in a file",
+            ))
+        })
+    }
+
+    fn of(
+        written: &str,
+        given: Option<&Given<'_>>,
+        look_up: impl Fn(&str, &mut Vec<Wrong>) -> Result<String, Wrong>,
+    ) -> Result<Self, Wrong> {
+        let mut resolved = Self::default();
+        let mut rest = written;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (reference, behind) = after.split_once('}').ok_or_else(|| {
+                Wrong::new(
+                    "has a `${` without its `}`",
+                    "write ${env:NAME}, ${file:/path} or ${cred:NAME}",
+                )
+            })?;
+            resolved.append(before, before, false);
+            rest = behind;
+            if let (Some(name), Some(given)) = (reference.strip_prefix("with:"), given) {
+                resolved.append_given(given.text(name)?);
+                continue;
+            }
+            let text = look_up(reference, &mut resolved.warnings)?;
+            resolved.append(&text, "***", true);
+            resolved.has_reference = true;
+            resolved.has_secret |= !reference.starts_with("env:");
+        }
+        resolved.append(rest, rest, false);
+        Ok(resolved)
+    }
+
     fn append(&mut self, text: &str, masked: &str, is_reference: bool) {
         self.text.push_str(text);
         self.masked.push_str(masked);

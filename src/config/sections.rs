@@ -1,6 +1,7 @@
 //! The daemon's own sections, from written to checked. A key that was not written, or was written wrong
 //! (then the problem is noted and the configuration is not used), has the default of its type.
 
+use super::access;
 use super::raw::{Table, Value};
 use super::source::Place;
 use super::values::{self, Read, Wrong};
@@ -78,6 +79,7 @@ pub(super) fn ingest(table: &Table<'_>) -> IngestConfig {
         connections_max: table
             .read("max_connections", values::count(1..=65_536))
             .map_or(default.connections_max, |count| count as usize),
+        allow: access::allow(table),
         spool: table.read("spool", spool).unwrap_or(default.spool),
     }
 }
@@ -92,12 +94,17 @@ fn spool(value: &super::raw::Value<'_>) -> Read<Option<std::path::PathBuf>> {
 /// `[control]`
 pub(super) fn control(table: &Table<'_>) -> ControlConfig {
     let default = ControlConfig::default();
+    let (listen, token) = access::tcp(table);
     ControlConfig {
         socket: table
             .read("socket", values::socket_path)
             .unwrap_or(default.socket),
         mode: table.read("mode", values::mode).unwrap_or(default.mode),
         group: table.read("group", values::text).unwrap_or(default.group),
+        operators: access::people(table, "operators"),
+        readers: access::people(table, "readers"),
+        listen,
+        token,
     }
 }
 

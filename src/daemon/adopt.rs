@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
-use crate::delivery::Couriers;
+use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::time::Timestamp;
 use crate::ingest::intake::RouteTable;
@@ -73,6 +73,14 @@ impl Workshop {
         } else {
             Err(problems)
         }
+    }
+
+    /// A courier of its own to `endpoint`, over the connections and with the tokens of those in force.
+    ///
+    /// # Errors
+    /// One sentence naming the key that no request can be made from.
+    pub fn courier(&self, endpoint: &Endpoint) -> Result<Courier, String> {
+        self.couriers.prepare(endpoint)
     }
 
     async fn prepare_one(
@@ -170,8 +178,8 @@ pub fn report(old: &Config, new: &Config) -> ReloadReport {
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let sections = [
         ("store", old.store != new.store),
-        ("ingest", old.ingest != new.ingest),
-        ("control", old.control != new.control),
+        ("ingest", ingest_socket(old) != ingest_socket(new)),
+        ("control", control_sockets(old) != control_sockets(new)),
         (
             "log",
             (old.log.format, &old.log.level) != (new.log.format, &new.log.level),
@@ -183,4 +191,22 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         .filter(|(_, differs)| *differs)
         .map(|(name, _)| format!("[{name}]"))
         .collect()
+}
+
+/// `[ingest]` without its rules, which are adopted at once.
+fn ingest_socket(config: &Config) -> IngestConfig {
+    IngestConfig {
+        allow: Vec::new(),
+        ..config.ingest.clone()
+    }
+}
+
+/// `[control]` without the lists and the token, which are asked for at each request.
+fn control_sockets(config: &Config) -> ControlConfig {
+    ControlConfig {
+        operators: Vec::new(),
+        readers: Vec::new(),
+        token: None,
+        ..config.control.clone()
+    }
 }

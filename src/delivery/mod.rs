@@ -5,6 +5,7 @@
 //! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
 //! [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and [`evidence`] keeps what a
 //! person will want to see. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
+//! [`trial`] shows all of it to a person who tries it out.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
@@ -33,6 +34,7 @@ pub mod render;
 pub mod scene;
 pub mod send;
 pub mod sign;
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,5 @@
 //! What templates and expressions see of one try. Pure; nothing is parsed before a template asks for it.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 
 use crate::domain::endpoint::Endpoint;
@@ -95,7 +93,7 @@ impl Scene {
 #[must_use]
 pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
     let created = event.head.accepted.to_string();
-    Value::from_iter([
+    Value::from_pairs([
         ("id", Value::from(load.id)),
         ("attempt", Value::from(load.number)),
         ("created", Value::from(created)),
@@ -104,12 +102,10 @@ pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
 
 fn batch(id: &str, events: Vec<Value>, list: &str) -> Value {
     let data = |event: &Value| event.get_attr("data").unwrap_or_default();
-    let mut members: BTreeMap<String, Value> = BTreeMap::new();
-    members.insert("id".to_owned(), id.into());
-    members.insert("size".to_owned(), events.len().into());
+    let mut members = vec![("id", Value::from(id)), ("size", Value::from(events.len()))];
     if !list.is_empty() {
-        members.insert(list.to_owned(), events.iter().map(data).collect());
+        members.push((list, events.iter().map(data).collect::<Vec<_>>().into()));
     }
-    members.insert("events".to_owned(), Value::from(events));
-    members.into_iter().collect()
+    members.push(("events", events.into()));
+    Value::from_pairs(members)
 }

@@ -25,7 +25,6 @@ use super::{Couriers, Tried, sign};
 use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::template::Target;
 

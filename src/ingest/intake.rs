@@ -2,14 +2,16 @@
 //! It refuses to know sockets and lines.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::frame::{Code, Refused};
-use super::lines::Limits;
+use super::lines::{Limits, ROOM_BUSY};
+use super::sender::Sender;
+use crate::domain::access::{Access, Denied};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::filter::EventJson;
 use crate::domain::route::{addressees, is_owed};
@@ -205,6 +207,11 @@ impl Counters {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Counts bytes that were read from a producer.
+    pub fn read(&self, bytes: usize) {
+        Self::add(&self.bytes, bytes as u64);
+    }
+
     pub(super) fn take(counter: &AtomicU64) {
         counter.fetch_sub(1, Ordering::Relaxed);
     }
@@ -228,6 +235,9 @@ pub struct Intake {
     pub counters: Counters,
     /// Room for long lines; one permit each.
     pub(super) long_lines: Semaphore,
+    /// Whether [`Self::access`] has rules; asked first, so that without any nobody waits for the lock.
+    is_guarded: AtomicBool,
+    access: Mutex<Access>,
     clock: Clock,
     failure: watch::Receiver<Option<StoreError>>,
     draining: AtomicBool,
@@ -253,6 +263,8 @@ impl Intake {
             limits,
             counters: Counters::default(),
             long_lines: Semaphore::new(LONG_LINES_MAX),
+            is_guarded: AtomicBool::new(false),
+            access: Mutex::default(),
             clock,
             draining: AtomicBool::new(false),
         }
@@ -262,6 +274,43 @@ impl Intake {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Waits for room for a text of so many bytes, if it is a long one or nobody knows; `None`: it needs no room.
+    pub async fn room_for(&self, bytes: Option<usize>) -> Option<SemaphorePermit<'_>> {
+        if bytes.is_some_and(|bytes| bytes <= ROOM_BUSY) {
+            return None;
+        }
+        self.long_lines.acquire().await.ok()
+    }
+
+    /// Puts other rules on who may send what in force. Rates begin anew.
+    pub fn guard(&self, access: Access) {
+        let is_guarded = !access.is_open();
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
+        self.is_guarded.store(is_guarded, Ordering::Release);
+    }
+
+    /// Asks the rules whether `sender` may send events of these types together, now.
+    ///
+    /// # Errors
+    /// `forbidden` or `rate_limited`, with the place of the event it is about.
+    pub(super) fn admit<'a>(
+        &self,
+        sender: &Sender,
+        kinds: impl Iterator<Item = &'a str> + Clone,
+        now: Timestamp,
+    ) -> Result<(), (usize, Refused)> {
+        if !self.is_guarded.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        access
+            .admit(sender.peer, kinds.clone(), now)
+            .map_err(|(index, denied)| {
+                let kind = kinds.clone().nth(index).unwrap_or_default();
+                (index, refusal(sender, kind, denied))
+            })
     }
 
     /// Takes no events any more: each is refused with `shutting_down`.
@@ -284,6 +333,28 @@ impl Intake {
                 "the daemon is stopping; send it again after the restart",
             )
         })
+    }
+}
+
+fn refusal(sender: &Sender, kind: &str, denied: Denied) -> Refused {
+    let who = match sender.peer.uid {
+        Some(uid) => format!("uid {uid}"),
+        None => "a sender without a uid".to_owned(),
+    };
+    match denied {
+        Denied::Forbidden => Refused::new(
+            Code::Forbidden,
+            format!(
+                "{who} may not send events of type {kind:?}: no [[ingest.allow]] of the configuration lets it"
+            ),
+        ),
+        Denied::TooFast(wait) => Refused {
+            retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            ..Refused::new(
+                Code::RateLimited,
+                format!("{who} sends events of type {kind:?} faster than its [[ingest.allow]] lets it"),
+            )
+        },
     }
 }
 

@@ -68,7 +68,10 @@ impl Object for GivenIn {
         let name = key.as_str()?;
         let failed = |problem: super::Problem| {
             let says = format!("with.{name}: {problem}");
-            Value::from(minijinja::Error::new(minijinja::ErrorKind::InvalidOperation, says))
+            Value::from(minijinja::Error::new(
+                minijinja::ErrorKind::InvalidOperation,
+                says,
+            ))
         };
         Some(match self.given.0.get(name)? {
             GivenForm::Value(value) => value.clone(),

@@ -18,15 +18,20 @@ mod verifiers;
 
 mod harness;
 
+mod access;
 mod attempts;
 mod batches;
 mod control;
 mod dead;
 mod delivery;
+mod http_events;
 mod ingest;
 mod isolation;
 mod lifecycle;
+mod live;
+mod managed;
 mod manners;
+mod openapi;
 mod operations;
 mod order;
 mod readme;
@@ -37,3 +42,4 @@ mod selection;
 mod space;
 mod spool;
 mod store;
+mod trial;

@@ -213,6 +213,7 @@ fn column(value: &Value<'_>, mapped: &[(Box<str>, Expression)]) -> Read<(Box<str
 fn separated(table: &Table<'_>, columns: Fields, default: &str) -> LineLayout {
     let delimiter = table
         .read("delimiter", delimiter)
+        .filter(|text| !text.is_empty())
         .unwrap_or_else(|| default.to_owned());
     match delimiter.as_bytes() {
         [single] if single.is_ascii() => LineLayout::Separated {
@@ -229,7 +230,7 @@ fn separated(table: &Table<'_>, columns: Fields, default: &str) -> LineLayout {
 fn delimiter(value: &Value<'_>) -> Read<String> {
     let text = values::text(value)?;
     let stands_for_itself = |c: char| matches!(c, '"' | '\r' | '\n');
-    if text.is_empty() || text.contains(stands_for_itself) {
+    if text.contains(stands_for_itself) {
         return Err(Wrong::new(
             "can't stand between values",
             "write one like \"|\", \";\" or \"\\t\"",

@@ -6,6 +6,7 @@ mod address;
 mod auth;
 mod batch;
 mod body;
+mod case;
 mod limits;
 mod network;
 pub(super) mod order;
@@ -38,7 +39,8 @@ pub(super) struct Written {
 }
 
 /// Whether `name` may name an endpoint: `[a-z0-9-]+`, 1 to 63 bytes.
-pub(super) fn is_name(name: &str) -> bool {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name
             .bytes()
@@ -97,6 +99,11 @@ fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration)
 fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
     let bind = selection::bind(table);
+    let cases = table.tables("test");
+    let cases = cases
+        .iter()
+        .filter_map(|table| case::case(table, &bind))
+        .collect();
     Endpoint {
         name: "".into(),
         description: text("description"),
@@ -118,6 +125,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         batch: batch::batch(&table.table("batch"), &table.table("body")),
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
+        cases,
     }
 }
 

@@ -54,7 +54,9 @@ pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, bind: &str) ->
     };
     let timeout = |key, default| table.read(key, values::some_duration).unwrap_or(default);
     RequestPolicy {
-        method: table.read("method", |value| method(value, &names)),
+        method: table
+            .read("method", |value| method(value, &names))
+            .filter(|method| method.fixed() != Some("POST")),
         addresses: reader.addresses(table),
         balance: table
             .read("balance", values::choice(BALANCES))

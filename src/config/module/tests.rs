@@ -178,7 +178,7 @@ fn h9_mistakes_are_shown_where_they_are() {
         ),
         (
             "use = \"slack/message\"\nwith = { url = \"https://a.example/\", txt = \"x\" }",
-            "config.toml:4:40: endpoint.crm.with.txt: the module slack/message has no variable `txt`; it has text, url",
+            "config.toml:4:38: endpoint.crm.with.txt: the module slack/message has no variable `txt`; it has text, url",
         ),
         (
             "use = \"slack/message\"\nwith = { url = 5 }",
@@ -225,9 +225,18 @@ fn h9_modules_of_ones_own_are_read_and_judged() {
     assert_eq!(request(&loaded).url.as_str(), "https://a.example/6");
     assert_eq!(loaded.files, [config.clone(), module.clone()]);
     for (text, expected) in [
-        ("[variables.host]\ntype = \"txt\"", "crm.toml:2:8: variables.host.type: \"txt\" is not known here"),
-        ("[variables.host]\ntpe = 1", "crm.toml:2:1: variables.host.tpe: unknown key `tpe`; did you mean `type`?"),
-        ("[variables.host]\n[endpoint]\nname = \"x\"", "crm.toml:3:8: endpoint.name: a module has no `name`"),
+        (
+            "[variables.host]\ntype = \"txt\"",
+            "crm.toml:2:8: variables.host.type: \"txt\" is not known here",
+        ),
+        (
+            "[variables.host]\ntpe = 1",
+            "crm.toml:2:1: variables.host.tpe: unknown key `tpe`; did you mean `type`?",
+        ),
+        (
+            "[variables.host]\n[endpoint]\nname = \"x\"",
+            "crm.toml:3:8: endpoint.name: a module has no `name`",
+        ),
         (
             "[variables.host]\n[endpoint]\nurl = \"https://${with:hst}/\"",
             "crm.toml:3:7: endpoint.url: the module our/crm has no variable `hst`; it has host",

@@ -45,10 +45,10 @@ fn written(policy: &BodyPolicy, shape: Shape<'_>, events: &[&str]) -> Result<Str
     };
     let items: Vec<Item> = events.iter().map(item).collect();
     let list: Vec<_> = items.iter().map(|item| item.scope.event()).collect();
-    let whole = items[0]
-        .scope
-        .clone()
-        .with("batch", crate::template::Value::from_iter([("events", list)]));
+    let whole = items[0].scope.clone().with(
+        "batch",
+        crate::template::Value::from_pairs([("events", crate::template::Value::from(list))]),
+    );
     let body = write(policy, shape, &items, &whole)?;
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
@@ -250,17 +250,17 @@ fn c7_compressed() {
 fn c5_enrichment() {
     let enriched = policy(BodyFormat::JsonFields(fields(&[
         ("email", "data.email"),
-        ("metadata.flow", "vars.flow or 'none'"),
+        ("metadata.flow", "endpoint.name"),
         ("hash", "(data.email ~ 's3cret')|sha256"),
     ])));
     let body = written(&enriched, Shape::Single, &[LEAD]).unwrap();
     // sha256("a@xs3cret")
     assert!(
-        body.starts_with(r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""#),
+        body.starts_with(r#"{"email":"a@x","metadata":{"flow":"test"},"hash":""#),
         "{body}"
     );
     assert_eq!(
         body.len(),
-        r#"{"email":"a@x","metadata":{"flow":"none"},"hash":""}"#.len() + 64
+        r#"{"email":"a@x","metadata":{"flow":"test"},"hash":""}"#.len() + 64
     );
 }

@@ -63,6 +63,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         rate: None,
         order: OrderPolicy::None,
         best_effort: false,
+        cases: Vec::new(),
     }
 }
 

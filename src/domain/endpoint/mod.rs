@@ -4,6 +4,7 @@
 mod auth;
 mod batch;
 mod body;
+mod case;
 #[cfg(test)]
 pub mod fixture;
 mod integration;
@@ -20,6 +21,7 @@ mod tls;
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
+pub use case::SavedCase;
 pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
@@ -86,6 +88,8 @@ pub struct Endpoint {
     pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
+    /// Cases to try it out with.
+    pub cases: Vec<SavedCase>,
 }
 
 impl Endpoint {

@@ -23,6 +23,15 @@ impl Settings {
         }
     }
 
+    /// The same for those who may not know the secrets.
+    #[must_use]
+    pub fn without_secrets(&self) -> Self {
+        Self {
+            secrets: Secrets::default(),
+            ..self.clone()
+        }
+    }
+
     /// Whether `section` (`vars` or `secrets`) has `key`.
     #[must_use]
     pub fn has(&self, section: &str, key: &str) -> bool {
