@@ -168,7 +168,7 @@ fn h3_a_test_sends_one_marked_event_and_leaves_no_trace() {
 #[test]
 fn h5_saved_cases_are_run_and_judged() {
     let gate = Scripted::new(|_| {
-        "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{\"id\":\"c7\"}"
+        "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{\"id\":\"c7\"}"
             .to_owned()
     });
     let case = |name: &str, expect: &str| {
