@@ -8,11 +8,13 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Connect, encoded};
-use super::failure::Done;
+use super::explain::{message_text, read_event, request_text};
+use super::failure::{Done, Failure};
 use super::print;
 use super::status::endpoint_table;
 use crate::control::types::{
     BuryRequest, EndpointRow, EndpointState, EndpointView, MoveRequest, Moved, PauseRequest, Status,
+    TestRequest, TestView,
 };
 
 /// Arguments of `endpoints`.
@@ -84,6 +86,14 @@ enum EndpointsVerb {
         /// Its name
         name: String,
     },
+    /// Send it one request with a marked event at once and show what comes back; nothing is stored or counted
+    Test {
+        /// Its name
+        name: String,
+        /// A file with the event to send in place of a ping, or - for stdin
+        #[arg(long, value_name = "FILE")]
+        event: Option<std::path::PathBuf>,
+    },
     /// Hand what a removed endpoint is owed to another one
     Move {
         /// The removed endpoint
@@ -135,6 +145,11 @@ pub async fn run(args: EndpointsArgs) -> Done {
         EndpointsVerb::Delete { name, yes } => define::delete(&client, &name, yes, json).await,
         EndpointsVerb::Enable { name } => define::enable(&client, &name, true, json).await,
         EndpointsVerb::Disable { name } => define::enable(&client, &name, false, json).await,
+        EndpointsVerb::Test { name, event } => {
+            let event = event.as_deref().map(read_event).transpose()?;
+            let view = client.post(&path(&name, "/test"), &TestRequest { event }).await?;
+            tell_test(&view, json)
+        }
         EndpointsVerb::Move { name, to } => {
             let done = format!("moved from {name} to {to}");
             let moved = client.post(&path(&name, "/move"), &MoveRequest { to }).await?;
@@ -219,6 +234,28 @@ fn tell_row(row: &EndpointRow, json: bool) -> Done {
         row.state.name(),
         row.pending
     ))
+}
+
+/// Shows both sides of a test.
+///
+/// # Errors
+/// When it was not delivered, so that scripts learn of it.
+fn tell_test(view: &TestView, json: bool) -> Done {
+    if json {
+        print::json_line(view)?;
+    } else {
+        let mut texts: Vec<String> = view.request.iter().map(request_text).collect();
+        if let Some(status) = view.status {
+            let line = format!("{status} after {} ms", view.duration_ms);
+            texts.push(message_text(&line, &view.response_headers, &view.response_body));
+        }
+        texts.push(format!("{}: {}", view.endpoint, view.outcome));
+        print::line(&print::printable(&texts.join("\n\n")))?;
+    }
+    match &*view.message {
+        "" => Ok(()),
+        message => Err(Failure::Wrong(message.to_owned())),
+    }
 }
 
 fn tell_moved(moved: Moved, done: &str, json: bool) -> Done {

@@ -3,6 +3,7 @@
 
 pub mod attempts;
 pub mod bench;
+pub mod cases;
 pub mod check;
 pub mod client;
 pub mod completions;
@@ -11,6 +12,7 @@ pub mod demo;
 mod editor;
 pub mod endpoints;
 pub mod events;
+pub mod explain;
 pub mod failure;
 pub mod man;
 pub mod print;
@@ -63,6 +65,10 @@ enum Verb {
     Endpoints(endpoints::EndpointsArgs),
     /// Every try of the last days: when, to whom, how it ended, how long its parts took
     Attempts(attempts::AttemptsArgs),
+    /// Who would get an event, why or why not, and with which request; sends nothing
+    Explain(explain::ExplainArgs),
+    /// Run the test cases saved with the endpoints, by real requests; needs no daemon
+    Test(cases::TestArgs),
     /// Where an event stands
     Events(events::EventsArgs),
     /// List, show, replay, export and purge dead letters
@@ -95,6 +101,8 @@ pub fn run() -> ExitCode {
         Verb::Status(args) => wait(status::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
         Verb::Attempts(args) => wait(attempts::run(args)),
+        Verb::Explain(args) => wait(explain::run(args)),
+        Verb::Test(args) => wait(cases::run(args)),
         Verb::Events(args) => wait(events::run(args)),
         Verb::Dead(args) => wait(dead::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
@@ -154,6 +162,11 @@ mod tree_tests {
             "endpoints pause crm --reason upgrade --for 2h",
             "endpoints resume crm",
             "endpoints flush crm",
+            "endpoints test crm --event /tmp/e.json",
+            "explain -",
+            "explain --type a.b --data {}",
+            "test",
+            "test crm --config /tmp/c",
             "endpoints put crm",
             "endpoints put crm crm.toml",
             "endpoints delete crm --yes",

@@ -111,6 +111,18 @@ impl Operator for FakeDaemon {
         &self.intake
     }
 
+    fn explain(&self, _event: String) -> BoxFuture<'_, Result<crate::control::types::Explanation, String>> {
+        Box::pin(async { Err("nothing is explained".to_owned()) })
+    }
+
+    fn try_out(
+        &self,
+        _endpoint: String,
+        _event: Option<String>,
+    ) -> BoxFuture<'_, Result<crate::control::types::TestView, String>> {
+        Box::pin(async { Err("nothing is tried out".to_owned()) })
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,

@@ -13,7 +13,7 @@ use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::access::AllowRule;
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SavedCase, TlsPolicy,
 };
 use crate::domain::network::AddressRange;
 
@@ -97,7 +97,7 @@ fn store(config: &Config) -> Value {
 fn endpoint(endpoint: &Endpoint) -> Value {
     let request = &endpoint.request;
     let Concurrency { min, max } = endpoint.concurrency;
-    json!({
+    let mut shown = json!({
         "name": endpoint.name,
         "description": endpoint.description,
         "enabled": endpoint.enabled,
@@ -140,7 +140,13 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "open": show_duration(endpoint.breaker.open),
             "max_open": show_duration(endpoint.breaker.max_open),
         },
-    })
+    });
+    let case =
+        |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
+    shown["test"] = endpoint.cases.iter().map(case).collect();
+    shown["use"] = (*endpoint.integration.name).into();
+    shown["with"] = endpoint.integration.shown.clone().into();
+    shown
 }
 
 fn order(policy: OrderPolicy) -> &'static str {

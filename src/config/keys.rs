@@ -14,6 +14,8 @@ pub(super) struct Section {
 /// right is for its reader to say.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
+    /// A value that may be shown, of any shape.
+    Plain,
     /// A text: a name, a path, a template.
     Text,
     /// One of these words.
@@ -53,7 +55,7 @@ pub(super) enum Kind {
 }
 
 use Kind::{
-    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Private, PrivateMap, Share,
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap, Share,
     Size, Table, Tables, Text, Word,
 };
 
@@ -113,6 +115,28 @@ pub(super) static FILE: Section = Section {
 pub(super) static INCLUDED: Section = Section {
     name: "",
     keys: &[("endpoint", Tables(&ENDPOINT))],
+};
+
+/// An integration module.
+pub(super) static MODULE: Section = Section {
+    name: "module",
+    keys: &[
+        ("description", Text),
+        ("variables", Map),
+        ("endpoint", Table(&ENDPOINT)),
+    ],
+};
+
+/// What a module says of one of its variables.
+pub(super) static VARIABLE: Section = Section {
+    name: "variables",
+    keys: &[
+        ("type", Text),
+        ("required", Flag),
+        ("default", Plain),
+        ("description", Text),
+        ("secret", Flag),
+    ],
 };
 
 static STORE: Section = Section {
@@ -224,8 +248,8 @@ static ENDPOINT: Section = Section {
         ("response", Table(&RESPONSE)),
         ("retry", Table(&RETRY)),
         ("breaker", Table(&BREAKER)),
-        ("use", NotYet),
-        ("with", NotYet),
+        ("use", Text),
+        ("with", Map),
         ("urls", Private),
         ("balance", Word(&["round_robin", "random", "healthy"])),
         ("fallback_urls", Private),
@@ -241,8 +265,13 @@ static ENDPOINT: Section = Section {
         ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
-        ("test", NotYet),
+        ("test", Tables(&TEST)),
     ],
+};
+
+static TEST: Section = Section {
+    name: "endpoint.test",
+    keys: &[("name", Text), ("event", Text), ("expect", Text)],
 };
 
 static ROUTE: Section = Section {

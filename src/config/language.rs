@@ -1,14 +1,14 @@
 //! Readers of templates and expressions: compiled where they are written, so that a mistake is shown with its file,
 //! line and key. What they may name stands here; what the language can do is `template`'s business.
 
+use super::module;
 use super::raw::Value;
 use super::values::{Read, Wrong};
-use crate::domain::endpoint::Settings;
 use crate::template::{Expression, Problem, Target, Template};
 
 /// What every template and expression may name.
 const ALWAYS: &[&str] = &[
-    "event", "data", "endpoint", "delivery", "batch", "vars", "secrets", "appended", "now",
+    "event", "data", "endpoint", "delivery", "batch", "vars", "secrets", "with", "appended", "now",
 ];
 
 /// Names with a meaning somewhere, which data can't take.
@@ -86,7 +86,7 @@ pub(super) fn template<'n>(
         let resolved = value.masked()?;
         let template = Template::compile_parts(&resolved.parts(), target).map_err(wrong)?;
         names.check(template.names())?;
-        check_settings(&value.settings(), template.settings())?;
+        check_settings(value, template.settings())?;
         if let Err(problem) = template.trial() {
             value.warn(&wrong(problem));
         }
@@ -106,7 +106,7 @@ pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Rea
         }
         let expression = Expression::compile(&resolved.text).map_err(wrong)?;
         names.check(expression.names())?;
-        check_settings(&value.settings(), expression.settings())?;
+        check_settings(value, expression.settings())?;
         Ok(expression)
     }
 }
@@ -123,11 +123,14 @@ pub(super) fn optional<'n, T>(
     }
 }
 
-/// Every `vars.…` and `secrets.…` has to be set: one that is not could never be rendered.
-fn check_settings<'u>(settings: &Settings, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+/// Every `vars.…`, `secrets.…` and `with.…` has to be set: one that is not could never be rendered.
+fn check_settings<'u>(value: &Value<'_>, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+    let settings = value.settings();
     for name in used {
         let (section, key) = name.split_once('.').unwrap_or((name, ""));
-        if !settings.has(section, key) {
+        if section == "with" {
+            module::check_name(value.given(), key)?;
+        } else if !settings.has(section, key) {
             return Err(Wrong::whole(
                 format!("{name} is not set"),
                 format!("add {key} = … under [{section}]"),

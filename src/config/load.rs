@@ -13,6 +13,7 @@ use toml::de::DeTable;
 use super::endpoint::{self, Written};
 use super::keys;
 use super::managed::{self, FileTexts, Texts};
+use super::module::{self, Module};
 use super::problem::{Findings, Problem, Problems};
 use super::raw::{Reading, Table};
 use super::secrets::Secrets;
@@ -104,6 +105,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
         secrets: Some(secrets),
         findings: &findings,
         settings: &settings,
+        given: None,
     };
     let file = Table::document(reading, &keys::FILE, document);
     let (included, managed) = others(&file, path, at_hand, &findings);
@@ -111,6 +113,25 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
     files.extend(included.iter().chain(&managed).map(|(path, _)| path.clone()));
     let included_sources = all_sound(&included, &parsed_included, &findings);
     let managed_sources = all_sound(&managed, &parsed_managed, &findings);
+    let used = module::used(
+        std::iter::once(document)
+            .chain(included_sources.iter().map(|(_, document)| *document))
+            .chain(managed_sources.iter().map(|(_, document)| *document)),
+    );
+    let known = at_hand.texts.map_or(&[][..], |texts| &texts.modules);
+    let modules = module::read(used, path, known, &findings);
+    let module_texts: FileTexts = modules
+        .iter()
+        .map(|module| (module.path.clone(), module.text.clone()))
+        .collect();
+    let parsed_modules = parse(&module_texts);
+    let own_modules = modules.iter().filter(|module| module.is_file);
+    files.extend(own_modules.map(|module| module.path.clone()));
+    let mut module_sources = Vec::new();
+    for (module, parsed) in modules.iter().zip(&parsed_modules) {
+        let sound = sound(&module.path, &module.text, parsed, &findings);
+        module_sources.extend(sound.map(|(source, document)| (&*module.name, source, document)));
+    }
     let own = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
     let open_settings = OnceCell::from(Arc::new(own.without_secrets()));
     let tables = Files {
@@ -118,12 +139,21 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
         included: tables(&included_sources, Some(secrets), &findings, &settings),
         // Whoever may define endpoints shall not read the daemon's files, variables and secrets by them.
         managed: tables(&managed_sources, None, &findings, &open_settings),
+        modules: module_tables(&module_sources, reading),
+        managed_modules: module_tables(
+            &module_sources,
+            Reading {
+                secrets: None,
+                settings: &open_settings,
+                ..reading
+            },
+        ),
     };
     let config = check(
         &tables,
         &findings,
         own,
-        hash(&text, included.iter().chain(&managed)),
+        hash(&text, included.iter().chain(&managed).chain(&module_texts)),
     );
     if config.endpoints.is_empty() {
         let warning = Problem::of_file(
@@ -142,6 +172,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
                 main: (path.to_owned(), text.clone()),
                 included,
                 managed,
+                modules,
             },
         }),
         (_, problems) => Err(problems),
@@ -202,6 +233,24 @@ struct Files<'a> {
     main: &'a Table<'a>,
     included: Vec<Table<'a>>,
     managed: Vec<Table<'a>>,
+    /// By name.
+    modules: Modules<'a>,
+    /// The same for those endpoints that read no secrets.
+    managed_modules: Modules<'a>,
+}
+
+/// The documents of modules by name.
+type Modules<'a> = Vec<(&'a str, Table<'a>)>;
+
+fn module_tables<'a>(
+    sources: &'a [(&'a str, Arc<Source>, &'a DeTable<'a>)],
+    reading: Reading<'a>,
+) -> Modules<'a> {
+    let table = |(name, source, document): &'a (&'a str, Arc<Source>, &'a DeTable<'a>)| {
+        let reading = Reading { source, ..reading };
+        (*name, Table::document(reading, &keys::MODULE, document))
+    };
+    sources.iter().map(table).collect()
 }
 
 fn parse(texts: &[(PathBuf, String)]) -> Vec<Parsed<'_>> {
@@ -238,6 +287,7 @@ fn tables<'a>(
             secrets,
             findings,
             settings,
+            given: None,
         };
         Table::document(reading, &keys::INCLUDED, document)
     };
@@ -250,13 +300,16 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
     endpoint::check_defaults(&defaults, &network);
-    let endpoint = |table: Table<'_>| endpoint::endpoint(&table.above(&defaults), &network);
+    let modules = judged(&files.modules);
+    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
     let mut written: Vec<_> = std::iter::once(file)
         .chain(&files.included)
         .flat_map(|file| file.tables("endpoint"))
         .map(endpoint)
         .collect();
     let by_hand = written.len();
+    let modules = judged(&files.managed_modules);
+    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
     for file in &files.managed {
         written.extend(one_of_its_name(file, findings).map(endpoint));
     }
@@ -280,6 +333,13 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
         managed,
         hash,
     }
+}
+
+fn judged<'m, 'a>(modules: &'m Modules<'a>) -> Vec<(&'m str, Module<'a>)> {
+    modules
+        .iter()
+        .map(|(name, table)| (*name, Module::read(table)))
+        .collect()
 }
 
 /// The endpoint of a file that the API wrote: the only one in it, and called like the file.

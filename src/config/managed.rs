@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::StoreConfig;
+use super::module::Text as ModuleText;
 use super::problem::{Findings, Problem};
 
 /// The folder in the store's.
@@ -33,6 +34,8 @@ pub struct Texts {
     pub included: FileTexts,
     /// Those of endpoints defined over the API, in order of their names.
     pub managed: FileTexts,
+    /// Those of the integration modules that are used.
+    pub modules: Vec<ModuleText>,
 }
 
 impl fmt::Debug for Texts {

@@ -9,6 +9,7 @@ mod keys;
 mod language;
 mod load;
 pub mod managed;
+mod module;
 mod problem;
 mod raw;
 mod schema;

@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Kind, Section};
+use super::module::Given;
 use super::problem::Findings;
 use super::secrets::{Resolved, Secrets};
 use super::source::{Place, Source};
@@ -26,6 +27,8 @@ pub(super) struct Reading<'a> {
     pub findings: &'a RefCell<Findings>,
     /// `[vars]` and `[secrets]`, once they have been read.
     pub settings: &'a OnceCell<Arc<Settings>>,
+    /// What `${with:…}` stands for, where there is a module.
+    pub given: Option<&'a Given<'a>>,
 }
 
 /// One table as it was written.
@@ -45,6 +48,7 @@ pub(super) struct Table<'a> {
 }
 
 /// One value as it was written.
+#[derive(Clone)]
 pub(super) struct Value<'a> {
     reading: Reading<'a>,
     written: &'a DeValue<'a>,
@@ -95,15 +99,32 @@ impl<'a> Table<'a> {
         let first = self
             .layers
             .iter()
-            .find(|layer| keys.iter().any(|key| layer.entries.contains_key(*key)));
+            .find(|layer| keys.iter().any(|key| layer.has(key)));
         Self {
             section: self.section,
             layers: first.cloned().into_iter().collect(),
         }
     }
 
-    /// Whether `key` was written in any layer.
+    /// The same, with `given` for `${with:…}` in all layers.
+    pub(super) fn giving<'g>(&self, given: &'g Given<'g>) -> Table<'g>
+    where
+        'a: 'g,
+    {
+        let mut table: Table<'g> = self.clone();
+        for layer in &mut table.layers {
+            layer.reading.given = Some(given);
+        }
+        table
+    }
+
+    /// Whether `key` has a value in any layer.
     pub(super) fn has(&self, key: &str) -> bool {
+        self.layers.iter().any(|layer| layer.has(key))
+    }
+
+    /// Whether `key` was written in any layer, be it for a variable of a module that has no value.
+    pub(super) fn is_written(&self, key: &str) -> bool {
         self.layers.iter().any(|layer| layer.entries.contains_key(key))
     }
 
@@ -117,7 +138,7 @@ impl<'a> Table<'a> {
         let private = matches!(self.section.kind(key), Some(Kind::Private | Kind::PrivateMap));
         self.layers
             .iter()
-            .find_map(|layer| Some(layer.value(key, layer.entries.get(key)?, private)))
+            .find_map(|layer| layer.value(key, layer.entries.get(key)?, private).in_place())
     }
 
     /// What stands at `key`, as `how` reads it; a problem of it is noted here.
@@ -161,6 +182,7 @@ impl<'a> Table<'a> {
         let found = self.layers.iter().filter_map(|layer| {
             layer
                 .value(key, layer.entries.get(key)?, false)
+                .in_place()?
                 .into_layer(&format!("write it as [{}]", section.name))
         });
         let layers: Vec<_> = found.inspect(|layer| layer.judge_keys(section)).collect();
@@ -196,15 +218,20 @@ impl<'a> Table<'a> {
             let Some(table) = layer.entries.get(key) else {
                 continue;
             };
-            let value = layer.value(key, table, private);
+            let Some(value) = layer.value(key, table, private).in_place() else {
+                continue;
+            };
             let Some(map) = value.into_layer(&format!("write it like {key} = {{ Name = \"value\" }}")) else {
                 continue;
             };
             let mut entries: Vec<_> = map.entries.iter().collect();
             entries.sort_by_key(|(name, _)| name.span().start);
             for (name, written) in entries {
-                let value = map.value(name.get_ref(), written, private);
+                let Some(value) = map.value(name.get_ref(), written, private).in_place() else {
+                    continue;
+                };
                 let place = Place {
+                    source: Arc::clone(&map.place.source),
                     span: name.span(),
                     private: false,
                     ..value.place.clone()
@@ -217,6 +244,11 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Layer<'a> {
+    fn has(&self, key: &str) -> bool {
+        let written = self.entries.get(key);
+        written.is_some_and(|written| self.value(key, written, false).in_place().is_some())
+    }
+
     fn value(&self, key: &str, written: &'a Spanned<DeValue<'a>>, private: bool) -> Value<'a> {
         let separator = if self.place.key.is_empty() { "" } else { "." };
         let place = Place {
@@ -272,6 +304,31 @@ fn help_for_unknown(section: &'static Section, name: &str) -> String {
 }
 
 impl<'a> Value<'a> {
+    /// The value itself, or the one that stands in its place because it is nothing but a `${with:NAME}`; `None` when NAME
+    /// has no value.
+    fn in_place(self) -> Option<Self> {
+        let (Some(given), Some(written)) = (self.reading.given, self.written.as_str()) else {
+            return Some(self);
+        };
+        let Some(name) = written
+            .strip_prefix("${with:")
+            .and_then(|rest| rest.strip_suffix('}'))
+        else {
+            return Some(self);
+        };
+        if !given.declares(name) {
+            return Some(self);
+        }
+        let mut value = given.value(name)?.clone();
+        value.place.private |= self.place.private;
+        Some(value)
+    }
+
+    /// What `with.…` may name here; `None` where no module is used.
+    pub(super) fn given(&self) -> Option<&'a Given<'a>> {
+        self.reading.given
+    }
+
     /// The value as `how` reads it; what it finds wrong is noted here.
     pub(super) fn read<T>(&self, how: impl Fn(&Self) -> Result<T, Wrong>) -> Option<T> {
         how(self).map_err(|wrong| self.reject(&wrong)).ok()
@@ -305,8 +362,8 @@ impl<'a> Value<'a> {
             return Err(self.wrong_type("a string"));
         };
         let resolved = match self.reading.secrets {
-            Some(secrets) => secrets.resolve(written)?,
-            None => Resolved::literal(written)?,
+            Some(secrets) => secrets.resolve(written, self.reading.given)?,
+            None => Resolved::literal(written, self.reading.given)?,
         };
         for warning in &resolved.warnings {
             self.warn(warning);
@@ -388,6 +445,11 @@ impl<'a> Value<'a> {
         self.written.as_str().is_some_and(|text| text.trim().is_empty())
     }
 
+    /// Whether an array was written.
+    pub(super) fn is_list(&self) -> bool {
+        self.written.is_array()
+    }
+
     /// Whether a table was written.
     pub(super) fn is_table(&self) -> bool {
         self.written.is_table()
@@ -422,7 +484,7 @@ impl<'a> Value<'a> {
                 ..self.place.clone()
             },
         };
-        Some(items.iter().map(of_item).collect())
+        Some(items.iter().map(of_item).filter_map(Self::in_place).collect())
     }
 
     /// The elements of an array that must have some; `empty` says why.

@@ -25,5 +25,6 @@ pub mod replay;
 pub mod resend;
 pub mod server;
 pub mod status;
+pub mod trial;
 pub mod types;
 pub mod units;

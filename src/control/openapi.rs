@@ -8,8 +8,9 @@ use serde_json::{Map, Value, json};
 
 use super::types::{
     BuryRequest, Change, ChangeReport, ConfigView, DeadLetterView, EndpointRow, EndpointView, ErrorBody,
-    EventView, IngestAnswer, LiveDead, LiveRates, LiveState, LoggedAttemptView, MoveRequest, Moved, Page,
-    PauseRequest, QuarantinedView, ReloadReport, Removed, Status,
+    EventView, ExplainRequest, Explanation, IngestAnswer, LiveDead, LiveRates, LiveState, LoggedAttemptView,
+    MoveRequest, Moved, Page, PauseRequest, QuarantinedView, ReloadReport, Removed, Status, TestRequest,
+    TestView,
 };
 
 /// `GET /v1/openapi.json`
@@ -95,6 +96,7 @@ pub fn describe() -> Value {
     document.events();
     document.endpoints();
     document.verbs();
+    document.explain();
     document.dead();
     document.configuration();
     document.live();
@@ -273,9 +275,18 @@ impl Document {
         self.add("delete", PATH, delete.gives("200", "What is left of it", removed));
     }
 
+    fn explain(&mut self) {
+        let (takes, gives) = (self.schema::<ExplainRequest>(), self.schema::<Explanation>());
+        let operation =
+            Operation::new("Which endpoints would get an event, why or why not, and the request of each");
+        let operation = operation.takes(takes).gives("200", "Nothing was sent", gives);
+        self.add("post", "/v1/explain", operation);
+    }
+
     fn verbs(&mut self) {
         let row = self.schema::<EndpointRow>();
         let moved = self.schema::<Moved>();
+        let (test, tested) = (self.schema::<TestRequest>(), self.schema::<TestView>());
         let (pause, to, bury) = (
             self.schema::<PauseRequest>(),
             self.schema::<MoveRequest>(),
@@ -294,6 +305,12 @@ impl Document {
                 "Everything that waits for a later try is due now",
                 None,
                 &moved,
+            ),
+            (
+                "test",
+                "One request with a marked event at once; neither stored nor counted",
+                Some(test),
+                &tested,
             ),
             (
                 "move",

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::broadcast;
 
+use super::types::{Explanation, TestView};
 use crate::config::Config;
 use crate::config::managed::Keys;
 use crate::domain::time::Timestamp;
@@ -102,6 +103,13 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The way in for events.
     fn intake(&self) -> &Arc<Intake>;
+
+    /// What would become of the event in `event`, as a producer would send it. The error is why none could.
+    fn explain(&self, event: String) -> BoxFuture<'_, Result<Explanation, String>>;
+
+    /// One request to `endpoint` at once, with the event in `event` or a ping, neither stored nor counted. The error is
+    /// why there is no such event.
+    fn try_out(&self, endpoint: String, event: Option<String>) -> BoxFuture<'_, Result<TestView, String>>;
 
     /// What the producers' socket has seen since the start.
     fn ingest(&self) -> IngestNumbers;

@@ -18,7 +18,7 @@ use super::error::{ApiError, ApiResult};
 use super::guard::{Need, guard, method_of};
 use super::operator::Operator;
 use super::{
-    attempts, configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status,
+    attempts, configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status, trial,
 };
 use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
@@ -141,6 +141,10 @@ fn table() -> Vec<Route> {
         need: Need::Send,
         ..change("/v1/events", post(super::post::accept))
     };
+    let explain = Route {
+        need: Need::See,
+        ..change("/v1/explain", post(trial::explain))
+    };
     let define = |method: Method, handler| Route {
         method,
         ..change("/v1/endpoints/{name}", handler)
@@ -163,6 +167,8 @@ fn table() -> Vec<Route> {
         change("/v1/endpoints/{name}/flush", post(endpoints::flush)),
         change("/v1/endpoints/{name}/move", post(orphans::move_to)),
         change("/v1/endpoints/{name}/bury", post(orphans::bury)),
+        change("/v1/endpoints/{name}/test", post(trial::test)),
+        explain,
         see("/v1/dead", get(dead::list)),
         see("/v1/dead/{id}", get(dead::show)),
         change("/v1/dead/replay", post(replay::replay)),

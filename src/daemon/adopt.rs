@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
-use crate::delivery::Couriers;
+use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::time::Timestamp;
 use crate::ingest::intake::{Intake, RouteTable};
@@ -75,6 +75,14 @@ impl Workshop {
         } else {
             Err(problems)
         }
+    }
+
+    /// A courier of its own to `endpoint`, over the connections and with the tokens of those in force.
+    ///
+    /// # Errors
+    /// One sentence naming the key that no request can be made from.
+    pub fn courier(&self, endpoint: &Endpoint) -> Result<Courier, String> {
+        self.couriers.prepare(endpoint)
     }
 
     async fn prepare_one(

@@ -11,6 +11,7 @@ pub mod notify;
 pub mod operator;
 pub mod signals;
 pub mod sockets;
+mod trial;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};

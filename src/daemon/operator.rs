@@ -9,12 +9,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, broadcast, watch};
 
+use super::trial;
 use crate::config::managed::{self, Keys, Texts};
 use crate::config::{self, Config};
 use crate::control::operator::{
     BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
     ReloadReport,
 };
+use crate::control::types::{Explanation, TestView};
 use crate::domain::access::Access;
 use crate::domain::time::Timestamp;
 use crate::ingest::frame::Code;
@@ -324,6 +326,29 @@ impl Operator for Daemon {
 
     fn intake(&self) -> &Arc<Intake> {
         &self.intake
+    }
+
+    fn explain(&self, event: String) -> BoxFuture<'_, Result<Explanation, String>> {
+        Box::pin(async move {
+            let now = Clock::wall();
+            let event = trial::event(&event, &self.intake.limits, now)?;
+            let config = self.config.load_full();
+            let prepared = |endpoint| self.workshop.courier(endpoint);
+            let endpoints: Vec<_> = config.endpoints.iter().map(|e| (&**e, prepared(e))).collect();
+            Ok(trial::explain(&event, &endpoints, now))
+        })
+    }
+
+    fn try_out(&self, endpoint: String, event: Option<String>) -> BoxFuture<'_, Result<TestView, String>> {
+        Box::pin(async move {
+            let now = Clock::wall();
+            let event = trial::marked(event.as_deref(), &self.intake.limits, now)?;
+            let config = self.config.load_full();
+            let found = config.endpoints.iter().find(|e| *e.name == *endpoint);
+            let found = found.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
+            let courier = self.workshop.courier(found)?;
+            Ok(trial::tested(endpoint, courier.try_out(&event, now).await))
+        })
     }
 
     fn ingest(&self) -> IngestNumbers {

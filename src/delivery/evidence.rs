@@ -88,7 +88,7 @@ impl Witness {
 
 /// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
 /// them alone too, and what stands in the URL's query.
-fn secrets(request: &OutgoingRequest) -> Vec<String> {
+pub(super) fn secrets(request: &OutgoingRequest) -> Vec<String> {
     let sensitive = request.headers.values().filter(|value| value.is_sensitive());
     let values = sensitive
         .filter_map(|value| value.to_str().ok())
@@ -122,7 +122,7 @@ fn password(credentials: &str) -> String {
 }
 
 /// `text` with every secret masked.
-fn hide(text: String, secrets: &[String]) -> String {
+pub(super) fn hide(text: String, secrets: &[String]) -> String {
     secrets
         .iter()
         .filter(|secret| !MASK.contains(secret.as_str()))
@@ -133,7 +133,7 @@ fn hide(text: String, secrets: &[String]) -> String {
 }
 
 /// The headers as text, as many as fit into [`EXCERPT_BYTES_MAX`]; sensitive ones, cookies and `secrets` masked.
-fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
+pub(super) fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
     let mut room = EXCERPT_BYTES_MAX;
     let mut list = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -153,7 +153,7 @@ fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
 }
 
 /// The beginning of `body` as text, at most [`EXCERPT_BYTES_MAX`] bytes of it.
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]).into_owned();
     text.truncate(text.floor_char_boundary(EXCERPT_BYTES_MAX));
     text

@@ -4,7 +4,8 @@
 //! what it carries), [`auth`] gives it its credentials, [`sign`] signs it, [`send`] is the only file that opens an HTTP
 //! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
 //! [`interpret`] says what came back by its status ([`failure`] names what a broken exchange died of), [`reading`] reads
-//! it by the endpoint's own rules ([`response`] is what they see), and [`evidence`] keeps what a person will want to see. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
+//! it by the endpoint's own rules ([`response`] is what they see), and [`evidence`] keeps what a person will want to see.
+//! [`trial`] shows all of it to a person who tries it out. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
@@ -35,6 +36,7 @@ pub mod response;
 pub mod scene;
 pub mod send;
 pub mod sign;
+pub mod trial;
 
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use ulid::Ulid;
 
-use super::frame::{Code, Parsed, Refused, Timing};
+use super::frame::{Code, Line, Parsed, Refused, Timing, judge};
+use super::lines::Limits;
 use super::sender::Sender;
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
@@ -68,6 +69,22 @@ pub fn event(parsed: &Parsed<'_>, sender: &Sender, moment: &Moment) -> Result<Ev
     };
     let json = json(parsed, &head, moment);
     Ok(Event { head, json })
+}
+
+/// The event that the one object in `text` gives when `sender` sends it at `now`; for those who want to see it, and
+/// accept nothing.
+///
+/// # Errors
+/// What a producer would be answered; and for an array or a control line, that it is not one event.
+pub fn single(text: &[u8], limits: &Limits, sender: &Sender, now: Timestamp) -> Result<Event, Refused> {
+    match judge(text, limits) {
+        Line::Event(parsed) => event(&parsed, sender, &Moment::new(now)),
+        Line::Refused(refused) => Err(refused),
+        Line::Control(_) | Line::Batch(_) => Err(Refused::new(
+            Code::InvalidEvent,
+            "this takes one event: an object with a `type`",
+        )),
+    }
 }
 
 fn check_expiry(expires: Timestamp, deliver_at: Option<Timestamp>, moment: &Moment) -> Result<(), String> {
@@ -136,8 +153,6 @@ mod tests {
 
     use super::*;
     use crate::domain::access::Credentials;
-    use crate::ingest::frame::{Line, judge};
-    use crate::ingest::lines::Limits;
 
     const LIMITS: Limits = Limits {
         event_bytes_max: 1 << 20,

@@ -143,7 +143,9 @@ impl Template {
     pub fn has_secret(&self) -> bool {
         match &self.0.form {
             Form::Fixed { has_reference, .. } => *has_reference,
-            Form::Made(made) => !made.references.is_empty() || made.names.contains("secrets"),
+            Form::Made(made) => {
+                !made.references.is_empty() || made.names.contains("secrets") || made.names.contains("with")
+            }
         }
     }
 

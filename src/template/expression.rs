@@ -78,7 +78,7 @@ impl Expression {
     /// Whether its value may hold a secret. Then people are shown what it gives in [`Scope::masked`].
     #[must_use]
     pub fn has_secret(&self) -> bool {
-        self.0.names.contains("secrets")
+        self.0.names.contains("secrets") || self.0.names.contains("with")
     }
 
     /// Its value in `scope`; [`Value::is_undefined`] when it names something that is not there.

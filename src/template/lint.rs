@@ -166,7 +166,7 @@ impl<'s> Lint<'s> {
             Expr::Var(name) => self.name(name.id, name.span().start_offset),
             Expr::GetAttr(attribute) => {
                 if let Expr::Var(name) = &attribute.expr
-                    && ["vars", "secrets"].contains(&name.id)
+                    && ["vars", "secrets", "with"].contains(&name.id)
                 {
                     let setting = format!("{}.{}", name.id, attribute.name);
                     self.found.settings.insert(setting.into());

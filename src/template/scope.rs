@@ -9,6 +9,7 @@ use bytes::Bytes;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 
+use super::given::{Given, GivenIn};
 use super::moment::Moment;
 
 /// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
@@ -31,6 +32,7 @@ pub(super) struct Names {
     secrets: Value,
     /// What there is to look at beside the event.
     more_bytes: usize,
+    given: Given,
     pub(super) is_masked: bool,
 }
 
@@ -56,6 +58,7 @@ impl Scope {
             others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
             secrets: Value::from_object(Secrets::default()),
             more_bytes: 0,
+            given: Given::default(),
             is_masked: false,
         }))
     }
@@ -104,6 +107,13 @@ impl Scope {
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         Arc::make_mut(&mut self.0).secrets = Value::from_object(secrets);
+        self
+    }
+
+    /// The same with the values that `with.…` reads.
+    #[must_use]
+    pub fn with_given(mut self, given: Given) -> Self {
+        Arc::make_mut(&mut self.0).given = given;
         self
     }
 
@@ -216,6 +226,7 @@ impl Object for Names {
             "event" => Some(self.event.value().clone()),
             "data" => self.data(),
             "secrets" => Some(self.secrets.clone()),
+            "with" => Some(GivenIn::value(&self.given, &Scope(Arc::clone(self)))),
             _ => self
                 .others
                 .iter()

@@ -49,3 +49,4 @@ mod signatures;
 mod space;
 mod spool;
 mod store;
+mod trial;

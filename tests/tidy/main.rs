@@ -81,7 +81,7 @@ const PURE: &[&str] = &[
     "src/scheduler/",
     "src/ingest/frame.rs",
     "src/store/record.rs",
-    "src/delivery/render.rs",
+    "src/delivery/render/",
     "src/delivery/redirect.rs",
     "src/delivery/sign/",
     "src/delivery/interpret.rs",

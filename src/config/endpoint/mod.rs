@@ -6,6 +6,7 @@ mod address;
 mod auth;
 mod batch;
 mod body;
+mod case;
 mod limits;
 mod network;
 pub(super) mod order;
@@ -19,11 +20,12 @@ mod tests;
 mod tls;
 
 use super::NetworkConfig;
+use super::module::{self, Module};
 use super::raw::{Table, Value};
 use super::source::Place;
 use super::url;
 use super::values::{self, Read, Wrong};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Integration};
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
 use crate::domain::url::{is_loopback, parse};
@@ -55,14 +57,30 @@ pub(super) fn check_defaults(table: &Table<'_>, network: &NetworkConfig) {
             "move it into the [[endpoint]]",
         ));
     }
-    policies(table, network);
+    let integration = Integration::default();
+    policies(table, network, integration);
 }
 
-/// One endpoint. What is missing or wrong is noted and stands in as its default.
-pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
+/// One endpoint over its module over `[defaults]`. What is missing or wrong is noted and stands in as its default.
+pub(super) fn endpoint(
+    own: &Table<'_>,
+    defaults: &Table<'_>,
+    modules: &[(&str, Module<'_>)],
+    network: &NetworkConfig,
+) -> Written {
+    let table = own.clone().above(defaults);
+    let Some(module) = module::of(&table, modules) else {
+        return written(&table, network, Integration::default());
+    };
+    let given = module.given(&table, &selection::bind(&table));
+    let table = own.clone().above(&module.endpoint).above(defaults);
+    written(&table.giving(&given), network, given.integration())
+}
+
+fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Written {
     for key in ["name", "url"] {
-        let replaced_by_other = key == "url" && (table.has("urls") || table.has("use"));
-        if !table.has(key) && !replaced_by_other {
+        let replaced_by_other = key == "url" && table.has("urls");
+        if !table.is_written(key) && !replaced_by_other {
             table.missing(key);
         }
     }
@@ -71,7 +89,7 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
         .as_ref()
         .map(|value| value.place.clone())
         .or_else(|| table.place().cloned());
-    let mut endpoint = policies(table, network);
+    let mut endpoint = policies(table, network, integration);
     endpoint.name = name
         .and_then(|value| value.read(endpoint_name))
         .unwrap_or_default()
@@ -80,11 +98,16 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
 }
 
 /// Everything of an endpoint but its name.
-fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
+fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
     let bind = selection::bind(table);
     let batch = batch::batch(&table.table("batch"), &table.table("body"), &bind);
     let response = response::response(&table.table("response"), &bind);
+    let cases = table.tables("test");
+    let cases = cases
+        .iter()
+        .filter_map(|table| case::case(table, &bind))
+        .collect();
     Endpoint {
         name: "".into(),
         description: text("description"),
@@ -93,6 +116,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         events: events(table),
         selection: selection::selection(table, &bind),
         settings: table.settings(),
+        integration,
         request: request::request(table, network, &bind),
         bind,
         auth: auth::auth(&table.table("auth"), network, allows_http(table)),
@@ -105,6 +129,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         batch,
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
+        cases,
     }
 }
 

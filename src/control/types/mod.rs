@@ -10,6 +10,7 @@ pub mod ingest;
 pub mod live;
 mod schema;
 pub mod status;
+pub mod trial;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,8 @@ pub use status::{
     DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers, Status,
     StoreNumbers, Totals,
 };
+
+pub use trial::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView, TestRequest, TestView};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -16,7 +16,9 @@ use reqwest::Url;
 
 use super::body::{self, Item, Shape};
 use super::scene::{Load, Scene};
-use crate::domain::endpoint::{Address, BatchShape, BodyFormat, BodyPolicy, Endpoint, RequestPolicy, Route};
+use crate::domain::endpoint::{
+    Address, BatchShape, BodyFormat, BodyPolicy, Compression, Endpoint, RequestPolicy, Route,
+};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::domain::url::mask_parts;
@@ -347,6 +349,26 @@ impl Composer {
         };
         let items: Vec<Item> = load.events.iter().map(item).collect();
         body::write(&self.body, self.shape(), &items, scope)
+    }
+
+    /// The body of `load` for people: with `***` for secrets, and not compressed.
+    ///
+    /// # Errors
+    /// Those of [`Composer::compose`].
+    pub fn masked_body(&self, load: &Load<'_>, course: &Course) -> Result<Bytes, String> {
+        let Some(scope) = &course.scope else {
+            return self.body_of(load, None);
+        };
+        let item = |event: &Event| Item {
+            json: event.json.clone(),
+            scope: self.scene.within(&scope.masked(), event),
+        };
+        let items: Vec<Item> = load.events.iter().map(item).collect();
+        let policy = BodyPolicy {
+            compress: Compression::None,
+            ..self.body.clone()
+        };
+        body::write(&policy, self.shape(), &items, &scope.masked())
     }
 
     fn add_query(&self, url: &mut Url, scope: &Scope) -> Result<(), String> {

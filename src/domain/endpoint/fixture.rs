@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, OrderPolicy,
+    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, Integration, OrderPolicy,
     RequestPolicy, ResponsePolicy, Selection, TlsPolicy,
 };
 use crate::domain::backoff::{RetryPolicy, Schedule};
@@ -25,6 +25,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         selection: Selection::default(),
         bind: "data".into(),
         settings: Arc::default(),
+        integration: Integration::default(),
         request: RequestPolicy {
             method: None,
             addresses: vec![address(url)],
@@ -62,6 +63,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         rate: None,
         order: OrderPolicy::None,
         best_effort: false,
+        cases: Vec::new(),
     }
 }
 

@@ -4,8 +4,10 @@
 mod auth;
 mod batch;
 mod body;
+mod case;
 #[cfg(test)]
 pub mod fixture;
+mod integration;
 mod limits;
 mod order;
 mod rate;
@@ -19,6 +21,8 @@ mod tls;
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape, ItemsPolicy};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
+pub use case::SavedCase;
+pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
@@ -60,6 +64,8 @@ pub struct Endpoint {
     pub bind: Box<str>,
     /// `[vars]` and `[secrets]`.
     pub settings: Arc<Settings>,
+    /// The module it uses.
+    pub integration: Integration,
     /// What a request to it looks like.
     pub request: RequestPolicy,
     /// Who its requests say they come from.
@@ -82,11 +88,13 @@ pub struct Endpoint {
     pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
+    /// Cases to try it out with.
+    pub cases: Vec<SavedCase>,
 }
 
 impl Endpoint {
     /// What this endpoint's templates and expressions see of the event that `event_json` holds: `event`, `data` and
-    /// its second name, `endpoint`, `vars`, `secrets`, `now`. Whoever has more (`delivery`, `batch`, `appended`,
+    /// its second name, `endpoint`, `vars`, `secrets`, `with`, `now`. Whoever has more (`delivery`, `batch`, `appended`,
     /// `response`) adds it by [`Scope::with`].
     #[must_use]
     pub fn scope(&self, event_json: &Bytes, now: Timestamp) -> Scope {
@@ -95,5 +103,6 @@ impl Endpoint {
             .with("endpoint", Value::from_pairs([("name", &*self.name)]))
             .with("vars", self.settings.vars().clone())
             .with_secrets(self.settings.secrets().clone())
+            .with_given(self.integration.given.clone())
     }
 }
