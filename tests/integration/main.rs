@@ -22,6 +22,7 @@ mod access;
 mod attempts;
 mod batches;
 mod control;
+mod dashboard;
 mod dead;
 mod delivery;
 mod http_events;
