@@ -13,11 +13,11 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::status;
 use crate::config::{
-    Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
 use crate::control::operator::{
-    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
-    ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
+    Operator, ReloadReport,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -111,6 +111,10 @@ impl Operator for FakeDaemon {
         &self.intake
     }
 
+    fn alerts(&self) -> Vec<AlertView> {
+        Vec::new()
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,
@@ -136,6 +140,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
+        alerts: AlertsConfig::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),
         hash: "c0ffee".to_owned(),

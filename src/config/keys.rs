@@ -105,7 +105,7 @@ pub(super) static FILE: Section = Section {
         ("secrets", NotYet),
         ("source", NotYet),
         ("inbound", NotYet),
-        ("alerts", NotYet),
+        ("alerts", Table(&ALERTS)),
     ],
 };
 
@@ -195,6 +195,17 @@ static NETWORK: Section = Section {
         ("deny", NotYet),
         ("allow", NotYet),
         ("dns_cache", NotYet),
+    ],
+};
+
+static ALERTS: Section = Section {
+    name: "alerts",
+    keys: &[
+        ("response_time_p95", Duration),
+        ("error_rate", Number(0.0, 1.0)),
+        ("auth_failures", Count(0, 1_000_000)),
+        ("failing_for", Duration),
+        ("dead_letters", Count(0, 100_000_000)),
     ],
 };
 

@@ -260,6 +260,7 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, hash: String) -> Confi
         control: sections::control(&file.table("control")),
         log: sections::log(&file.table("log")),
         limits: sections::limits(&file.table("limits")),
+        alerts: sections::alerts(&file.table("alerts")),
         network,
         endpoints: written
             .into_iter()

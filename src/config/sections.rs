@@ -5,8 +5,8 @@ use super::access;
 use super::raw::Table;
 use super::values::{self, Read, Wrong};
 use super::{
-    ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
-    StoreConfig,
+    AlertsConfig, ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat,
+    NetworkConfig, StoreConfig,
 };
 
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
@@ -151,5 +151,27 @@ pub(super) fn network(table: &Table<'_>) -> NetworkConfig {
         https_only: table
             .read("https_only", super::raw::Value::flag)
             .unwrap_or(NetworkConfig::default().https_only),
+    }
+}
+
+/// `[alerts]`
+pub(super) fn alerts(table: &Table<'_>) -> AlertsConfig {
+    let default = AlertsConfig::default();
+    AlertsConfig {
+        response_time_p95: table
+            .read("response_time_p95", values::duration)
+            .unwrap_or(default.response_time_p95),
+        error_rate: table
+            .read("error_rate", values::number(0.0..=1.0))
+            .unwrap_or(default.error_rate),
+        auth_failures: table
+            .read("auth_failures", values::count(0..=1_000_000))
+            .unwrap_or(default.auth_failures),
+        failing_for: table
+            .read("failing_for", values::duration)
+            .unwrap_or(default.failing_for),
+        dead_letters: table
+            .read("dead_letters", values::count(0..=100_000_000))
+            .unwrap_or(default.dead_letters),
     }
 }

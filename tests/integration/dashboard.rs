@@ -1,7 +1,9 @@
 //! H8: the dashboard, as its files are served, and as a person uses it in a real browser.
 
 use std::collections::BTreeSet;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -265,4 +267,58 @@ fn replays_and_purges(browser: &mut Browser, daemon: &Daemon, judge: &Judge) {
         (daemon.row("crm-sync")["dead"] == 1).then_some(())
     });
     browser.shows("#dead-note", "1 purged");
+}
+
+/// H8: `posthaste top` on a terminal: what is stuck is seen, and a key pauses it after a question.
+#[test]
+fn h8_top_shows_and_pauses() {
+    let target = Target::new();
+    let daemon = Daemon::start(&endpoint("crm-sync", &target.url("/"), ""));
+    // util-linux's script gives a program a terminal of its own.
+    let command = format!(
+        "stty cols 120 rows 20; exec {} top --socket {}",
+        env!("CARGO_BIN_EXE_posthaste"),
+        daemon.control().display()
+    );
+    let started = Command::new("script")
+        .args(["-qefc", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut top = match started {
+        Ok(top) => top,
+        Err(error) => return required::missing("script", "apt-get install bsdutils", error),
+    };
+    let mut keys = top.stdin.take().unwrap();
+    let mut screen = String::new();
+    let mut bytes = top.stdout.take().unwrap();
+    let mut until = |text: &str| {
+        while !screen.contains(text) {
+            let mut some = [0; 4096];
+            let count = bytes.read(&mut some).unwrap();
+            assert!(count > 0, "it ended before {text:?}: {screen:?}");
+            screen.push_str(&String::from_utf8_lossy(&some[..count]));
+        }
+    };
+    until("crm-sync");
+    until("up/down choose");
+    keys.write_all(b"p").unwrap();
+    until("pause crm-sync?");
+    assert_eq!(daemon.row("crm-sync")["state"], "ready", "it is only asked");
+    keys.write_all(b"y").unwrap();
+    until("paused");
+    daemon.until_state("crm-sync", "paused");
+    keys.write_all(b"r").unwrap();
+    daemon.until_state("crm-sync", "ready");
+    keys.write_all(b"q").unwrap();
+    assert!(top.wait().unwrap().success());
+}
+
+/// H8: without a terminal it says what to use instead.
+#[test]
+fn h8_top_needs_a_terminal() {
+    let daemon = Daemon::start("");
+    let ran = daemon.cli(&["top"]).exits(2);
+    assert!(ran.err.contains("posthaste status --watch"), "{ran:?}");
 }

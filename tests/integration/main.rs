@@ -19,6 +19,7 @@ mod verifiers;
 mod harness;
 
 mod access;
+mod alerts;
 mod attempts;
 mod batches;
 mod control;

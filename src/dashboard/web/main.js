@@ -104,6 +104,8 @@ function advice(status) {
   if (status.store.refusing) items.push(["bad", `New events are refused: ${status.store.refusing}. Make room, or purge dead letters.`]);
   if (status.store.quarantined > 0) items.push(["warn", `${count(status.store.quarantined)} damaged records were set aside: see "posthaste store check".`]);
   if (status.ingest.spool_rejected > 0) items.push(["warn", `${count(status.ingest.spool_rejected)} files in the spool hold lines that were refused.`]);
+  for (const alert of status.alerts)
+    items.push(["warn", `${alert.endpoint} is past ${alert.alert} for ${age(alert.since, status.now)}: ${Number(alert.value.toFixed(2))}, limit ${alert.limit}. Look at `, look("its attempts", "attempts", { endpoint: alert.endpoint }), "."]);
   items.push(...status.endpoints.map((row) => adviceFor(row, status.now)).filter(Boolean));
   if (items.length === 0) items.push(["good", "Nothing is stuck."]);
   byId("advice").replaceChildren(...items.map(([kind, ...parts]) => make("li", { class: kind }, ...parts)));
