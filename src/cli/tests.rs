@@ -28,7 +28,6 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
 use crate::ingest::intake::{Intake, RouteTable};
 use crate::ingest::lines::Limits;
@@ -39,6 +38,7 @@ use crate::store::{
     AcceptGroup, Accepted, Batch, DeadEvidence, Deferral, DeliveryId, DueQuery, LaneId, NewEvent, Settle,
     SettleTo, Store,
 };
+use crate::template::Target;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -127,8 +127,11 @@ impl Operator for FakeDaemon {
 fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
     let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
     endpoint.enabled = enabled;
-    endpoint.request.url_masked = "https://example.com/?token=***".into();
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))];
+    endpoint.request.addresses[0].shown = "https://example.com/?token=***".into();
+    endpoint.request.headers = vec![(
+        http::header::AUTHORIZATION,
+        fixture::fixed("hunter2", Target::Header),
+    )];
     Arc::new(endpoint)
 }
 
@@ -141,6 +144,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
         alerts: AlertsConfig::default(),
+        settings: Arc::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),
         hash: "c0ffee".to_owned(),

@@ -1,7 +1,7 @@
 //! From a path to a checked [`Config`]: reads the file and what it includes, has everything read and
 //! judged, and lets the configuration pass only when no problem was found.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
 use super::{Config, sections};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
 const INCLUDE_DEFAULT: &str = "endpoints.d/*.toml";
@@ -93,6 +93,7 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
 
 fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) -> Result<Loaded, Problems> {
     let findings = RefCell::new(Findings::default());
+    let settings = OnceCell::new();
     let mut files = vec![path.to_owned()];
     let document = DeTable::parse_recoverable(&text);
     let Some((source, document)) = sound(path, &text, &document, &findings) else {
@@ -102,6 +103,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
         source: &source,
         secrets: Some(secrets),
         findings: &findings,
+        settings: &settings,
     };
     let file = Table::document(reading, &keys::FILE, document);
     let (included, managed) = others(&file, path, at_hand, &findings);
@@ -109,13 +111,20 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
     files.extend(included.iter().chain(&managed).map(|(path, _)| path.clone()));
     let included_sources = all_sound(&included, &parsed_included, &findings);
     let managed_sources = all_sound(&managed, &parsed_managed, &findings);
+    let own = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
+    let open_settings = OnceCell::from(Arc::new(own.without_secrets()));
     let tables = Files {
         main: &file,
-        included: tables(&included_sources, Some(secrets), &findings),
-        // Whoever may define endpoints shall not read the daemon's files and variables by them.
-        managed: tables(&managed_sources, None, &findings),
+        included: tables(&included_sources, Some(secrets), &findings, &settings),
+        // Whoever may define endpoints shall not read the daemon's files, variables and secrets by them.
+        managed: tables(&managed_sources, None, &findings, &open_settings),
     };
-    let config = check(&tables, &findings, hash(&text, included.iter().chain(&managed)));
+    let config = check(
+        &tables,
+        &findings,
+        own,
+        hash(&text, included.iter().chain(&managed)),
+    );
     if config.endpoints.is_empty() {
         let warning = Problem::of_file(
             path.to_owned(),
@@ -221,12 +230,14 @@ fn tables<'a>(
     sources: &'a Sources<'a, 'a>,
     secrets: Option<&'a Secrets<'a>>,
     findings: &'a RefCell<Findings>,
+    settings: &'a OnceCell<Arc<Settings>>,
 ) -> Vec<Table<'a>> {
     let table = |(source, document): &'a (Arc<Source>, &'a DeTable<'a>)| {
         let reading = Reading {
             source,
             secrets,
             findings,
+            settings,
         };
         Table::document(reading, &keys::INCLUDED, document)
     };
@@ -234,7 +245,7 @@ fn tables<'a>(
 }
 
 /// Judges everything; the result may be used only when no problem was found.
-fn check(files: &Files<'_>, findings: &RefCell<Findings>, hash: String) -> Config {
+fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings>, hash: String) -> Config {
     let file = files.main;
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
@@ -262,6 +273,7 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, hash: String) -> Confi
         limits: sections::limits(&file.table("limits")),
         alerts: sections::alerts(&file.table("alerts")),
         network,
+        settings,
         endpoints: written
             .into_iter()
             .map(|written| Arc::new(written.endpoint))
@@ -327,7 +339,10 @@ fn compare(written: &[Written], by_hand: usize, findings: &mut Findings) {
 }
 
 fn gets_the_same(one: &Endpoint, other: &Endpoint) -> bool {
-    one.request.url == other.request.url && one.events == other.events && one.tenant == other.tenant
+    one.request.addresses == other.request.addresses
+        && one.request.routes == other.request.routes
+        && one.events == other.events
+        && one.tenant == other.tenant
 }
 
 /// The files that `include` names, in the order of the patterns, then of the names.

@@ -6,6 +6,7 @@ mod access;
 mod effective;
 mod endpoint;
 mod keys;
+mod language;
 mod load;
 pub mod managed;
 mod problem;
@@ -26,7 +27,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::domain::access::{AllowRule, Who};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
+use crate::domain::network::NetworkPolicy;
 use crate::domain::secret::Secret;
 
 pub use effective::effective;
@@ -59,6 +61,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `[alerts]`
     pub alerts: AlertsConfig,
+    /// `[vars]` and `[secrets]`
+    pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
     /// The names of those that were defined over the API.
@@ -179,6 +183,8 @@ pub struct LimitsConfig {
 pub struct NetworkConfig {
     /// Refuse http:// to hosts other than this machine, unless an endpoint says `allow_http = true`.
     pub https_only: bool,
+    /// Where requests may go, and how long names are remembered.
+    pub policy: NetworkPolicy,
 }
 
 /// `[alerts]`: past which values an endpoint needs a person; 0 switches a limit off.
@@ -284,6 +290,9 @@ impl Default for AlertsConfig {
 
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { https_only: true }
+        Self {
+            https_only: true,
+            policy: NetworkPolicy::default(),
+        }
     }
 }

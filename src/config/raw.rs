@@ -2,7 +2,7 @@
 //! stands, collects every problem instead of stopping at the first, and answers keys that are unknown or
 //! not supported yet. What the values mean is not decided here.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -13,6 +13,7 @@ use super::problem::Findings;
 use super::secrets::{Resolved, Secrets};
 use super::source::{Place, Source};
 use super::values::Wrong;
+use crate::domain::endpoint::Settings;
 
 /// What reading a file needs besides the file.
 #[derive(Clone, Copy)]
@@ -23,6 +24,8 @@ pub(super) struct Reading<'a> {
     pub secrets: Option<&'a Secrets<'a>>,
     /// Where problems and warnings go.
     pub findings: &'a RefCell<Findings>,
+    /// `[vars]` and `[secrets]`, once they have been read.
+    pub settings: &'a OnceCell<Arc<Settings>>,
 }
 
 /// One table as it was written.
@@ -120,6 +123,14 @@ impl<'a> Table<'a> {
     /// What stands at `key`, as `how` reads it; a problem of it is noted here.
     pub(super) fn read<T>(&self, key: &str, how: impl Fn(&Value<'a>) -> Result<T, Wrong>) -> Option<T> {
         self.value(key)?.read(how)
+    }
+
+    /// `[vars]` and `[secrets]`.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let layer = self.layers.first();
+        layer
+            .and_then(|layer| layer.reading.settings.get().cloned())
+            .unwrap_or_default()
     }
 
     /// Notes that `key` has to be written in this table.
@@ -283,8 +294,13 @@ impl<'a> Value<'a> {
         self.reading.findings.borrow_mut().warnings.push(warning);
     }
 
-    /// A string with its references resolved.
-    pub(super) fn resolved(&self) -> Result<Resolved, Wrong> {
+    /// `[vars]` and `[secrets]`; empty as long as they are being read.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.reading.settings.get().cloned().unwrap_or_default()
+    }
+
+    /// A string with its references resolved, for those who show it masked.
+    pub(super) fn masked(&self) -> Result<Resolved, Wrong> {
         let DeValue::String(written) = self.written else {
             return Err(self.wrong_type("a string"));
         };
@@ -295,6 +311,41 @@ impl<'a> Value<'a> {
         for warning in &resolved.warnings {
             self.warn(warning);
         }
+        Ok(resolved)
+    }
+
+    /// Anything as JSON, references in its strings resolved.
+    pub(super) fn json(&self) -> Result<serde_json::Value, Wrong> {
+        let within = |written: &'a Spanned<DeValue<'a>>| Self {
+            reading: self.reading,
+            written: written.get_ref(),
+            place: Place {
+                span: written.span(),
+                ..self.place.clone()
+            },
+        };
+        Ok(match self.written {
+            DeValue::String(_) => self.resolved()?.text.into(),
+            DeValue::Integer(_) => self.integer()?.into(),
+            DeValue::Float(_) => self.number()?.into(),
+            DeValue::Boolean(flag) => (*flag).into(),
+            DeValue::Datetime(time) => time.to_string().into(),
+            DeValue::Array(items) => items
+                .iter()
+                .map(|item| within(item).json())
+                .collect::<Result<_, _>>()?,
+            DeValue::Table(entries) => {
+                let members = entries
+                    .iter()
+                    .map(|(name, written)| Ok((name.get_ref().to_string(), within(written).json()?)));
+                serde_json::Value::Object(members.collect::<Result<_, Wrong>>()?)
+            }
+        })
+    }
+
+    /// A string with its references resolved.
+    pub(super) fn resolved(&self) -> Result<Resolved, Wrong> {
+        let resolved = self.masked()?;
         if resolved.has_secret && !self.place.private {
             self.warn(&Wrong::whole(
                 "what this key holds is shown in listings and logs",
@@ -302,19 +353,6 @@ impl<'a> Value<'a> {
             ));
         }
         Ok(resolved)
-    }
-
-    /// A string that may hold a template one day: `{{` and `{%` are refused as long as they mean nothing.
-    pub(super) fn untemplated(&self) -> Result<Resolved, Wrong> {
-        match self.written {
-            DeValue::String(written) if written.contains("{{") || written.contains("{%") => {
-                Err(Wrong::whole(
-                    "a template (`{{ … }}`) is not supported by this version of posthaste yet",
-                    "write the text as it is to be sent",
-                ))
-            }
-            _ => self.resolved(),
-        }
     }
 
     /// `true` or `false`.
@@ -342,6 +380,26 @@ impl<'a> Value<'a> {
                 .parse()
                 .map_err(|_| Wrong::new("is not a number", "write it like 0.5")),
             _ => Err(self.wrong_type("a number")),
+        }
+    }
+
+    /// Whether a string without anything in it was written.
+    pub(super) fn is_empty_text(&self) -> bool {
+        self.written.as_str().is_some_and(|text| text.trim().is_empty())
+    }
+
+    /// Whether a table was written.
+    pub(super) fn is_table(&self) -> bool {
+        self.written.is_table()
+    }
+
+    /// Whether nothing was written: an empty string, array or table.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.written {
+            DeValue::String(text) => text.is_empty(),
+            DeValue::Array(items) => items.is_empty(),
+            DeValue::Table(entries) => entries.is_empty(),
+            _ => false,
         }
     }
 

@@ -8,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::values::Wrong;
+use crate::template::Part;
 
 /// Where references are looked up.
 pub(super) struct Secrets<'a> {
@@ -28,6 +29,15 @@ pub(super) struct Resolved {
     pub has_secret: bool,
     /// What an operator should know about the places it came from.
     pub warnings: Vec<Wrong>,
+    /// The string in pieces, for those who have to tell what was written from what was put in.
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of a string.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    text: String,
+    is_reference: bool,
 }
 
 impl fmt::Debug for Resolved {
@@ -52,14 +62,14 @@ impl Secrets<'_> {
                     "write ${env:NAME}, ${file:/path} or ${cred:NAME}",
                 )
             })?;
-            resolved.append(before, before);
+            resolved.append(before, before, false);
             let text = self.look_up(reference, &mut resolved.warnings)?;
-            resolved.append(&text, "***");
+            resolved.append(&text, "***", true);
             resolved.has_reference = true;
             resolved.has_secret |= !reference.starts_with("env:");
             rest = behind;
         }
-        resolved.append(rest, rest);
+        resolved.append(rest, rest, false);
         Ok(resolved)
     }
 
@@ -121,13 +131,28 @@ impl Resolved {
             ));
         }
         let mut resolved = Self::default();
-        resolved.append(written, written);
+        resolved.append(written, written, false);
         Ok(resolved)
     }
 
-    fn append(&mut self, text: &str, masked: &str) {
+    fn append(&mut self, text: &str, masked: &str, is_reference: bool) {
         self.text.push_str(text);
         self.masked.push_str(masked);
+        self.pieces.push(Piece {
+            text: text.to_owned(),
+            is_reference,
+        });
+    }
+
+    /// The string as a template takes it: what a reference stands for is data, whatever it looks like.
+    pub(super) fn parts(&self) -> Vec<Part<'_>> {
+        let pieces = self.pieces.iter();
+        pieces
+            .map(|piece| match piece.is_reference {
+                true => Part::Reference(&piece.text),
+                false => Part::Written(&piece.text),
+            })
+            .collect()
     }
 }
 

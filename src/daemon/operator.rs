@@ -273,6 +273,7 @@ impl Operator for Daemon {
                 .map(|(class, count)| (class.name().to_owned(), *count))
                 .collect(),
             expired: reading.expired,
+            skipped: reading.skipped,
             rate_per_second: reading.delivered_per_second,
             success_rate: reading.success_share,
             error_rates: reading

@@ -6,49 +6,42 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{HeaderMap, SET_COOKIE};
 
-use super::Tried;
 use super::interpret::Verdict;
 use super::render::OutgoingRequest;
+use super::scene::Load;
 use super::send::Answer;
-use crate::domain::endpoint::RequestPolicy;
+use super::{Tried, Unsent};
 use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
-use crate::domain::time::Timestamp;
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
 /// A shorter value is not looked for in answers: it would be found in every other word.
 const ECHO_BYTES_MIN: usize = 6;
 
-/// Writes down one endpoint's tries.
-#[derive(Clone, Debug)]
+/// What is known of a try beside its answer.
+#[derive(Clone, Debug, Default)]
 pub struct Witness {
-    request_line: Box<str>,
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    pub request_line: String,
+    /// The request; `None` if it could not be made, and for tries that worked.
+    pub request: Option<OutgoingRequest>,
 }
 
 impl Witness {
-    /// Prepares the part that is the same for every try.
-    #[must_use]
-    pub fn new(policy: &RequestPolicy) -> Self {
-        Self {
-            request_line: format!("{} {}", policy.method, policy.url_masked).into(),
-        }
+    /// The evidence of a try that never left.
+    pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
+        let mut tried = self.report(load, took, None, unsent.verdict);
+        tried.attempt.status = unsent.status;
+        tried
     }
 
-    /// The try's evidence with `verdict`. `request`: what was sent, `None` if it could not be made; `answer`: what came back, if anything. Of a delivered event only the numbers are kept, so that
-    /// success, which is nearly all there is, costs nothing here.
+    /// The try's evidence with `verdict`; `answer`: what came back, if anything. Of a delivered event only the
+    /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
-    pub fn report(
-        &self,
-        number: u32,
-        started: Timestamp,
-        took: Duration,
-        request: Option<&OutgoingRequest>,
-        answer: Option<&Answer>,
-        verdict: Verdict,
-    ) -> Tried {
+    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, verdict: Verdict) -> Tried {
         let mut attempt = Attempt {
-            number,
-            started,
+            number: load.number,
+            started: load.now,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: verdict.outcome,
             status: answer.map(|answer| answer.status.as_u16()),
@@ -59,9 +52,11 @@ impl Witness {
             response_excerpt: String::new(),
         };
         if verdict.outcome != Outcome::Delivered {
-            attempt.request_line = self.request_line.to_string();
-            let secrets = request.map(secrets).unwrap_or_default();
-            attempt.request_headers = request
+            attempt.request_line = self.request_line;
+            let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
+            attempt.request_headers = self
+                .request
+                .as_ref()
                 .map(|request| listed(&request.headers, &[]))
                 .unwrap_or_default();
             attempt.response_headers = answer

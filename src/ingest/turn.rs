@@ -217,7 +217,7 @@ impl Desk {
         if let Some(closed) = &rules.closed {
             return Err(named(closed.clone()));
         }
-        let lanes = self
+        let owed = self
             .remembered
             .owed(
                 &rules.table,
@@ -227,6 +227,7 @@ impl Desk {
             )
             .map_err(|message| named(Refused::new(Code::InvalidEvent, message)))?;
         let event = build::event(parsed, &self.sender, &rules.moment)?;
+        let lanes = owed.lanes(&event.json);
         Ok(NewEvent { event, lanes })
     }
 

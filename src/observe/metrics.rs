@@ -290,6 +290,13 @@ fn attempts(text: &mut Exposition, status: &Status) {
         &status.endpoints,
         |row| row.attempts.expired as f64,
     );
+    text.per_endpoint(
+        "posthaste_skipped_total",
+        "counter",
+        "Deliveries settled without a request because `when` was false.",
+        &status.endpoints,
+        |row| row.attempts.skipped as f64,
+    );
     let name = "posthaste_attempt_duration_seconds";
     text.metric(name, "summary", "How long attempts of the last minute took.");
     for row in &status.endpoints {

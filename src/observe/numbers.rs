@@ -40,6 +40,8 @@ pub struct Reading {
     pub errors: Vec<(ErrorClass, u64)>,
     /// Deliveries dropped because their event had expired, since the start.
     pub expired: u64,
+    /// Deliveries settled without a request because `when` was false, since the start.
+    pub skipped: u64,
     /// Deliveries per second, over the last minute.
     pub delivered_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered; `None`: there were none.
@@ -75,6 +77,7 @@ struct Inner {
     rejected: u64,
     failed: u64,
     expired: u64,
+    skipped: u64,
     errors: Vec<(ErrorClass, u64)>,
     /// The last sixty whole seconds of the monotonic clock that had attempts.
     seconds: VecDeque<Second>,
@@ -111,6 +114,7 @@ impl Default for Numbers {
             rejected: 0,
             failed: 0,
             expired: 0,
+            skipped: 0,
             errors: Vec::new(),
             seconds: VecDeque::new(),
             phases_us: [0; PHASES.len()],
@@ -167,6 +171,11 @@ impl Numbers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
     }
 
+    /// Counts a delivery that was skipped.
+    pub fn skipped(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+    }
+
     /// Reads them all.
     #[must_use]
     pub fn read(&self, now: Now) -> Reading {
@@ -191,6 +200,7 @@ impl Numbers {
                 .collect(),
             phases_us: inner.phases_us,
             requests: inner.requests,
+            skipped: inner.skipped,
             took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
             attempts_last_minute: recent.attempts,
             auth_failures: inner.auth_failures,

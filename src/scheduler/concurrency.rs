@@ -72,7 +72,7 @@ impl Limit {
     }
 
     /// Back to the lower bound, and to that from one request on, doubling with each round trip: for an endpoint that has
-    /// just come back, whose backlog must not fall on it at once.
+    /// just come back, or may still be down after a restart: its backlog must not fall on it at once.
     pub(super) fn restart(&mut self) {
         self.current = self.bounds.min;
         self.ramp = Some(1);

@@ -77,8 +77,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane that has to ask the store for its backlog; ready, probing if it is doubtful, or paused if the endpoint is
-    /// disabled.
+    /// A lane that has to ask the store for its backlog; ready, with one request at a time if it is doubtful, or paused
+    /// if the endpoint is disabled.
     pub(super) fn new(config: LaneConfig, window_max: usize, now: Now) -> Self {
         let mut lane = Self {
             state: LaneState::Ready,
@@ -98,8 +98,7 @@ impl Lane {
             config,
         };
         if lane.config.doubtful {
-            lane.breaker.doubt();
-            lane.state = LaneState::Probing;
+            lane.limit.restart();
         }
         lane.apply_pause(now);
         lane

@@ -54,7 +54,7 @@ pub struct LaneConfig {
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
     pub order: OrderPolicy,
-    /// Its last tries failed before the daemon started, so a new lane begins with one probe.
+    /// Its last tries failed before the daemon started, so a new lane begins with one request at a time.
     pub doubtful: bool,
 }
 

@@ -85,6 +85,18 @@ impl Scope {
         self
     }
 
+    /// The same at another time, in milliseconds since 1970.
+    #[must_use]
+    pub fn at(self, now_unix_ms: u64) -> Self {
+        self.with("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))
+    }
+
+    /// The event as templates see it.
+    #[must_use]
+    pub fn event(&self) -> Value {
+        self.0.event.value().clone()
+    }
+
     /// The same with the secrets that `secrets.…` reads.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
@@ -123,6 +135,11 @@ impl Scope {
 }
 
 impl Secrets {
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(|name| &**name)
+    }
+
     /// Wraps `values`.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {

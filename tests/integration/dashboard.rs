@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::mpsc::channel;
 
 use serde_json::{Value, json};
 
 use crate::harness::browser::Browser;
 use crate::harness::client::{At, ask};
 use crate::harness::servers::{Judge, Target};
-use crate::harness::{Daemon, Setup, endpoint, eventually};
+use crate::harness::{BOUND, Daemon, Setup, endpoint, eventually};
 use crate::required;
 
 const TOKEN: &str = "correct-horse-battery";
@@ -293,16 +294,28 @@ fn h8_top_shows_and_pauses() {
     let mut keys = top.stdin.take().unwrap();
     let mut screen = String::new();
     let mut bytes = top.stdout.take().unwrap();
+    let (told, drawn) = channel();
+    std::thread::spawn(move || {
+        let mut some = [0; 4096];
+        while let Ok(count @ 1..) = bytes.read(&mut some) {
+            if told
+                .send(String::from_utf8_lossy(&some[..count]).into_owned())
+                .is_err()
+            {
+                return;
+            }
+        }
+    });
     let mut until = |text: &str| {
         while !screen.contains(text) {
-            let mut some = [0; 4096];
-            let count = bytes.read(&mut some).unwrap();
-            assert!(count > 0, "it ended before {text:?}: {screen:?}");
-            screen.push_str(&String::from_utf8_lossy(&some[..count]));
+            match drawn.recv_timeout(BOUND) {
+                Ok(more) => screen.push_str(&more),
+                Err(error) => panic!("{text:?} is not drawn ({error}): {screen:?}"),
+            }
         }
     };
     until("crm-sync");
-    until("up/down choose");
+    until("up/down");
     keys.write_all(b"p").unwrap();
     until("pause crm-sync?");
     assert_eq!(daemon.row("crm-sync")["state"], "ready", "it is only asked");

@@ -3,6 +3,7 @@
 
 pub mod browser;
 pub mod client;
+pub mod desks;
 pub mod servers;
 
 use std::fmt::Write as _;

@@ -13,6 +13,8 @@
 mod packages;
 #[path = "../support/required.rs"]
 mod required;
+#[path = "../support/signature_verifiers.rs"]
+mod signature_verifiers;
 #[path = "../support/standard_webhooks.rs"]
 mod verifiers;
 
@@ -21,6 +23,7 @@ mod harness;
 mod access;
 mod alerts;
 mod attempts;
+mod auth;
 mod batches;
 mod control;
 mod dashboard;
@@ -33,13 +36,17 @@ mod lifecycle;
 mod live;
 mod managed;
 mod manners;
+mod network;
 mod openapi;
 mod operations;
 mod order;
 mod readme;
 mod reload;
+mod requests;
 mod retry;
 mod secrets;
+mod selection;
+mod signatures;
 mod space;
 mod spool;
 mod store;

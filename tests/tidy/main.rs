@@ -85,7 +85,8 @@ const PURE: &[&str] = &[
     "src/ingest/frame.rs",
     "src/store/record.rs",
     "src/delivery/render.rs",
-    "src/delivery/sign.rs",
+    "src/delivery/redirect.rs",
+    "src/delivery/sign/",
     "src/delivery/interpret.rs",
 ];
 

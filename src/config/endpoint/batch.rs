@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::raw::Table;
-use crate::config::values::{self, Wrong};
+use crate::config::values;
 use crate::domain::endpoint::{BatchPolicy, BatchShape};
 
 const EVENTS_MAX: u32 = 10_000;
@@ -18,16 +18,18 @@ enum Shape {
     Array,
     Ndjson,
     Wrapped,
+    Template,
 }
 
 const SHAPES: &[(&str, Shape)] = &[
     ("array", Shape::Array),
     ("ndjson", Shape::Ndjson),
     ("wrapped", Shape::Wrapped),
+    ("template", Shape::Template),
 ];
 
 /// How events are put together; `None` for one at a time.
-pub(super) fn batch(table: &Table<'_>) -> Option<BatchPolicy> {
+pub(super) fn batch(table: &Table<'_>, body: &Table<'_>) -> Option<BatchPolicy> {
     let events_max = table
         .read("max_events", values::count(1..=EVENTS_MAX))
         .unwrap_or(1);
@@ -38,21 +40,19 @@ pub(super) fn batch(table: &Table<'_>) -> Option<BatchPolicy> {
     let shape = table
         .read("shape", values::choice(SHAPES))
         .unwrap_or(Shape::Array);
-    let wrap = table
-        .read("wrap", values::text)
-        .unwrap_or_else(|| WRAP_DEFAULT.to_owned());
-    if wrap.is_empty() {
-        let help = format!("name the field that holds the events, like \"{WRAP_DEFAULT}\"");
-        table.reject_key(&["wrap"], &Wrong::whole("the field has no name", help));
-    }
+    let wrap = body.read("wrap", values::text).filter(|wrap| !wrap.is_empty());
+    let is_wrapped = wrap.is_some() && !table.has("shape");
+    let wrap = wrap.unwrap_or_else(|| WRAP_DEFAULT.to_owned());
     (events_max > 1).then(|| BatchPolicy {
         events_max: events_max as usize,
         bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
         wait_max,
         shape: match shape {
+            Shape::Array if is_wrapped => BatchShape::Wrapped(wrap.into()),
             Shape::Array => BatchShape::Array,
             Shape::Ndjson => BatchShape::Ndjson,
             Shape::Wrapped => BatchShape::Wrapped(wrap.into()),
+            Shape::Template => BatchShape::Template,
         },
     })
 }

@@ -2,21 +2,31 @@
 //! business; here stand the defaults, the bounds and the rules that need more than one key,
 //! one file for each group of keys.
 
+mod address;
+mod auth;
 mod batch;
+mod body;
 mod limits;
+mod network;
 pub(super) mod order;
 mod request;
 mod response;
 mod retry;
+mod selection;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::NetworkConfig;
 use super::raw::{Table, Value};
 use super::source::Place;
+use super::url;
 use super::values::{self, Read, Wrong};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::route::TypePattern;
+use crate::domain::secret::Secret;
+use crate::domain::url::{is_loopback, parse};
 
 const NAME_BYTES_MAX: usize = 63;
 
@@ -72,23 +82,55 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
 /// Everything of an endpoint but its name.
 fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
+    let bind = selection::bind(table);
     Endpoint {
         name: "".into(),
         description: text("description"),
         enabled: table.read("enabled", Value::flag).unwrap_or(true),
         tenant: text("tenant"),
         events: events(table),
-        request: request::request(table, network),
+        selection: selection::selection(table, &bind),
+        settings: table.settings(),
+        request: request::request(table, network, &bind),
+        bind,
+        auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
         response: response::response(&table.table("response")),
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
         rate: order::rate(table),
-        batch: batch::batch(&table.table("batch")),
+        batch: batch::batch(&table.table("batch"), &table.table("body")),
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }
+}
+
+/// Whether this endpoint may be reached without encryption although `https_only` is on.
+fn allows_http(table: &Table<'_>) -> bool {
+    table.read("allow_http", Value::flag).unwrap_or(false)
+}
+
+/// A URL that requests go to, and its masked form; refused without encryption unless that is wanted (D7), for which
+/// `danger` says why.
+fn request_url(
+    value: &Value<'_>,
+    network: &NetworkConfig,
+    allow_http: bool,
+    danger: &str,
+) -> Read<(Secret, String)> {
+    let written = value.resolved()?;
+    let url = parse(&written.text).ok_or_else(|| {
+        Wrong::whole(
+            "the value is not an absolute http or https URL",
+            "write it like https://example.com/hook",
+        )
+    })?;
+    if url.scheme() == "http" && network.https_only && !allow_http && !is_loopback(&url) {
+        let help = "write https://, or allow_http = true for this endpoint";
+        return Err(Wrong::whole(danger, help));
+    }
+    Ok((Secret::new(&written.text), url::masked(&url, &written)))
 }
 
 fn endpoint_name(value: &Value<'_>) -> Read<String> {

@@ -155,6 +155,9 @@ pub struct LaneNumbers {
     pub errors: BTreeMap<String, u64>,
     /// Deliveries given up because their event had expired, as its sender wished.
     pub expired: u64,
+    /// Deliveries settled without a request because `when` was false.
+    #[serde(default)]
+    pub skipped: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.

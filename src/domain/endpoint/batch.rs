@@ -24,4 +24,6 @@ pub enum BatchShape {
     Ndjson,
     /// An object with the array in the field of this name.
     Wrapped(Box<str>),
+    /// One document, from a template that loops over `batch.events`.
+    Template,
 }
