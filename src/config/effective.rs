@@ -3,6 +3,7 @@
 
 mod credentials;
 mod request;
+mod response;
 
 use serde_json::{Map, Value, json};
 
@@ -136,7 +137,7 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "proxy": request.proxy.as_ref().map_or(String::new(), |url| super::url::masked_proxy(url.expose())),
         "auth": credentials::auth(&endpoint.auth),
         "sign": endpoint.sign.iter().map(credentials::sign).collect::<Vec<_>>(),
-        "response": { "success_status": endpoint.response.success_status },
+        "response": response::response(&endpoint.response),
         "retry": retry(&endpoint.retry),
         "breaker": {
             "failures": endpoint.breaker.failures,
@@ -174,6 +175,11 @@ fn batch(policy: Option<&BatchPolicy>) -> Value {
             shown["shape"] = "wrapped".into();
             shown["wrapped_in"] = (**field).into();
         }
+    }
+    if let Some(items) = &policy.items {
+        shown["items"] = items.list.source().into();
+        shown["item_id"] = items.id.source().into();
+        shown["item_success"] = items.success.source().into();
     }
     shown
 }

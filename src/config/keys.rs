@@ -14,8 +14,6 @@ pub(super) struct Section {
 /// right is for its reader to say.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// A value that may be shown, of any shape.
-    Plain,
     /// A text: a name, a path, a template.
     Text,
     /// One of these words.
@@ -55,8 +53,8 @@ pub(super) enum Kind {
 }
 
 use Kind::{
-    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap,
-    Share, Size, Table, Tables, Text, Word,
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Private, PrivateMap, Share,
+    Size, Table, Tables, Text, Word,
 };
 
 impl Section {
@@ -376,13 +374,23 @@ static RESPONSE: Section = Section {
     name: "endpoint.response",
     keys: &[
         ("success_status", List(&Count(100, 599))),
-        ("parse", NotYet),
-        ("success", NotYet),
-        ("rejected", NotYet),
-        ("capture", NotYet),
-        ("error", NotYet),
-        ("emit", NotYet),
+        ("parse", Word(&["auto", "json", "xml", "text", "none"])),
+        ("success", Text),
+        ("rejected", Text),
+        ("capture", Map),
+        ("error", Table(&RESPONSE_ERROR)),
+        ("emit", Table(&EMIT)),
     ],
+};
+
+static RESPONSE_ERROR: Section = Section {
+    name: "endpoint.response.error",
+    keys: &[("code", Text), ("message", Text), ("field", Text)],
+};
+
+static EMIT: Section = Section {
+    name: "endpoint.response.emit",
+    keys: &[("type", Text), ("data", Map)],
 };
 
 static BATCH: Section = Section {
@@ -392,9 +400,9 @@ static BATCH: Section = Section {
         ("max_bytes", Size),
         ("max_wait", Duration),
         ("shape", Word(&["array", "ndjson", "wrapped", "template"])),
-        ("items", NotYet),
-        ("item_id", NotYet),
-        ("item_success", NotYet),
+        ("items", Text),
+        ("item_id", Text),
+        ("item_success", Text),
     ],
 };
 

@@ -14,6 +14,7 @@ const ALWAYS: &[&str] = &[
 /// Names with a meaning somewhere, which data can't take.
 const TAKEN: &[&str] = &[
     "response",
+    "captured",
     "item",
     "outcome",
     "signature",

@@ -70,7 +70,6 @@ impl Writer {
     fn kind(&mut self, kind: &Kind) -> Option<Value> {
         Some(match kind {
             Kind::NotYet => return None,
-            Kind::Plain => json!({}),
             Kind::Map => json!({ "type": "object" }),
             // An element may be a table: a secret with the time until it signs, say.
             Kind::Private => {

@@ -9,7 +9,7 @@ use crate::control::operator::ReloadReport;
 use crate::delivery::Couriers;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::time::Timestamp;
-use crate::ingest::intake::RouteTable;
+use crate::ingest::intake::{Intake, RouteTable};
 use crate::observe::numbers::Numbers;
 use crate::store::committer::Queue;
 use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
@@ -23,6 +23,7 @@ const DOUBTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Workshop {
     queue: Queue,
+    intake: Arc<Intake>,
     couriers: Couriers,
     numbers: Mutex<HashMap<LaneId, Arc<Numbers>>>,
 }
@@ -37,11 +38,12 @@ pub struct Prepared {
 }
 
 impl Workshop {
-    /// An empty one.
+    /// An empty one; what is born from answers goes to `intake`.
     #[must_use]
-    pub fn new(queue: Queue) -> Self {
+    pub fn new(queue: Queue, intake: Arc<Intake>) -> Self {
         Self {
             queue,
+            intake,
             couriers: Couriers::new(),
             numbers: Mutex::default(),
         }
@@ -94,6 +96,7 @@ impl Workshop {
             Destination {
                 endpoint: Arc::clone(endpoint),
                 courier,
+                intake: Arc::clone(&self.intake),
                 numbers,
                 doubtful,
                 log_payloads,

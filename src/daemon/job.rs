@@ -1,6 +1,7 @@
 //! One request on its way: read its events, make the try, decide for each delivery, and say so. Whoever started it
 //! hands the decisions to the store.
 
+mod emit;
 mod read;
 mod wanted;
 
@@ -15,6 +16,7 @@ use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
+use crate::ingest::intake::Intake;
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
@@ -76,6 +78,8 @@ pub struct Destination {
     pub endpoint: Arc<Endpoint>,
     /// Makes the requests.
     pub courier: Courier,
+    /// Takes what is born from its answers.
+    pub intake: Arc<Intake>,
     /// What its attempts add up to; outlives a reload.
     pub numbers: Arc<Numbers>,
     /// Its last tries failed before this configuration was put in force.
@@ -221,8 +225,14 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
         attempt,
         signal,
         items,
+        emissions,
         exchange,
     } = tried;
+    if let Err(error) = emit::accept(&to, &parcel.events, emissions).await {
+        tracing::error!(%error, "what is born from an answer could not be kept; its delivery stays as it is");
+        let unknown = parcel.owed.iter().map(|owed| End::unknown(owed.due));
+        return Ended::unsent(lane, ends.into_iter().chain(unknown).collect());
+    }
     let told = Told {
         lane,
         to: &to,
@@ -343,6 +353,9 @@ fn entry(
 fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
     attempt.number = owed.due.tries + 1;
     if let Some(item) = item {
+        if item.outcome == Outcome::Delivered {
+            attempt.forget_exchange();
+        }
         attempt.outcome = item.outcome;
         attempt.message = item.message;
     }

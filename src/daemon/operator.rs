@@ -68,16 +68,16 @@ impl Daemon {
             batch_bytes_max: config.ingest.batch_bytes_max,
         };
         let routes = RouteTable::default();
-        let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
+        let intake = Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall)));
         intake.guard(Access::new(config.ingest.allow.clone()));
         let daemon = Self {
             path: texts.main.0.clone(),
-            workshop: Workshop::new(queue.clone()),
+            workshop: Workshop::new(queue.clone(), Arc::clone(&intake)),
             adopting: Mutex::new(texts),
             managed: managed::folder(&config.store),
             queue,
             dispatcher,
-            intake: Arc::new(intake),
+            intake,
             clock,
             alerts: std::sync::Mutex::default(),
             config: ArcSwap::new(Arc::clone(&config)),

@@ -6,12 +6,12 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{HeaderMap, SET_COOKIE};
 
-use super::interpret::Verdict;
+use super::reading::Reading;
 use super::render::OutgoingRequest;
 use super::scene::Load;
 use super::send::Answer;
 use super::{Tried, Unsent};
-use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
+use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange};
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
@@ -30,15 +30,21 @@ pub struct Witness {
 impl Witness {
     /// The evidence of a try that never left.
     pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
-        let mut tried = self.report(load, took, None, unsent.verdict);
+        let mut tried = self.report(load, took, None, unsent.verdict.into());
         tried.attempt.status = unsent.status;
         tried
     }
 
-    /// The try's evidence with `verdict`; `answer`: what came back, if anything. Of a delivered event only the
+    /// The try's evidence with what the answer comes to by `reading`; `answer`: what came back, if anything. Of a delivered event only the
     /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
-    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, verdict: Verdict) -> Tried {
+    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, reading: Reading) -> Tried {
+        let is_delivered = reading.is_delivered();
+        let Reading {
+            verdict,
+            mut items,
+            emissions,
+        } = reading;
         let mut attempt = Attempt {
             number: load.number,
             started: load.now,
@@ -51,7 +57,7 @@ impl Witness {
             response_headers: Vec::new(),
             response_excerpt: String::new(),
         };
-        if verdict.outcome != Outcome::Delivered {
+        if !is_delivered {
             attempt.request_line = self.request_line;
             let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
             attempt.request_headers = self
@@ -65,12 +71,17 @@ impl Witness {
             attempt.response_excerpt = answer
                 .map(|answer| hide(excerpt(&answer.body), &secrets))
                 .unwrap_or_default();
+            attempt.message = hide(attempt.message, &secrets);
+            for item in items.iter_mut().flatten() {
+                item.message = hide(std::mem::take(&mut item.message), &secrets);
+            }
         }
         Tried {
             attempt,
             signal: verdict.signal,
             exchange: Exchange::default(),
-            items: None,
+            items,
+            emissions,
         }
     }
 }

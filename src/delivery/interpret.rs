@@ -36,6 +36,22 @@ impl Verdict {
         }
     }
 
+    /// The same but for how it ended, and why.
+    #[must_use]
+    pub fn with(self, outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            ..self
+        }
+    }
+
+    /// The same, but delivered.
+    #[must_use]
+    pub fn delivered(self) -> Self {
+        self.with(Outcome::Delivered, String::new())
+    }
+
     /// The request could not be built; `why` is one sentence.
     #[must_use]
     pub fn unsendable(why: String) -> Self {

@@ -3,8 +3,8 @@
 //! [`Courier::deliver`] is the whole story: [`render`] makes the request ([`scene`] is what its templates see, [`body`]
 //! what it carries), [`auth`] gives it its credentials, [`sign`] signs it, [`send`] is the only file that opens an HTTP
 //! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
-//! [`interpret`] reads what came back ([`failure`] names what a broken exchange died of), and [`evidence`] keeps what a
-//! person will want to see. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
+//! [`interpret`] says what came back by its status ([`failure`] names what a broken exchange died of), [`reading`] reads
+//! it by the endpoint's own rules ([`response`] is what they see), and [`evidence`] keeps what a person will want to see. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
@@ -28,8 +28,10 @@ pub mod evidence;
 pub mod failure;
 pub mod interpret;
 mod phases;
+pub mod reading;
 pub mod redirect;
 pub mod render;
+pub mod response;
 pub mod scene;
 pub mod send;
 pub mod sign;
@@ -41,6 +43,7 @@ use auth::token::TokenSources;
 use auth::{Authenticator, Pass, Unauthorised};
 use evidence::Witness;
 use interpret::{Judge, Verdict};
+use reading::{Emission, Reader, Reading};
 use render::{Composer, Course, OutgoingRequest};
 use scene::Load;
 use send::{Bounds, Clients, Sender, Sent};
@@ -58,6 +61,8 @@ pub struct Tried {
     /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
     /// all of them.
     pub items: Option<Vec<Item>>,
+    /// What is born from the answer, as in [`Reading::emissions`].
+    pub emissions: Vec<Option<Result<Emission, String>>>,
 }
 
 /// What the answer to a batch says of one of its events.
@@ -100,6 +105,7 @@ impl Couriers {
                 success_status: endpoint.response.success_status.clone(),
                 retry_after_max: endpoint.retry.max_retry_after,
             },
+            reader: Reader::new(endpoint),
             fallback_on: endpoint.request.fallback_on.clone(),
             composer,
         })
@@ -114,6 +120,8 @@ pub struct Courier {
     sender: Sender,
     response_bytes_max: usize,
     judge: Judge,
+    /// `None`: the status says everything.
+    reader: Option<Reader>,
     fallback_on: Vec<RetryMatch>,
 }
 
@@ -133,7 +141,7 @@ struct Ended {
     /// The credentials it had.
     pass: Arc<Pass>,
     sent: Sent,
-    verdict: Verdict,
+    reading: Reading,
 }
 
 /// The end of a try that came to no request, because of `why`.
@@ -177,13 +185,13 @@ impl Courier {
         let answer = ended.sent.result.ok();
         Tried {
             exchange: ended.sent.exchange,
-            ..witness.report(&load, clock.elapsed(), answer.as_ref(), ended.verdict)
+            ..witness.report(&load, clock.elapsed(), answer.as_ref(), ended.reading)
         }
     }
 
     /// Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
     fn witness(&self, load: &Load<'_>, course: &Course, ended: &Ended) -> Witness {
-        if ended.verdict.outcome == Outcome::Delivered {
+        if ended.reading.is_delivered() {
             return Witness::default();
         }
         Witness {
@@ -203,7 +211,7 @@ impl Courier {
         loop {
             let ended = self.exchange(load, course, stop, bounds, started).await?;
             if stop == 0 {
-                let worked = !matches!(ended.verdict.outcome, Outcome::Error(_));
+                let worked = !matches!(ended.reading.verdict.outcome, Outcome::Error(_));
                 self.composer.learn(course, worked, load.now);
             }
             let is_last = stop + 1 >= self.composer.stops() || started.elapsed() >= bounds.timeout;
@@ -242,14 +250,25 @@ impl Courier {
             return Ok(Ended {
                 stop,
                 pass,
-                verdict: self.judge.interpret(&sent.result, &address, now),
+                reading: self.read(load, &sent, &address, now),
                 sent,
             });
         }
     }
 
+    /// What came back, by its status and by the endpoint's rules. What broke off on its way is not read.
+    fn read(&self, load: &Load<'_>, sent: &Sent, address: &str, now: Timestamp) -> Reading {
+        let verdict = self.judge.interpret(&sent.result, address, now);
+        match (&self.reader, &sent.result) {
+            (Some(reader), Ok(answer)) if answer.broken.is_none() => {
+                reader.read(load, answer, address, verdict)
+            }
+            _ => verdict.into(),
+        }
+    }
+
     fn is_worth_a_fallback(&self, ended: &Ended) -> bool {
-        let Outcome::Error(class) = ended.verdict.outcome else {
+        let Outcome::Error(class) = ended.reading.verdict.outcome else {
             return false;
         };
         let status = ended.sent.status().map(|status| status.as_u16());

@@ -90,6 +90,7 @@ fn random_batch(random: &mut Random) -> BatchPolicy {
         bytes_max: random.within(2, 12) as usize,
         wait_max: Duration::from_millis(random.within(0, 200)),
         shape: BatchShape::Array,
+        items: None,
     }
 }
 

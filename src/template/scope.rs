@@ -29,6 +29,8 @@ pub(super) struct Names {
     bind: Option<Box<str>>,
     others: Vec<(&'static str, Value)>,
     secrets: Value,
+    /// What there is to look at beside the event.
+    more_bytes: usize,
     pub(super) is_masked: bool,
 }
 
@@ -53,6 +55,7 @@ impl Scope {
             bind: None,
             others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
             secrets: Value::from_object(Secrets::default()),
+            more_bytes: 0,
             is_masked: false,
         }))
     }
@@ -128,9 +131,16 @@ impl Scope {
         Self(Arc::new(names))
     }
 
-    /// Bytes of the event, which every bound on work is measured by.
+    /// The same, with values of so many `bytes` in it beside the event: an answer.
+    #[must_use]
+    pub fn weighing(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.0).more_bytes = bytes;
+        self
+    }
+
+    /// Bytes of the event and of what came with it, which every bound on work is measured by.
     pub(super) fn event_bytes(&self) -> usize {
-        self.0.event.json.len()
+        self.0.event.json.len().saturating_add(self.0.more_bytes)
     }
 }
 

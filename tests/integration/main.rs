@@ -22,6 +22,7 @@ mod harness;
 
 mod access;
 mod alerts;
+mod answers;
 mod attempts;
 mod auth;
 mod batches;

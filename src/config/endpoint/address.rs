@@ -65,13 +65,13 @@ impl Reader<'_> {
         let template = language::template(Target::Url, self.names)(value)?;
         let shown = match template.fixed() {
             Some(text) => {
-                let url = parse(text).ok_or_else(|| no_url())?;
+                let url = parse(text).ok_or_else(no_url)?;
                 self.check_encrypted(&url)?;
                 url::masked(&url, &written)
             }
             None => {
                 if let Some(origin) = literal_origin(template.source()) {
-                    self.check_encrypted(&parse(origin).ok_or_else(|| no_url())?)?;
+                    self.check_encrypted(&parse(origin).ok_or_else(no_url)?)?;
                 }
                 url::masked_template(template.source())
             }

@@ -83,6 +83,8 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
 fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
     let bind = selection::bind(table);
+    let batch = batch::batch(&table.table("batch"), &table.table("body"), &bind);
+    let response = response::response(&table.table("response"), &bind);
     Endpoint {
         name: "".into(),
         description: text("description"),
@@ -95,12 +97,12 @@ fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
         bind,
         auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
-        response: response::response(&table.table("response")),
+        response,
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
         rate: order::rate(table),
-        batch: batch::batch(&table.table("batch"), &table.table("body")),
+        batch,
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
     }

@@ -35,12 +35,11 @@ pub(super) fn form(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Strin
     Ok(form.finish())
 }
 
+/// A field: its name, and its value as text if it has one.
+type Named = (Box<str>, Option<String>);
+
 /// Names and values as text, in order; `None` where there is no value.
-pub(super) fn texts(
-    fields: &Fields,
-    scope: &Scope,
-    event: &[u8],
-) -> Result<Vec<(Box<str>, Option<String>)>, String> {
+pub(super) fn texts(fields: &Fields, scope: &Scope, event: &[u8]) -> Result<Vec<Named>, String> {
     match fields {
         Fields::Data => {
             let members: Map<String, Json> = serde_json::from_str(&super::data(event)?).map_err(|_| {

@@ -17,13 +17,13 @@ mod sign;
 mod tls;
 
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
-pub use batch::{BatchPolicy, BatchShape};
+pub use batch::{BatchPolicy, BatchShape, ItemsPolicy};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
 pub use request::{Address, Balance, RequestPolicy, Route};
-pub use response::ResponsePolicy;
+pub use response::{Emit, ErrorFields, Parse, ResponsePolicy};
 pub use selection::{Judgement, Selection};
 pub use settings::Settings;
 pub use sign::{

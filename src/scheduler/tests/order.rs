@@ -169,6 +169,7 @@ fn c8_f7_batches_keep_the_order() {
         bytes_max: 1000,
         wait_max: secs(1),
         shape: crate::domain::endpoint::BatchShape::Array,
+        items: None,
     });
     let mut world = World::new(small(), vec![config]);
     world.keys = 3;

@@ -73,6 +73,7 @@ fn a6_clock_jumps_stick_nothing() {
             bytes_max: 1000,
             wait_max: secs(2),
             shape: crate::domain::endpoint::BatchShape::Array,
+            items: None,
         });
         let mut world = World::new(SchedulerConfig::default(), vec![config]);
         world.poll();
