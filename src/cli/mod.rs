@@ -25,6 +25,7 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod top;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -61,6 +62,8 @@ enum Verb {
     Send(send::SendArgs),
     /// What is stuck, since when, why, and what to type next
     Status(status::StatusArgs),
+    /// The endpoints on a live screen, the one in most trouble first
+    Top(top::TopArgs),
     /// List, show, define, pause, resume and flush endpoints; move or bury what removed ones are owed
     Endpoints(endpoints::EndpointsArgs),
     /// Every try of the last days: when, to whom, how it ended, how long its parts took
@@ -99,6 +102,7 @@ pub fn run() -> ExitCode {
         Verb::Check(args) => return check::run(&args),
         Verb::Send(args) => return send::run(&args),
         Verb::Status(args) => wait(status::run(args)),
+        Verb::Top(args) => wait(top::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
         Verb::Attempts(args) => wait(attempts::run(args)),
         Verb::Explain(args) => wait(explain::run(args)),

@@ -13,11 +13,11 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::status;
 use crate::config::{
-    Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
 use crate::control::operator::{
-    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
-    ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
+    Operator, ReloadReport,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -123,6 +123,10 @@ impl Operator for FakeDaemon {
         Box::pin(async { Err("nothing is tried out".to_owned()) })
     }
 
+    fn alerts(&self) -> Vec<AlertView> {
+        Vec::new()
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,
@@ -151,6 +155,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
+        alerts: AlertsConfig::default(),
         settings: Arc::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),

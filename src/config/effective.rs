@@ -56,6 +56,13 @@ pub fn effective(config: &Config) -> Value {
             "batch_memory": show_size(config.limits.batch_bytes_max),
             "shutdown": show_duration(config.limits.shutdown),
         },
+        "alerts": {
+            "response_time_p95": show_duration(config.alerts.response_time_p95),
+            "error_rate": config.alerts.error_rate,
+            "auth_failures": config.alerts.auth_failures,
+            "failing_for": show_duration(config.alerts.failing_for),
+            "dead_letters": config.alerts.dead_letters,
+        },
         "network": network(&config.network),
         "vars": config.settings.vars_json(),
         "secrets": config.settings.secrets().names().map(|name| (name.to_owned(), "***".into())).collect::<Map<_, _>>(),

@@ -107,7 +107,7 @@ pub(super) static FILE: Section = Section {
         ("secrets", PrivateMap),
         ("source", NotYet),
         ("inbound", NotYet),
-        ("alerts", NotYet),
+        ("alerts", Table(&ALERTS)),
     ],
 };
 
@@ -219,6 +219,17 @@ static NETWORK: Section = Section {
         ("deny", List(&Text)),
         ("allow", List(&Text)),
         ("dns_cache", Duration),
+    ],
+};
+
+static ALERTS: Section = Section {
+    name: "alerts",
+    keys: &[
+        ("response_time_p95", Duration),
+        ("error_rate", Number(0.0, 1.0)),
+        ("auth_failures", Count(0, 1_000_000)),
+        ("failing_for", Duration),
+        ("dead_letters", Count(0, 100_000_000)),
     ],
 };
 

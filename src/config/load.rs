@@ -324,6 +324,7 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
         control: sections::control(&file.table("control")),
         log: sections::log(&file.table("log")),
         limits: sections::limits(&file.table("limits")),
+        alerts: sections::alerts(&file.table("alerts")),
         network,
         settings,
         endpoints: written

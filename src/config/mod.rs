@@ -60,6 +60,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[network]`
     pub network: NetworkConfig,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
     /// `[vars]` and `[secrets]`
     pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
@@ -186,6 +188,21 @@ pub struct NetworkConfig {
     pub policy: NetworkPolicy,
 }
 
+/// `[alerts]`: past which values an endpoint needs a person; 0 switches a limit off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertsConfig {
+    /// What 95 of 100 requests take at most.
+    pub response_time_p95: Duration,
+    /// The share of the last minute's attempts that end in an error, 0 to 1.
+    pub error_rate: f64,
+    /// Attempts in a row that are answered with 401 or 403.
+    pub auth_failures: u32,
+    /// How long every attempt has failed.
+    pub failing_for: Duration,
+    /// Dead letters.
+    pub dead_letters: u32,
+}
+
 impl LogFormat {
     /// Every format with its name in the file.
     pub const NAMES: &'static [(&'static str, Self)] = &[
@@ -256,6 +273,18 @@ impl Default for LimitsConfig {
             in_flight_max: 512,
             batch_bytes_max: 64 << 20,
             shutdown: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            response_time_p95: Duration::from_secs(5),
+            error_rate: 0.05,
+            auth_failures: 3,
+            failing_for: Duration::from_secs(3600),
+            dead_letters: 100,
         }
     }
 }

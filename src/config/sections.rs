@@ -6,8 +6,8 @@ use super::raw::{Table, Value};
 use super::source::Place;
 use super::values::{self, Read, Wrong};
 use super::{
-    ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat, NetworkConfig,
-    StoreConfig,
+    AlertsConfig, ControlConfig, EVENT_BYTES_MAX, IngestConfig, LimitsConfig, LogConfig, LogFormat,
+    NetworkConfig, StoreConfig,
 };
 use crate::domain::endpoint::Settings;
 use crate::domain::network::{AddressPolicy, AddressRange, NetworkPolicy};
@@ -226,5 +226,27 @@ fn check_name(place: &Place, name: &str, value: &Value<'_>) {
                 "use letters, digits and _, and begin with a letter",
             ),
         );
+    }
+}
+
+/// `[alerts]`
+pub(super) fn alerts(table: &Table<'_>) -> AlertsConfig {
+    let default = AlertsConfig::default();
+    AlertsConfig {
+        response_time_p95: table
+            .read("response_time_p95", values::duration)
+            .unwrap_or(default.response_time_p95),
+        error_rate: table
+            .read("error_rate", values::number(0.0..=1.0))
+            .unwrap_or(default.error_rate),
+        auth_failures: table
+            .read("auth_failures", values::count(0..=1_000_000))
+            .unwrap_or(default.auth_failures),
+        failing_for: table
+            .read("failing_for", values::duration)
+            .unwrap_or(default.failing_for),
+        dead_letters: table
+            .read("dead_letters", values::count(0..=100_000_000))
+            .unwrap_or(default.dead_letters),
     }
 }

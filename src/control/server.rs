@@ -6,8 +6,10 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
 use axum::extract::rejection::BytesRejection;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get, post};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
@@ -20,6 +22,7 @@ use super::operator::Operator;
 use super::{
     attempts, configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status, trial,
 };
+use crate::dashboard::{self, Asset};
 use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
 
@@ -131,7 +134,7 @@ fn change(path: &'static str, handler: MethodRouter<App>) -> Route {
     }
 }
 
-/// Every route there is.
+/// Every route of the API.
 fn table() -> Vec<Route> {
     let alive = Route {
         need: Need::Nothing,
@@ -181,7 +184,23 @@ fn table() -> Vec<Route> {
     ]
 }
 
-/// Method and path of every route.
+/// The dashboard's files. They hold no data: what they show is asked of the routes above, with the token.
+fn pages() -> impl Iterator<Item = Route> {
+    dashboard::ASSETS.into_iter().map(|asset| Route {
+        need: Need::Nothing,
+        ..see(asset.path, get(move || async move { page(asset) }))
+    })
+}
+
+fn page(asset: Asset) -> impl IntoResponse {
+    (
+        dashboard::HEADERS,
+        [(CONTENT_TYPE, asset.content_type)],
+        asset.text,
+    )
+}
+
+/// Method and path of every route of the API.
 #[cfg(test)]
 pub(super) fn routes() -> Vec<(Method, &'static str)> {
     let table = table().into_iter();
@@ -190,7 +209,7 @@ pub(super) fn routes() -> Vec<(Method, &'static str)> {
 
 /// The table as routes, each held to what it needs.
 pub fn router(operator: Arc<dyn Operator>, stop: CancellationToken) -> Router {
-    let table = table();
+    let table: Vec<Route> = table().into_iter().chain(pages()).collect();
     let needs = table
         .iter()
         .map(|route| (route.method.clone(), route.path, route.need))

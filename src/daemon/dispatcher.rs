@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
@@ -50,6 +50,7 @@ pub enum Message {
 pub struct DispatcherHandle {
     to: mpsc::UnboundedSender<Message>,
     news: broadcast::Sender<LiveEvent>,
+    attempts: Arc<Notify>,
 }
 
 impl DispatcherHandle {
@@ -67,6 +68,11 @@ impl DispatcherHandle {
     #[must_use]
     pub fn listen(&self) -> broadcast::Receiver<LiveEvent> {
         self.news.subscribe()
+    }
+
+    /// Waits until an attempt ends; one that ended since the last call counts. For one waiter.
+    pub async fn attempt_ended(&self) {
+        self.attempts.notified().await;
     }
 
     /// The lanes as they are; empty when the dispatcher has stopped. An answer also shows that the loop
@@ -104,6 +110,7 @@ pub struct Dispatcher {
     notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
     live: Live,
+    attempts: Arc<Notify>,
 }
 
 impl Dispatcher {
@@ -121,6 +128,7 @@ impl Dispatcher {
         let handle = DispatcherHandle {
             to: to_self.clone(),
             news: live.source(),
+            attempts: Arc::default(),
         };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
@@ -133,6 +141,7 @@ impl Dispatcher {
             notices,
             wake_at: None,
             live,
+            attempts: Arc::clone(&handle.attempts),
         };
         (dispatcher, handle)
     }
@@ -293,6 +302,7 @@ impl Dispatcher {
             seen,
             gone,
         } = ended;
+        self.attempts.notify_one();
         let now = self.clock.now();
         let batch = ends.iter().map(|end| end.seq).collect();
         self.scheduler.handle(Input::Finished { lane, batch, seen }, now);

@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod adopt;
+pub mod alerts;
 pub mod clock;
 pub mod dispatcher;
 pub mod job;
@@ -157,6 +158,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
 
     let doors = Doors::open(&daemon, &config, &mut handed)?;
     announce(&daemon, &config);
+    tokio::spawn(alerts::watch(Arc::clone(&daemon)));
     let watched = Arc::clone(&daemon);
     tokio::spawn(notify::watchdog(move || {
         let watched = Arc::clone(&watched);

@@ -13,8 +13,8 @@ use super::trial;
 use crate::config::managed::{self, Keys, Texts};
 use crate::config::{self, Config};
 use crate::control::operator::{
-    BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined, Operator,
-    ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
+    Operator, ReloadReport,
 };
 use crate::control::types::{Explanation, TestView};
 use crate::domain::access::Access;
@@ -22,7 +22,8 @@ use crate::domain::time::Timestamp;
 use crate::ingest::frame::Code;
 use crate::ingest::intake::{Intake, RouteTable};
 use crate::ingest::lines::Limits;
-use crate::observe::numbers::PHASES;
+use crate::observe::alerts::Alerts;
+use crate::observe::numbers::{PHASES, Reading};
 use crate::scheduler::{Input, LaneView};
 use crate::store::committer::Queue;
 use crate::store::{LaneId, StoreError};
@@ -49,6 +50,7 @@ pub struct Daemon {
     dispatcher: DispatcherHandle,
     intake: Arc<Intake>,
     clock: Clock,
+    pub(super) alerts: std::sync::Mutex<Alerts>,
 }
 
 impl Daemon {
@@ -79,6 +81,7 @@ impl Daemon {
             dispatcher,
             intake,
             clock,
+            alerts: std::sync::Mutex::default(),
             config: ArcSwap::new(Arc::clone(&config)),
         };
         let prepared = daemon.workshop.prepare(&config).await?;
@@ -102,6 +105,15 @@ impl Daemon {
     #[must_use]
     pub fn pending(&self) -> u64 {
         self.queue.store().lanes().iter().map(|lane| lane.pending).sum()
+    }
+
+    /// What the attempts of `lane` have shown since the start.
+    #[must_use]
+    pub(super) fn reading(&self, lane: LaneId) -> Reading {
+        let numbers = self.workshop.numbers(lane);
+        numbers
+            .map(|numbers| numbers.read(self.clock.now()))
+            .unwrap_or_default()
     }
 
     /// Whether the dispatcher's loop and the committer go round; what the watchdog asks.
@@ -250,10 +262,7 @@ impl Operator for Daemon {
     }
 
     fn numbers(&self, lane: LaneId) -> LaneNumbers {
-        let Some(numbers) = self.workshop.numbers(lane) else {
-            return LaneNumbers::default();
-        };
-        let reading = numbers.read(self.clock.now());
+        let reading = self.reading(lane);
         let [p50_ms, p95_ms, p99_ms] = reading.took_ms.map(|took| (took > 0).then_some(took));
         let last = reading.last.as_ref();
         LaneNumbers {
@@ -349,6 +358,10 @@ impl Operator for Daemon {
             let courier = self.workshop.courier(found)?;
             Ok(trial::tested(endpoint, courier.try_out(&event, now).await))
         })
+    }
+
+    fn alerts(&self) -> Vec<AlertView> {
+        self.raised_alerts()
     }
 
     fn ingest(&self) -> IngestNumbers {

@@ -17,6 +17,7 @@ pub fn exposition(status: &Status) -> String {
     queues(&mut text, status);
     attempts(&mut text, status);
     requests(&mut text, status);
+    alerts(&mut text, status);
     text.0
 }
 
@@ -309,6 +310,19 @@ fn attempts(text: &mut Exposition, status: &Status) {
                 text.sample(name, &labels, ms as f64 / 1000.0);
             }
         }
+    }
+}
+
+fn alerts(text: &mut Exposition, status: &Status) {
+    let name = "posthaste_alert";
+    text.metric(
+        name,
+        "gauge",
+        "1 for each limit of [alerts] that an endpoint is past.",
+    );
+    for alert in &status.alerts {
+        let labels = [("endpoint", alert.endpoint.as_str()), ("alert", &alert.alert)];
+        text.sample(name, &labels, 1.0);
     }
 }
 

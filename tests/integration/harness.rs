@@ -1,6 +1,7 @@
 //! What every theme uses: a daemon in a folder of its own, producers, its control API and command line, and waiting
 //! for conditions with a bound. Knows no feature.
 
+pub mod browser;
 pub mod client;
 pub mod desks;
 pub mod servers;

@@ -21,11 +21,13 @@ mod verifiers;
 mod harness;
 
 mod access;
+mod alerts;
 mod answers;
 mod attempts;
 mod auth;
 mod batches;
 mod control;
+mod dashboard;
 mod dead;
 mod delivery;
 mod http_events;

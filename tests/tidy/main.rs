@@ -27,10 +27,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("delivery", &["domain", "template"]),
     // Metrics show what the status shows, by the same schema.
     ("observe", &["domain", "config", "control::types"]),
+    // The files of a page.
+    ("dashboard", &[]),
     (
         "control",
         &[
             "domain",
+            "dashboard",
             "template",
             "config",
             "store",

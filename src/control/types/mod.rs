@@ -24,8 +24,8 @@ pub use event::{DeliveryView, EventView};
 pub use ingest::IngestAnswer;
 pub use live::{LiveDead, LiveEvent, LiveRates, LiveRow, LiveState};
 pub use status::{
-    DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers, Status,
-    StoreNumbers, Totals,
+    AlertView, DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers,
+    Status, StoreNumbers, Totals,
 };
 
 pub use trial::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView, TestRequest, TestView};

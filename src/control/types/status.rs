@@ -31,8 +31,28 @@ pub struct Status {
     pub store: StoreNumbers,
     /// The producers' socket.
     pub ingest: IngestNumbers,
+    /// What is past a limit of `[alerts]`, by endpoint.
+    #[serde(default)]
+    pub alerts: Vec<AlertView>,
     /// One row for each endpoint: those configured, in the order written, then the orphaned ones.
     pub endpoints: Vec<EndpointRow>,
+}
+
+/// An alert that is raised; also the payload of `posthaste.alert.raised` and `posthaste.alert.cleared`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertView {
+    /// The endpoint.
+    pub endpoint: String,
+    /// What about it: a key of `[alerts]`.
+    pub alert: String,
+    /// The latest value: seconds, a share from 0 to 1, or a count.
+    pub value: f64,
+    /// The limit, in the same unit.
+    pub limit: f64,
+    /// When it was raised.
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
+    pub since: Timestamp,
 }
 
 /// Whether the daemon works.
