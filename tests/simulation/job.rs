@@ -92,6 +92,12 @@ impl World {
             reply
         });
         let unread = parts.iter().any(|(_, found)| matches!(found, Found::Unread));
+        for (due, _) in parts.iter().filter(|_| unread) {
+            self.ledger.loosen(DeliveryId {
+                lane: job.lane,
+                seq: due.seq,
+            });
+        }
         let pause_ms = if unread { READ_PAUSE_MS } else { 0 };
         let ended = Ended {
             lane: job.lane,

@@ -56,7 +56,8 @@ pub struct Record {
     /// What was accepted later in its line waits for it. Not so while it waits for the first try of its own time, or
     /// came back from the dead or from another endpoint.
     pub holds_up: bool,
-    /// It was tried before its lane was to keep this order, maybe out of it.
+    /// It was tried before its lane was to keep this order, maybe out of it; or in a request for which an event before
+    /// it could not be read.
     pub loose: bool,
 }
 
@@ -165,6 +166,11 @@ impl Ledger {
             let tried = record.busy != Busy::No || matches!(record.place, Place::Owed { tries: 1.., .. });
             record.loose |= id.lane == lane && tried;
         }
+    }
+
+    /// A delivery goes in a request for which an event before it could not be read.
+    pub fn loosen(&mut self, id: DeliveryId) {
+        self.change(id, |record| record.loose = true);
     }
 
     /// Whether it need not wait for what was accepted before it.

@@ -32,7 +32,7 @@ use std::thread;
 use world::{Totals, World};
 
 /// Seeds tried when nothing else is asked for.
-const SEEDS: u64 = 2000;
+const SEEDS: u64 = 800;
 
 /// A number from the environment.
 fn asked(name: &str) -> Option<u64> {
