@@ -113,25 +113,15 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
     files.extend(included.iter().chain(&managed).map(|(path, _)| path.clone()));
     let included_sources = all_sound(&included, &parsed_included, &findings);
     let managed_sources = all_sound(&managed, &parsed_managed, &findings);
-    let used = module::used(
-        std::iter::once(document)
-            .chain(included_sources.iter().map(|(_, document)| *document))
-            .chain(managed_sources.iter().map(|(_, document)| *document)),
-    );
+    let documents = included_sources.iter().chain(&managed_sources);
+    let documents = documents.map(|(_, document)| *document);
+    let used = module::used(std::iter::once(document).chain(documents));
     let known = at_hand.texts.map_or(&[][..], |texts| &texts.modules);
     let modules = module::read(used, path, known, &findings);
-    let module_texts: FileTexts = modules
-        .iter()
-        .map(|module| (module.path.clone(), module.text.clone()))
-        .collect();
+    let module_texts = module::file_texts(&modules);
     let parsed_modules = parse(&module_texts);
-    let own_modules = modules.iter().filter(|module| module.is_file);
-    files.extend(own_modules.map(|module| module.path.clone()));
-    let mut module_sources = Vec::new();
-    for (module, parsed) in modules.iter().zip(&parsed_modules) {
-        let sound = sound(&module.path, &module.text, parsed, &findings);
-        module_sources.extend(sound.map(|(source, document)| (&*module.name, source, document)));
-    }
+    let module_sources = sound_modules(&modules, &parsed_modules, &findings);
+    files.extend(module::files(&modules));
     let own = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
     let open_settings = OnceCell::from(Arc::new(own.without_secrets()));
     let tables = Files {
@@ -155,14 +145,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
         own,
         hash(&text, included.iter().chain(&managed).chain(&module_texts)),
     );
-    if config.endpoints.is_empty() {
-        let warning = Problem::of_file(
-            path.to_owned(),
-            "there is no endpoint: events are accepted and not kept".to_owned(),
-            "add an [[endpoint]] here or in an included file",
-        );
-        findings.borrow_mut().warnings.push(warning);
-    }
+    warn_of_emptiness(path, &config, &findings);
     match finish(findings, &files) {
         (warnings, problems) if problems.0.is_empty() => Ok(Loaded {
             config,
@@ -176,6 +159,17 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
             },
         }),
         (_, problems) => Err(problems),
+    }
+}
+
+fn warn_of_emptiness(path: &Path, config: &Config, findings: &RefCell<Findings>) {
+    if config.endpoints.is_empty() {
+        let warning = Problem::of_file(
+            path.to_owned(),
+            "there is no endpoint: events are accepted and not kept".to_owned(),
+            "add an [[endpoint]] here or in an included file",
+        );
+        findings.borrow_mut().warnings.push(warning);
     }
 }
 
@@ -237,6 +231,22 @@ struct Files<'a> {
     modules: Modules<'a>,
     /// The same for those endpoints that read no secrets.
     managed_modules: Modules<'a>,
+}
+
+/// Documents of modules with their names and sources; those with syntax errors are left out.
+type ModuleSources<'d> = Vec<(&'d str, Arc<Source>, &'d DeTable<'d>)>;
+
+fn sound_modules<'d>(
+    modules: &'d [module::Text],
+    parsed: &'d [Parsed<'d>],
+    findings: &RefCell<Findings>,
+) -> ModuleSources<'d> {
+    let pairs = modules.iter().zip(parsed);
+    let sound = pairs.filter_map(|(module, parsed)| {
+        let (source, document) = sound(&module.path, &module.text, parsed, findings)?;
+        Some((&*module.name, source, document))
+    });
+    sound.collect()
 }
 
 /// The documents of modules by name.

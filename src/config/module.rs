@@ -15,6 +15,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys;
 use super::language::{self, Names};
+use super::managed::FileTexts;
 use super::problem::{Findings, Problem};
 use super::raw::{Table, Value};
 use super::values::{self, Read, Wrong};
@@ -176,6 +177,18 @@ pub(super) fn read(
         }
     }
     texts
+}
+
+/// The modules as files, those built in under their name for people.
+pub(super) fn file_texts(modules: &[Text]) -> FileTexts {
+    let pair = |module: &Text| (module.path.clone(), module.text.clone());
+    modules.iter().map(pair).collect()
+}
+
+/// The files that modules were read from.
+pub(super) fn files(modules: &[Text]) -> impl Iterator<Item = PathBuf> {
+    let files = modules.iter().filter(|module| module.is_file);
+    files.map(|module| module.path.clone())
 }
 
 /// Whether `name` may name a module: parts of a-z, 0-9, _ and - with slashes between them, so it leads out of no folder.

@@ -516,6 +516,7 @@ fn every_known_key_is_read() {
                 format!("[[endpoint]]\n{key} = 1979-05-27")
             }
             "endpoint.sign" => with(&format!("[[endpoint.sign]]\n{key} = 1979-05-27")),
+            "endpoint.test" => with(&format!("[[endpoint.test]]\n{key} = 1979-05-27")),
             "endpoint.route" => with(&format!("[[endpoint.route]]\n{key} = 1979-05-27")),
             "ingest.allow" => format!("[[ingest.allow]]\n{key} = 1979-05-27"),
             "" => format!("{key} = 1979-05-27"),

@@ -210,6 +210,36 @@ fn h9_mistakes_are_shown_where_they_are() {
     }
 }
 
+/// H5: a saved case that can't be run is shown where it is.
+#[test]
+fn h5_cases_are_judged_when_they_are_read() {
+    let case = |lines: &str| {
+        read(&format!(
+            "url = \"https://a.example/\"\n[[endpoint.test]]\n{lines}"
+        ))
+    };
+    for (lines, expected) in [
+        ("name = \"x\"", "endpoint.crm.test[1]: expect is missing"),
+        (
+            "name = \"x\"\nevent = '{}'\nexpect = \"true\"",
+            "config.toml:6:9: endpoint.crm.test[1].event: '{}' is not an event as JSON",
+        ),
+        (
+            "name = \"x\"\nevent = '{\"type\":\"a\"}'\nexpect = \"outcom == 'delivered'\"",
+            "endpoint.crm.test[1].expect: there is nothing called `outcom` here",
+        ),
+    ] {
+        let found = case(lines).unwrap_err().to_string();
+        assert!(found.contains(expected), "{lines}\n{found}");
+    }
+    let sound =
+        case("name = \"x\"\nevent = '{\"type\":\"a\"}'\nexpect = \"response.id == data.id\"").unwrap();
+    assert_eq!(
+        effective(&sound.config)["endpoint"][0]["test"][0]["expect"],
+        "response.id == data.id"
+    );
+}
+
 /// H9: modules of one's own stand beside the configuration; what is wrong in them is shown there.
 #[test]
 fn h9_modules_of_ones_own_are_read_and_judged() {
