@@ -242,12 +242,7 @@ fn check_xml(text: &str) -> Result<(), String> {
     if text.contains("<!DOCTYPE") {
         return Err("the answer is XML with a <!DOCTYPE>, which is refused".to_owned());
     }
-    let longest = text
-        .split('<')
-        .skip(1)
-        .map(|after| tag_bytes(after))
-        .max()
-        .unwrap_or(0);
+    let longest = text.split('<').skip(1).map(tag_bytes).max().unwrap_or(0);
     if longest > TAG_BYTES_MAX {
         return Err(format!(
             "the answer is XML with a tag of more than {TAG_BYTES_MAX} bytes"
