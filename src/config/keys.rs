@@ -55,8 +55,8 @@ pub(super) enum Kind {
 }
 
 use Kind::{
-    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap, Share,
-    Size, Table, Tables, Text, Word,
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap,
+    Share, Size, Table, Tables, Text, Word,
 };
 
 impl Section {

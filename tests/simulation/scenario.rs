@@ -175,7 +175,7 @@ pub fn endpoint(dice: &mut Dice) -> Endpoint {
     endpoint.concurrency = concurrency(dice);
     endpoint.best_effort = dice.one_in(12);
     endpoint.batch = dice.one_in(4).then(|| BatchPolicy {
-                items: None,
+        items: None,
         events_max: between(dice, 2, 9) as usize,
         bytes_max: between(dice, 2, 12) as usize,
         wait_max: millis(dice, 0, 200),
