@@ -106,7 +106,10 @@ fn each_rule_says_what_is_wrong() {
             "method = \"HEAD\"",
             "method: \"HEAD\" is not known here; write one of \"GET\" \"POST\"",
         ),
-        ("method = \"{{ data.m \"", "method: it can't be read"),
+        (
+            "method = \"{{ data.m \"",
+            "method: at character 9: it can't be read",
+        ),
         (
             "headers = { X = \"{{ nope.x }}\" }",
             "headers.X: there is nothing called `nope` here",
@@ -121,7 +124,7 @@ fn each_rule_says_what_is_wrong() {
         ),
         (
             "headers = { X = \"a\\nb\" }",
-            "headers.X: the value is not a header's",
+            "headers.X: at character 2: a control character can't stand here",
         ),
         (
             "headers = { X = 1 }",
