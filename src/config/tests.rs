@@ -658,3 +658,20 @@ fn c8_f6_f7_batch_rate_and_order_are_read() {
     let plain = only(&with(""));
     assert_eq!((plain.rate, plain.batch.is_none()), (None, true));
 }
+
+/// The endpoints that docs/INTEGRATIONS.md shows load as they stand there.
+#[test]
+fn the_integrations_manual_loads() {
+    let manual = include_str!("../../docs/INTEGRATIONS.md");
+    let blocks = manual.split("```toml\n").skip(1);
+    let blocks: Vec<_> = blocks.filter_map(|rest| rest.split("```").next()).collect();
+    let endpoints: Vec<_> = blocks
+        .iter()
+        .filter(|block| block.starts_with("[[endpoint]]\n"))
+        .collect();
+    assert!(endpoints.len() > 6);
+    for block in endpoints {
+        let text = block.replace("${env:SLACK_URL}", "https://hooks.example.com/x");
+        assert_eq!(problems(&text), "", "{block}");
+    }
+}
