@@ -64,7 +64,7 @@ enum EndpointsVerb {
     Put {
         /// Its name
         name: String,
-        /// The keys of an [[endpoint]]; `-`: from standard input
+        /// The keys of an `[[endpoint]]`; `-`: from standard input
         #[arg(default_value = "-")]
         file: PathBuf,
     },

@@ -1,5 +1,5 @@
 //! The JSON Schema (draft 2020-12) of the configuration, for editors: which keys there are and what their
-//! values look like, from the table of [`keys`](super::keys); what they are for and what they are when
+//! values look like, from the table of [`super::keys`]; what they are for and what they are when
 //! nothing is written, from the comments and values of the shipped file. It refuses less than `posthaste
 //! check` does and never more: what a value may be exactly is for its reader to say. Pure.
 

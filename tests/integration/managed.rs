@@ -57,6 +57,9 @@ fn h2_an_endpoint_lives_from_put_to_delete() {
     // On disk, for the daemon's user alone; there after a crash; untouched by a reload.
     let kept: Vec<_> = files(&daemon.path("queue/endpoints"));
     assert_eq!(kept.len(), 1, "{kept:?}");
+    // What is not settled on disk would be sent again after the kill.
+    daemon.until_settled("own");
+    daemon.until_settled("filed");
     assert_eq!(
         fs::metadata(&kept[0]).unwrap().permissions().mode() & 0o777,
         0o600

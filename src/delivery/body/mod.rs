@@ -82,12 +82,12 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
 /// The body of an endpoint whose requests carry the event's own bytes.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn plain(policy: &BodyPolicy, event: &Event) -> Result<Bytes, String> {
     compress::compress(policy.compress, event.json.clone())
 }
 
-/// `content-type` of what [`write`] makes, if it makes anything.
+/// `content-type` of what [`write()`] makes, if it makes anything.
 #[must_use]
 pub fn content_type(policy: &BodyPolicy, shape: Shape<'_>) -> Option<HeaderValue> {
     if policy.content_type.is_some() {
@@ -116,7 +116,7 @@ fn document_type(kind: DocumentKind, shape: Shape<'_>) -> &'static str {
     }
 }
 
-/// `content-encoding` of what [`write`] makes.
+/// `content-encoding` of what [`write()`] makes.
 pub use compress::content_encoding;
 
 fn single(format: &BodyFormat, items: &[Item]) -> Result<Bytes, String> {
