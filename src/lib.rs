@@ -6,12 +6,13 @@
 //! [`template`] (the language of the configuration) · [`domain`] (pure nouns and rules) · [`config`] (what the operator wrote, checked) · [`ingest`] (bytes
 //! from producers to accepted events) · [`store`] (what survives a crash) · [`scheduler`] (pure: who goes
 //! next) · [`delivery`] (one try, from record to outcome) · [`daemon`] (puts the rooms together) ·
-//! [`control`] (the operator's door) · [`cli`] (one verb, one file) · [`observe`] (logs and their names).
+//! [`control`] (the operator's door) · [`dashboard`] (its web page) · [`cli`] (one verb, one file) · [`observe`] (logs and their names).
 
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;
+pub mod dashboard;
 pub mod delivery;
 pub mod domain;
 pub mod ingest;

@@ -95,6 +95,7 @@ fn as_json(result: &Result<Loaded, Problems>) -> serde_json::Value {
             config,
             warnings,
             files,
+            ..
         }) => json!({
             "ok": true, "endpoints": config.endpoints.len(), "hash": config.hash, "files": files,
             "problems": [], "warnings": warnings,

@@ -96,8 +96,42 @@ impl Client {
     /// # Errors
     /// The same.
     pub async fn post<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(Method::POST, path, body).await
+    }
+
+    /// Sets something as a whole.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn put<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(Method::PUT, path, body).await
+    }
+
+    /// Changes a part of something.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn patch<T: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, Failure> {
+        self.send(Method::PATCH, path, body).await
+    }
+
+    /// Removes something.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let bytes = self.request(Method::DELETE, path, Bytes::new()).await?;
+        self.read(&bytes)
+    }
+
+    async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Failure> {
         let body = serde_json::to_vec(body).map_err(|error| Failure::Usage(error.to_string()))?;
-        let bytes = self.request(Method::POST, path, body.into()).await?;
+        let bytes = self.request(method, path, body.into()).await?;
         self.read(&bytes)
     }
 

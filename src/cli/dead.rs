@@ -1,8 +1,10 @@
 //! `posthaste dead` (`dlq`): the dead letters. Listing and showing change nothing; a purge asks first.
 
 use std::io::BufRead;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
+use serde_json::Value;
 
 use super::client::{Client, Connect, encoded, with_query};
 use super::failure::{Done, Failure};
@@ -45,6 +47,8 @@ enum DeadVerb {
         /// At most so many a second or minute: 50/s, 600/m
         #[arg(long)]
         rate: Option<String>,
+        #[command(flatten)]
+        anew: Anew,
     },
     /// Write dead letters as JSON lines, with event and evidence
     Export {
@@ -59,6 +63,77 @@ enum DeadVerb {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// How a replay differs from the first delivery. Each makes a new event of the dead letter, which then goes.
+#[derive(Clone, Debug, Default, Args)]
+struct Anew {
+    /// Deliver to this endpoint instead
+    #[arg(long, value_name = "ENDPOINT")]
+    to: Option<String>,
+    /// Deliver this payload instead, JSON from a file or from standard input (-); for one id
+    #[arg(long, value_name = "FILE", conflicts_with = "edit")]
+    data: Option<PathBuf>,
+    /// Change the payload in $EDITOR first; for one id
+    #[arg(long)]
+    edit: bool,
+}
+
+impl Anew {
+    /// The payload to send instead; `None`: what the dead letter has.
+    async fn payload(&self, client: &Client, which: &Which) -> Result<Option<Value>, Failure> {
+        match (&self.data, self.edit, &which.ids[..]) {
+            (None, false, _) => Ok(None),
+            (Some(file), _, _) => {
+                if file == Path::new("-") && which.ids.iter().any(|id| id == "-") {
+                    return Err(Failure::Usage(
+                        "standard input holds ids or a payload, not both".to_owned(),
+                    ));
+                }
+                payload_in(file).map(Some)
+            }
+            (None, true, [id]) if id != "-" => edited(client, id).await.map(Some),
+            (None, true, _) => Err(Failure::Usage("--edit is for one id".to_owned())),
+        }
+    }
+}
+
+fn payload_in(file: &Path) -> Result<Value, Failure> {
+    let text = if file == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let wrong = |problem: String| Failure::Usage(format!("--data {}: {problem}", file.display()));
+    let text = text.map_err(|error| wrong(error.to_string()))?;
+    serde_json::from_str(&text).map_err(|error| wrong(format!("not JSON: {error}")))
+}
+
+/// The payload of a dead letter as a person has changed it.
+async fn edited(client: &Client, id: &str) -> Result<Value, Failure> {
+    let letter: DeadLetterView = client.get(&format!("/v1/dead/{}", encoded(id))).await?;
+    let event: Value = letter
+        .event
+        .as_ref()
+        .and_then(|event| serde_json::from_str(event.get()).ok())
+        .ok_or_else(|| {
+            Failure::Wrong(format!(
+                "the event of {id} cannot be shown, so it cannot be edited"
+            ))
+        })?;
+    let before = event.get("data").cloned().unwrap_or_default();
+    let text = serde_json::to_string_pretty(&before).unwrap_or_default() + "\n";
+    let after: Value = serde_json::from_str(&super::editor::edit("payload", &text)?).map_err(|error| {
+        Failure::Usage(format!(
+            "what was saved is not JSON, so nothing was replayed: {error}"
+        ))
+    })?;
+    if after == before {
+        return Err(Failure::Usage(
+            "nothing was changed, so nothing was replayed; leave --edit out to replay it as it is".to_owned(),
+        ));
+    }
+    Ok(after)
 }
 
 /// What dead letters are; every option narrows.
@@ -188,9 +263,12 @@ pub async fn run(args: DeadArgs) -> Done {
     match args.verb {
         DeadVerb::List { filter, limit } => list(&client, &filter, limit, json).await,
         DeadVerb::Show { ids } => show(&client, &read_ids(&ids, std::io::stdin().lock())?, json).await,
-        DeadVerb::Replay { which, rate } => {
+        DeadVerb::Replay { which, rate, anew } => {
+            let data = anew.payload(&client, &which).await?;
             let change = Change {
                 rate,
+                endpoint: anew.to,
+                data,
                 ..which.change()?
             };
             let report: ChangeReport = client.post("/v1/dead/replay", &change).await?;
@@ -391,10 +469,16 @@ fn complete(report: &ChangeReport) -> Done {
             report.not_found.join(" ")
         )));
     }
+    if !report.refused.is_empty() {
+        return Err(Failure::Wrong(format!(
+            "no new event could be made of {}",
+            report.refused.join("; ")
+        )));
+    }
     if report.orphaned > 0 {
         return Err(Failure::Wrong(format!(
-            "not replayed: {}, because their endpoint is not in the configuration any more; put it back and reload, or \
-             export and purge them",
+            "not replayed: {}, because their endpoint is not in the configuration any more; put it back and reload, \
+             replay them --to another, or export and purge them",
             counted(report.orphaned, "dead letter")
         )));
     }

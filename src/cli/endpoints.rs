@@ -1,14 +1,20 @@
-//! `posthaste endpoints`: list and show them, hold them, let them go, try them now, and deal with what
-//! removed ones are owed.
+//! `posthaste endpoints`: list and show them, define them ([`define`]), hold them, let them go, try them now, and deal
+//! with what removed ones are owed.
+
+mod define;
+
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Connect, encoded};
-use super::failure::Done;
+use super::explain::{message_text, read_event, request_text};
+use super::failure::{Done, Failure};
 use super::print;
 use super::status::endpoint_table;
 use crate::control::types::{
     BuryRequest, EndpointRow, EndpointState, EndpointView, MoveRequest, Moved, PauseRequest, Status,
+    TestRequest, TestView,
 };
 
 /// Arguments of `endpoints`.
@@ -53,6 +59,40 @@ enum EndpointsVerb {
     Flush {
         /// Its name
         name: String,
+    },
+    /// Define it over the API, which keeps it: all its keys, as JSON or TOML
+    Put {
+        /// Its name
+        name: String,
+        /// The keys of an [[endpoint]]; `-`: from standard input
+        #[arg(default_value = "-")]
+        file: PathBuf,
+    },
+    /// Remove one that was defined over the API
+    Delete {
+        /// Its name
+        name: String,
+        /// Don't ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Send to it again; for one that was defined over the API
+    Enable {
+        /// Its name
+        name: String,
+    },
+    /// Send nothing to it; events for it are parked. For one that was defined over the API
+    Disable {
+        /// Its name
+        name: String,
+    },
+    /// Send it one request with a marked event at once and show what comes back; nothing is stored or counted
+    Test {
+        /// Its name
+        name: String,
+        /// A file with the event to send in place of a ping, or - for stdin
+        #[arg(long, value_name = "FILE")]
+        event: Option<std::path::PathBuf>,
     },
     /// Hand what a removed endpoint is owed to another one
     Move {
@@ -100,6 +140,15 @@ pub async fn run(args: EndpointsArgs) -> Done {
             let nothing = serde_json::json!({});
             let moved = client.post(&path(&name, "/flush"), &nothing).await?;
             tell_moved(moved, "due now", json)
+        }
+        EndpointsVerb::Put { name, file } => define::put(&client, &name, &file, json).await,
+        EndpointsVerb::Delete { name, yes } => define::delete(&client, &name, yes, json).await,
+        EndpointsVerb::Enable { name } => define::enable(&client, &name, true, json).await,
+        EndpointsVerb::Disable { name } => define::enable(&client, &name, false, json).await,
+        EndpointsVerb::Test { name, event } => {
+            let event = event.as_deref().map(read_event).transpose()?;
+            let view = client.post(&path(&name, "/test"), &TestRequest { event }).await?;
+            tell_test(&view, json)
         }
         EndpointsVerb::Move { name, to } => {
             let done = format!("moved from {name} to {to}");
@@ -185,6 +234,28 @@ fn tell_row(row: &EndpointRow, json: bool) -> Done {
         row.state.name(),
         row.pending
     ))
+}
+
+/// Shows both sides of a test.
+///
+/// # Errors
+/// When it was not delivered, so that scripts learn of it.
+fn tell_test(view: &TestView, json: bool) -> Done {
+    if json {
+        print::json_line(view)?;
+    } else {
+        let mut texts: Vec<String> = view.request.iter().map(request_text).collect();
+        if let Some(status) = view.status {
+            let line = format!("{status} after {} ms", view.duration_ms);
+            texts.push(message_text(&line, &view.response_headers, &view.response_body));
+        }
+        texts.push(format!("{}: {}", view.endpoint, view.outcome));
+        print::line(&print::printable(&texts.join("\n\n")))?;
+    }
+    match &*view.message {
+        "" => Ok(()),
+        message => Err(Failure::Wrong(message.to_owned())),
+    }
 }
 
 fn tell_moved(moved: Moved, done: &str, json: bool) -> Done {

@@ -3,13 +3,16 @@
 
 pub mod attempts;
 pub mod bench;
+pub mod cases;
 pub mod check;
 pub mod client;
 pub mod completions;
 pub mod dead;
 pub mod demo;
+mod editor;
 pub mod endpoints;
 pub mod events;
+pub mod explain;
 pub mod failure;
 pub mod man;
 pub mod print;
@@ -22,6 +25,7 @@ pub mod status;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod top;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -58,10 +62,16 @@ enum Verb {
     Send(send::SendArgs),
     /// What is stuck, since when, why, and what to type next
     Status(status::StatusArgs),
-    /// List, show, pause, resume and flush endpoints; move or bury what removed ones are owed
+    /// The endpoints on a live screen, the one in most trouble first
+    Top(top::TopArgs),
+    /// List, show, define, pause, resume and flush endpoints; move or bury what removed ones are owed
     Endpoints(endpoints::EndpointsArgs),
     /// Every try of the last days: when, to whom, how it ended, how long its parts took
     Attempts(attempts::AttemptsArgs),
+    /// Who would get an event, why or why not, and with which request; sends nothing
+    Explain(explain::ExplainArgs),
+    /// Run the test cases saved with the endpoints, by real requests; needs no daemon
+    Test(cases::TestArgs),
     /// Where an event stands
     Events(events::EventsArgs),
     /// List, show, replay, export and purge dead letters
@@ -92,8 +102,11 @@ pub fn run() -> ExitCode {
         Verb::Check(args) => return check::run(&args),
         Verb::Send(args) => return send::run(&args),
         Verb::Status(args) => wait(status::run(args)),
+        Verb::Top(args) => wait(top::run(args)),
         Verb::Endpoints(args) => wait(endpoints::run(args)),
         Verb::Attempts(args) => wait(attempts::run(args)),
+        Verb::Explain(args) => wait(explain::run(args)),
+        Verb::Test(args) => wait(cases::run(args)),
         Verb::Events(args) => wait(events::run(args)),
         Verb::Dead(args) => wait(dead::run(args)),
         Verb::Reload(args) => wait(reload::run(args)),
@@ -153,6 +166,16 @@ mod tree_tests {
             "endpoints pause crm --reason upgrade --for 2h",
             "endpoints resume crm",
             "endpoints flush crm",
+            "endpoints test crm --event /tmp/e.json",
+            "explain -",
+            "explain --type a.b --data {}",
+            "test",
+            "test crm --config /tmp/c",
+            "endpoints put crm",
+            "endpoints put crm crm.toml",
+            "endpoints delete crm --yes",
+            "endpoints enable crm",
+            "endpoints disable crm",
             "endpoints move old --to new",
             "endpoints bury old --reason gone",
             "attempts --endpoint crm --event 01J --outcome error --class timeout --status 503 --since 2h --until 1h",
@@ -162,6 +185,9 @@ mod tree_tests {
             "dlq show crm:1",
             "dead replay crm:1 crm:2 --rate 50/s --dry-run",
             "dead replay -",
+            "dead replay --endpoint old --to new",
+            "dead replay crm:1 --data fixed.json",
+            "dead replay crm:1 --edit --to other",
             "dead export --all",
             "dead purge --all --yes",
             "reload",

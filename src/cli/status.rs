@@ -7,7 +7,7 @@ use clap::Args;
 use super::client::Connect;
 use super::failure::Done;
 use super::print::{self, Color, Column, Paint, age, age_or_dash, counted, or_dash};
-use crate::control::types::{EndpointRow, EndpointState, Health, Status};
+use crate::control::types::{AlertView, EndpointRow, EndpointState, Health, Status};
 use crate::control::units::{bytes_text, duration_text};
 use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
@@ -182,6 +182,7 @@ fn problems(status: &Status) -> Vec<Problem> {
                 .to_owned(),
         );
     }
+    problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));
     problems.extend(
         status
@@ -191,6 +192,23 @@ fn problems(status: &Status) -> Vec<Problem> {
             .map(dead_letters),
     );
     problems
+}
+
+fn raised(alert: &AlertView, now: Timestamp) -> Problem {
+    let AlertView {
+        endpoint,
+        alert: name,
+        value,
+        limit,
+        since,
+    } = alert;
+    Problem {
+        what: format!(
+            "{endpoint} is past {name} for {}: {value:.2}, limit {limit}",
+            age(now, *since)
+        ),
+        next: format!("posthaste attempts --endpoint {endpoint}"),
+    }
 }
 
 fn dead_letters(row: &EndpointRow) -> Problem {

@@ -13,9 +13,12 @@ use super::failure::Failure;
 use super::print::Paint;
 use super::status;
 use crate::config::{
-    Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
-use crate::control::operator::{BoxFuture, Health, IngestNumbers, LaneNumbers, Operator, ReloadReport};
+use crate::control::operator::{
+    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
+    Operator, ReloadReport,
+};
 use crate::control::server::serve;
 use crate::control::types::{
     Change, ChangeReport, DeadLetterView, DeadSelect, EndpointRow, EndpointState, EndpointView, EventView,
@@ -25,8 +28,9 @@ use crate::domain::delivery::DeadReason;
 use crate::domain::endpoint::{Endpoint, fixture};
 use crate::domain::event::{Event, EventHead, Seq};
 use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+use crate::ingest::intake::{Intake, RouteTable};
+use crate::ingest::lines::Limits;
 use crate::scheduler::{Input, LaneState, LaneView};
 use crate::store::committer::{Committer, Queue};
 use crate::store::memory::MemoryStore;
@@ -34,6 +38,7 @@ use crate::store::{
     AcceptGroup, Accepted, Batch, DeadEvidence, Deferral, DeliveryId, DueQuery, LaneId, NewEvent, Settle,
     SettleTo, Store,
 };
+use crate::template::Target;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000);
 
@@ -44,6 +49,7 @@ struct FakeDaemon {
     told: Mutex<Vec<Input>>,
     reload: Result<ReloadReport, Vec<String>>,
     health: Mutex<Health>,
+    intake: Arc<Intake>,
 }
 
 impl Operator for FakeDaemon {
@@ -89,6 +95,38 @@ impl Operator for FakeDaemon {
         Duration::from_secs(60)
     }
 
+    fn change_endpoint(
+        &self,
+        _name: String,
+        _change: EndpointChange,
+    ) -> BoxFuture<'_, Result<Defined, NotDefined>> {
+        Box::pin(async { Err(NotDefined::Missing) })
+    }
+
+    fn news(&self) -> tokio::sync::broadcast::Receiver<LiveEvent> {
+        tokio::sync::broadcast::channel(1).1
+    }
+
+    fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    fn explain(&self, _event: String) -> BoxFuture<'_, Result<crate::control::types::Explanation, String>> {
+        Box::pin(async { Err("nothing is explained".to_owned()) })
+    }
+
+    fn try_out(
+        &self,
+        _endpoint: String,
+        _event: Option<String>,
+    ) -> BoxFuture<'_, Result<crate::control::types::TestView, String>> {
+        Box::pin(async { Err("nothing is tried out".to_owned()) })
+    }
+
+    fn alerts(&self) -> Vec<AlertView> {
+        Vec::new()
+    }
+
     fn ingest(&self) -> IngestNumbers {
         IngestNumbers {
             accepted: 9,
@@ -101,8 +139,11 @@ impl Operator for FakeDaemon {
 fn endpoint(name: &str, enabled: bool) -> Arc<Endpoint> {
     let mut endpoint = fixture::endpoint(name, "https://example.com/?token=hunter2");
     endpoint.enabled = enabled;
-    endpoint.request.url_masked = "https://example.com/?token=***".into();
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("hunter2"))];
+    endpoint.request.addresses[0].shown = "https://example.com/?token=***".into();
+    endpoint.request.headers = vec![(
+        http::header::AUTHORIZATION,
+        fixture::fixed("hunter2", Target::Header),
+    )];
     Arc::new(endpoint)
 }
 
@@ -114,7 +155,10 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         log: LogConfig::default(),
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
+        alerts: AlertsConfig::default(),
+        settings: Arc::default(),
         endpoints,
+        managed: std::collections::BTreeSet::new(),
         hash: "c0ffee".to_owned(),
     }
 }
@@ -126,7 +170,7 @@ struct World {
     daemon: Arc<FakeDaemon>,
     lanes: [LaneId; 3],
     stop: CancellationToken,
-    server: tokio::task::JoinHandle<std::io::Result<()>>,
+    server: tokio::task::JoinHandle<()>,
     socket: PathBuf,
     _folder: tempfile::TempDir,
     _committer: Committer,
@@ -158,11 +202,18 @@ impl World {
             in_flight: 1,
             limit: 4,
             window: 0,
+            fresh: 0,
             failures: 5,
             gathers_until: None,
             held_up: 0,
         };
+        let limits = Limits {
+            event_bytes_max: 4096,
+            batch_bytes_max: 4096,
+        };
+        let routes = RouteTable::default();
         let daemon = Arc::new(FakeDaemon {
+            intake: Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(|| NOW))),
             queue,
             config: Arc::new(config(vec![endpoint("crm", true), endpoint("bill", false)])),
             views: vec![view],
@@ -174,7 +225,7 @@ impl World {
         let socket = folder.path().join("control.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let stop = CancellationToken::new();
-        let server = tokio::spawn(serve(listener, daemon.clone(), stop.clone()));
+        let server = tokio::spawn(serve(listener.into(), daemon.clone(), stop.clone()));
         Self {
             client: Client::new(socket.clone()),
             store,
@@ -666,7 +717,7 @@ async fn g2_replay_refusals() {
     assert!(
         failure
             .to_string()
-            .contains("posthaste dead export --endpoint old"),
+            .contains("posthaste dead replay --endpoint old --to OTHER"),
         "{failure}"
     );
     let report = world
@@ -675,11 +726,20 @@ async fn g2_replay_refusals() {
         .unwrap();
     assert_eq!((report.changed, report.orphaned), (0, 1));
     let elsewhere = Change {
-        endpoint: Some("bill".to_owned()),
+        endpoint: Some("nobody".to_owned()),
         ..filter(DeadSelect::default())
     };
     let failure = world.change("replay", elsewhere).await.unwrap_err();
-    assert!(failure.to_string().contains("not supported"), "{failure}");
+    assert!(
+        failure.to_string().contains("not a configured endpoint"),
+        "{failure}"
+    );
+    let for_many = Change {
+        data: Some(json!(1)),
+        ..filter(DeadSelect::default())
+    };
+    let failure = world.change("replay", for_many).await.unwrap_err();
+    assert!(failure.to_string().contains("for one dead letter"), "{failure}");
     let failure = world.change("replay", Change::default()).await.unwrap_err();
     assert!(failure.to_string().contains("ids, or filter"), "{failure}");
     assert!(world.told().is_empty());
@@ -843,5 +903,5 @@ async fn a_silent_client_does_not_hold_up_the_stop() {
     let _: Status = world.client.get("/v1/status").await.unwrap();
     world.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(10), world.server).await;
-    assert!(matches!(ended, Ok(Ok(Ok(())))), "{ended:?}");
+    assert!(matches!(ended, Ok(Ok(()))), "{ended:?}");
 }

@@ -1,15 +1,21 @@
 //! The configuration in force as the operator would write it, secrets masked: what the control API shows.
 //! Never sees the files; what it shows is what the daemon acts on.
 
+mod credentials;
+mod request;
+mod response;
+
 use serde_json::{Map, Value, json};
 
 use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
-use super::{Config, FreeMin, LogFormat};
+use super::{Config, FreeMin, LogFormat, NetworkConfig};
+use crate::domain::access::AllowRule;
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SignPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SavedCase, TlsPolicy,
 };
+use crate::domain::network::AddressRange;
 
 /// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
 /// in. Signing secrets, header values, passwords and query values are `***`.
@@ -20,6 +26,16 @@ pub fn effective(config: &Config) -> Value {
     ingest["max_event"] = show_size(config.ingest.event_bytes_max as u64).into();
     ingest["max_batch"] = show_size(config.ingest.batch_bytes_max as u64).into();
     ingest["max_connections"] = config.ingest.connections_max.into();
+    ingest["allow"] = config.ingest.allow.iter().map(allow_rule).collect();
+    let mut control = socket(&config.control.socket, config.control.mode, &config.control.group);
+    control["operators"] = config.control.operators.iter().map(ToString::to_string).collect();
+    control["readers"] = config.control.readers.iter().map(ToString::to_string).collect();
+    control["listen"] = config
+        .control
+        .listen
+        .map_or(String::new(), |address| address.to_string())
+        .into();
+    control["token"] = config.control.token.as_ref().map_or("", |_| "***").into();
     let spool = config
         .ingest
         .spool
@@ -29,7 +45,7 @@ pub fn effective(config: &Config) -> Value {
     json!({
         "store": store(config),
         "ingest": ingest,
-        "control": socket(&config.control.socket, config.control.mode, &config.control.group),
+        "control": control,
         "log": {
             "format": LogFormat::NAMES.iter().find(|(_, f)| *f == config.log.format).map(|(name, _)| name),
             "level": config.log.level,
@@ -40,9 +56,32 @@ pub fn effective(config: &Config) -> Value {
             "batch_memory": show_size(config.limits.batch_bytes_max),
             "shutdown": show_duration(config.limits.shutdown),
         },
-        "network": { "https_only": config.network.https_only },
+        "alerts": {
+            "response_time_p95": show_duration(config.alerts.response_time_p95),
+            "error_rate": config.alerts.error_rate,
+            "auth_failures": config.alerts.auth_failures,
+            "failing_for": show_duration(config.alerts.failing_for),
+            "dead_letters": config.alerts.dead_letters,
+        },
+        "network": network(&config.network),
+        "vars": config.settings.vars_json(),
+        "secrets": config.settings.secrets().names().map(|name| (name.to_owned(), "***".into())).collect::<Map<_, _>>(),
         "endpoint": config.endpoints.iter().map(|e| endpoint(e)).collect::<Vec<_>>(),
     })
+}
+
+fn allow_rule(rule: &AllowRule) -> Value {
+    let mut shown = json!({
+        "types": rule.types.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(),
+        "rate": rule.rate.map_or(String::new(), |rate| rate.to_string()),
+    });
+    if let Some((key, value)) = rule.who.written() {
+        shown[key] = match value.parse::<u32>() {
+            Ok(number) if matches!(key, "uid" | "gid") => number.into(),
+            _ => value.into(),
+        };
+    }
+    shown
 }
 
 fn store(config: &Config) -> Value {
@@ -64,21 +103,27 @@ fn store(config: &Config) -> Value {
 
 fn endpoint(endpoint: &Endpoint) -> Value {
     let request = &endpoint.request;
-    let headers: Map<_, _> = request
-        .headers
-        .iter()
-        .map(|(name, _)| (name.to_string(), "***".into()))
-        .collect();
     let Concurrency { min, max } = endpoint.concurrency;
-    json!({
+    let mut shown = json!({
         "name": endpoint.name,
         "description": endpoint.description,
         "enabled": endpoint.enabled,
         "tenant": endpoint.tenant,
         "events": endpoint.events.iter().map(|pattern| pattern.as_str()).collect::<Vec<_>>(),
-        "method": request.method.as_str(),
-        "url": request.url_masked,
-        "headers": headers,
+        "filter": endpoint.selection.filter.as_ref().map_or_else(|| json!({}), |filter| filter.source().clone()),
+        "when": endpoint.selection.when.as_ref().map_or("", |when| when.source()),
+        "skip_reason": endpoint.selection.skip_reason.as_ref().map_or("", |reason| reason.source()),
+        "bind": endpoint.bind,
+        "method": request.method.as_ref().map_or("POST", |method| method.source()),
+        "url": request.shown_address(),
+        "urls": request::several(&request.addresses),
+        "balance": request::balance(request.balance),
+        "fallback_urls": request.fallbacks.iter().map(|address| &*address.shown).collect::<Vec<_>>(),
+        "fallback_on": request.fallback_on.iter().map(retry_match).collect::<Vec<_>>(),
+        "query": request::masked(request.query.iter().map(|(name, template)| (&**name, template))),
+        "headers": request::masked(request.headers.iter().map(|(name, template)| (name.as_str(), template))),
+        "route": request.routes.iter().map(request::route).collect::<Vec<_>>(),
+        "body": request::body(&request.body),
         "timeout": show_duration(request.timeout),
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
@@ -87,9 +132,12 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "order": order(endpoint.order),
         "best_effort": endpoint.best_effort,
         "batch": batch(endpoint.batch.as_ref()),
-        "tls": { "verify": request.tls.verify, "ca": if request.tls.ca_pem.is_empty() { "" } else { "***" } },
-        "sign": endpoint.sign.iter().map(sign).collect::<Vec<_>>(),
-        "response": { "success_status": endpoint.response.success_status },
+        "tls": tls(&request.tls),
+        "follow_redirects": request.redirects_max,
+        "proxy": request.proxy.as_ref().map_or(String::new(), |url| super::url::masked_proxy(url.expose())),
+        "auth": credentials::auth(&endpoint.auth),
+        "sign": endpoint.sign.iter().map(credentials::sign).collect::<Vec<_>>(),
+        "response": response::response(&endpoint.response),
         "retry": retry(&endpoint.retry),
         "breaker": {
             "failures": endpoint.breaker.failures,
@@ -99,7 +147,13 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "open": show_duration(endpoint.breaker.open),
             "max_open": show_duration(endpoint.breaker.max_open),
         },
-    })
+    });
+    let case =
+        |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
+    shown["test"] = endpoint.cases.iter().map(case).collect();
+    shown["use"] = (*endpoint.integration.name).into();
+    shown["with"] = endpoint.integration.shown.clone().into();
+    shown
 }
 
 fn order(policy: OrderPolicy) -> &'static str {
@@ -122,18 +176,43 @@ fn batch(policy: Option<&BatchPolicy>) -> Value {
     match &policy.shape {
         BatchShape::Array => shown["shape"] = "array".into(),
         BatchShape::Ndjson => shown["shape"] = "ndjson".into(),
+        BatchShape::Template => shown["shape"] = "template".into(),
         BatchShape::Wrapped(field) => {
             shown["shape"] = "wrapped".into();
-            shown["wrap"] = (**field).into();
+            shown["wrapped_in"] = (**field).into();
         }
+    }
+    if let Some(items) = &policy.items {
+        shown["items"] = items.list.source().into();
+        shown["item_id"] = items.id.source().into();
+        shown["item_success"] = items.success.source().into();
     }
     shown
 }
 
-fn sign(policy: &SignPolicy) -> Value {
-    match policy {
-        SignPolicy::Standard { keys } => json!({ "scheme": "standard", "secrets": vec!["***"; keys.len()] }),
-    }
+fn network(config: &NetworkConfig) -> Value {
+    let names = |ranges: &[AddressRange]| {
+        ranges
+            .iter()
+            .map(|range| range.as_str().to_owned())
+            .collect::<Vec<_>>()
+    };
+    json!({
+        "https_only": config.https_only,
+        "deny": names(&config.policy.addresses.deny),
+        "allow": names(&config.policy.addresses.allow),
+        "dns_cache": show_duration(config.policy.dns_cache),
+    })
+}
+
+fn tls(policy: &TlsPolicy) -> Value {
+    let masked = |is_there: bool| if is_there { "***" } else { "" };
+    json!({
+        "verify": policy.verify,
+        "ca": masked(!policy.ca_pem.is_empty()),
+        "client_cert": masked(policy.identity.is_some()),
+        "client_key": masked(policy.identity.is_some()),
+    })
 }
 
 fn retry(policy: &RetryPolicy) -> Value {

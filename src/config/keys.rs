@@ -42,7 +42,9 @@ pub(super) enum Kind {
     NumberOr(&'static Section),
     /// A value that may be a secret or contain one: never shown.
     Private,
-    /// A table with keys of its own choosing, whose values may be secrets.
+    /// A table with keys of its own choosing, whose values may be shown.
+    Map,
+    /// The same, but its values may be secrets.
     PrivateMap,
     /// A table.
     Table(&'static Section),
@@ -53,8 +55,8 @@ pub(super) enum Kind {
 }
 
 use Kind::{
-    AnyOf, Count, Duration, Flag, List, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap, Share,
-    Size, Table, Tables, Text, Word,
+    AnyOf, Count, Duration, Flag, List, Map, Mode, NotYet, Number, NumberOr, Plain, Private, PrivateMap,
+    Share, Size, Table, Tables, Text, Word,
 };
 
 impl Section {
@@ -101,11 +103,11 @@ pub(super) static FILE: Section = Section {
         ("network", Table(&NETWORK)),
         ("defaults", Table(&ENDPOINT)),
         ("endpoint", Tables(&ENDPOINT)),
-        ("vars", NotYet),
-        ("secrets", NotYet),
+        ("vars", Map),
+        ("secrets", PrivateMap),
         ("source", NotYet),
         ("inbound", NotYet),
-        ("alerts", NotYet),
+        ("alerts", Table(&ALERTS)),
     ],
 };
 
@@ -113,6 +115,28 @@ pub(super) static FILE: Section = Section {
 pub(super) static INCLUDED: Section = Section {
     name: "",
     keys: &[("endpoint", Tables(&ENDPOINT))],
+};
+
+/// An integration module.
+pub(super) static MODULE: Section = Section {
+    name: "module",
+    keys: &[
+        ("description", Text),
+        ("variables", Map),
+        ("endpoint", Table(&ENDPOINT)),
+    ],
+};
+
+/// What a module says of one of its variables.
+pub(super) static VARIABLE: Section = Section {
+    name: "variables",
+    keys: &[
+        ("type", Text),
+        ("required", Flag),
+        ("default", Plain),
+        ("description", Text),
+        ("secret", Flag),
+    ],
 };
 
 static STORE: Section = Section {
@@ -141,7 +165,19 @@ static INGEST: Section = Section {
         ("max_batch", Size),
         ("max_connections", Count(1, 65_536)),
         ("spool", Text),
-        ("allow", NotYet),
+        ("allow", Tables(&ALLOW)),
+    ],
+};
+
+static ALLOW: Section = Section {
+    name: "ingest.allow",
+    keys: &[
+        ("user", Text),
+        ("group", Text),
+        ("uid", Count(0, u32::MAX as u64 - 1)),
+        ("gid", Count(0, u32::MAX as u64 - 1)),
+        ("types", List(&Text)),
+        ("rate", Text),
     ],
 };
 
@@ -151,8 +187,10 @@ static CONTROL: Section = Section {
         ("socket", Text),
         ("mode", Mode),
         ("group", Text),
-        ("listen", NotYet),
-        ("token", NotYet),
+        ("operators", List(&Text)),
+        ("readers", List(&Text)),
+        ("listen", Text),
+        ("token", Private),
     ],
 };
 
@@ -178,9 +216,20 @@ static NETWORK: Section = Section {
     name: "network",
     keys: &[
         ("https_only", Flag),
-        ("deny", NotYet),
-        ("allow", NotYet),
-        ("dns_cache", NotYet),
+        ("deny", List(&Text)),
+        ("allow", List(&Text)),
+        ("dns_cache", Duration),
+    ],
+};
+
+static ALERTS: Section = Section {
+    name: "alerts",
+    keys: &[
+        ("response_time_p95", Duration),
+        ("error_rate", Number(0.0, 1.0)),
+        ("auth_failures", Count(0, 1_000_000)),
+        ("failing_for", Duration),
+        ("dead_letters", Count(0, 100_000_000)),
     ],
 };
 
@@ -192,6 +241,10 @@ static ENDPOINT: Section = Section {
         ("enabled", Flag),
         ("tenant", Text),
         ("events", List(&Text)),
+        ("filter", Map),
+        ("when", Text),
+        ("skip_reason", Text),
+        ("bind", Text),
         ("method", Text),
         ("url", Private),
         ("allow_http", Flag),
@@ -206,28 +259,72 @@ static ENDPOINT: Section = Section {
         ("response", Table(&RESPONSE)),
         ("retry", Table(&RETRY)),
         ("breaker", Table(&BREAKER)),
-        ("use", NotYet),
-        ("with", NotYet),
-        ("filter", NotYet),
-        ("when", NotYet),
-        ("skip_reason", NotYet),
-        ("bind", NotYet),
-        ("urls", NotYet),
-        ("balance", NotYet),
-        ("fallback_urls", NotYet),
-        ("fallback_on", NotYet),
-        ("query", NotYet),
-        ("follow_redirects", NotYet),
+        ("use", Text),
+        ("with", Map),
+        ("urls", Private),
+        ("balance", Word(&["round_robin", "random", "healthy"])),
+        ("fallback_urls", Private),
+        ("fallback_on", List(&AnyOf(&[Text, Count(100, 599)]))),
+        ("query", PrivateMap),
+        ("follow_redirects", Count(0, 10)),
         ("rate", Text),
         ("order", Word(&["none", "endpoint", "key"])),
         ("order_key", NotYet),
-        ("proxy", NotYet),
-        ("route", NotYet),
-        ("body", NotYet),
-        ("auth", NotYet),
+        ("proxy", Private),
+        ("route", Tables(&ROUTE)),
+        ("body", Table(&BODY)),
+        ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
         ("step", NotYet),
-        ("test", NotYet),
+        ("test", Tables(&TEST)),
+    ],
+};
+
+static TEST: Section = Section {
+    name: "endpoint.test",
+    keys: &[("name", Text), ("event", Text), ("expect", Text)],
+};
+
+static ROUTE: Section = Section {
+    name: "endpoint.route",
+    keys: &[
+        ("when", Text),
+        ("url", Private),
+        ("timeout", Duration),
+        ("method", Text),
+        ("headers", PrivateMap),
+    ],
+};
+
+static BODY: Section = Section {
+    name: "endpoint.body",
+    keys: &[
+        (
+            "format",
+            Word(&[
+                "event",
+                "cloudevents",
+                "envelope",
+                "data",
+                "json",
+                "form",
+                "xml",
+                "soap",
+                "csv",
+                "delimited",
+                "fixed",
+                "text",
+                "none",
+            ]),
+        ),
+        ("fields", Map),
+        ("order", List(&Text)),
+        ("widths", Map),
+        ("delimiter", Text),
+        ("template", Private),
+        ("content_type", Text),
+        ("compress", Word(&["none", "gzip", "zstd"])),
+        ("wrap", Text),
     ],
 };
 
@@ -242,8 +339,8 @@ static TLS: Section = Section {
     keys: &[
         ("verify", Flag),
         ("ca", Text),
-        ("client_cert", NotYet),
-        ("client_key", NotYet),
+        ("client_cert", Text),
+        ("client_key", Private),
     ],
 };
 
@@ -252,27 +349,77 @@ static SIGN: Section = Section {
     keys: &[
         ("scheme", Text),
         ("secrets", Private),
-        ("algorithm", NotYet),
-        ("encoding", NotYet),
-        ("content", NotYet),
-        ("header", NotYet),
-        ("value", NotYet),
-        ("timestamp_header", NotYet),
-        ("timestamp", NotYet),
+        ("algorithm", Word(&["sha256", "sha512", "sha1"])),
+        ("encoding", Word(&["hex", "base64"])),
+        ("content", Text),
+        ("header", Text),
+        ("value", Text),
+        ("timestamp_header", Text),
+        ("timestamp", Word(&["unix", "unix_ms", "rfc3339"])),
     ],
+};
+
+/// The table form of a secret that signs.
+pub(super) static SIGN_SECRET: Section = Section {
+    name: "endpoint.sign.secrets",
+    keys: &[("secret", Private), ("until", Text)],
+};
+
+pub(super) static AUTH: Section = Section {
+    name: "endpoint.auth",
+    keys: &[
+        (
+            "type",
+            Word(&["none", "api_key", "bearer", "basic", "oauth2", "rotating"]),
+        ),
+        ("name", Text),
+        ("in", Word(&["header", "query"])),
+        ("value", Private),
+        ("token", Private),
+        ("username", Private),
+        ("password", Private),
+        ("token_url", Private),
+        ("client_id", Private),
+        ("client_secret", Private),
+        ("scope", Text),
+        ("grant", Word(&["client_credentials", "refresh_token"])),
+        ("refresh_token", Private),
+        ("auth_style", Word(&["body", "basic"])),
+        ("params", PrivateMap),
+        ("header", Text),
+        ("values", Private),
+        ("version_header", Text),
+        ("rotate", Word(&["on_401", "each_request"])),
+    ],
+};
+
+/// The table form of a token among others.
+pub(super) static ROTATING_VALUE: Section = Section {
+    name: "endpoint.auth.values",
+    keys: &[("value", Private), ("version", Text)],
 };
 
 static RESPONSE: Section = Section {
     name: "endpoint.response",
     keys: &[
         ("success_status", List(&Count(100, 599))),
-        ("parse", NotYet),
-        ("success", NotYet),
-        ("rejected", NotYet),
-        ("capture", NotYet),
-        ("error", NotYet),
-        ("emit", NotYet),
+        ("parse", Word(&["auto", "json", "xml", "text", "none"])),
+        ("success", Text),
+        ("rejected", Text),
+        ("capture", Map),
+        ("error", Table(&RESPONSE_ERROR)),
+        ("emit", Table(&EMIT)),
     ],
+};
+
+static RESPONSE_ERROR: Section = Section {
+    name: "endpoint.response.error",
+    keys: &[("code", Text), ("message", Text), ("field", Text)],
+};
+
+static EMIT: Section = Section {
+    name: "endpoint.response.emit",
+    keys: &[("type", Text), ("data", Map)],
 };
 
 static BATCH: Section = Section {
@@ -282,10 +429,9 @@ static BATCH: Section = Section {
         ("max_bytes", Size),
         ("max_wait", Duration),
         ("shape", Word(&["array", "ndjson", "wrapped", "template"])),
-        ("wrap", Plain),
-        ("items", NotYet),
-        ("item_id", NotYet),
-        ("item_success", NotYet),
+        ("items", Text),
+        ("item_id", Text),
+        ("item_success", Text),
     ],
 };
 

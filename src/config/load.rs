@@ -1,7 +1,7 @@
 //! From a path to a checked [`Config`]: reads the file and what it includes, has everything read and
 //! judged, and lets the configuration pass only when no problem was found.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,13 +12,15 @@ use toml::de::DeTable;
 
 use super::endpoint::{self, Written};
 use super::keys;
+use super::managed::{self, FileTexts, Texts};
+use super::module::{self, Module};
 use super::problem::{Findings, Problem, Problems};
 use super::raw::{Reading, Table};
 use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
 use super::{Config, sections};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
 const INCLUDE_DEFAULT: &str = "endpoints.d/*.toml";
@@ -32,22 +34,67 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
     /// Every file that was read, the named one first.
     pub files: Vec<PathBuf>,
+    /// What stood in them.
+    pub texts: Texts,
 }
 
-/// Reads and checks the file `path` and what it includes.
+/// What need not be read from where the configuration says.
+#[derive(Clone, Copy, Default)]
+struct AtHand<'a> {
+    /// All texts but the named file's.
+    texts: Option<&'a Texts>,
+    /// The folder of endpoints defined over the API.
+    managed: Option<&'a Path>,
+}
+
+/// Reads and checks the file `path`, what it includes, and what was defined over the API.
 ///
 /// # Errors
 /// Every problem of all the files at once. A file that is not valid TOML contributes its syntax errors
 /// only, since its keys can't be told from its mistakes.
 pub fn load(path: &Path) -> Result<Loaded, Problems> {
+    read(path, AtHand::default())
+}
+
+/// The same for a running daemon, whose endpoints defined over the API are in the folder `managed` until it is
+/// started again, wherever the store is to be by then.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn reload(path: &Path, managed: &Path) -> Result<Loaded, Problems> {
+    let managed = Some(managed);
+    read(path, AtHand { texts: None, managed })
+}
+
+/// Judges texts again, some of which were changed. What they refer to is looked up anew.
+///
+/// # Errors
+/// Those of [`load`].
+pub fn recheck(texts: &Texts) -> Result<Loaded, Problems> {
+    let (path, text) = texts.main.clone();
+    let variable = |name: &str| std::env::var(name).ok();
+    let at_hand = AtHand {
+        texts: Some(texts),
+        managed: None,
+    };
+    judge(&path, text, &Secrets { variable: &variable }, at_hand)
+}
+
+fn read(path: &Path, at_hand: AtHand<'_>) -> Result<Loaded, Problems> {
     let variable = |name: &str| std::env::var(name).ok();
     let text = fs::read_to_string(path).map_err(|error| Problems(vec![unreadable(path, &error)]))?;
-    load_text(path, text, &Secrets { variable: &variable })
+    judge(path, text, &Secrets { variable: &variable }, at_hand)
 }
 
 /// The same for a file whose text is at hand; what it includes is still read from disk.
+#[cfg(test)]
 pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Result<Loaded, Problems> {
+    judge(path, text, secrets, AtHand::default())
+}
+
+fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) -> Result<Loaded, Problems> {
     let findings = RefCell::new(Findings::default());
+    let settings = OnceCell::new();
     let mut files = vec![path.to_owned()];
     let document = DeTable::parse_recoverable(&text);
     let Some((source, document)) = sound(path, &text, &document, &findings) else {
@@ -55,32 +102,67 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
     };
     let reading = Reading {
         source: &source,
-        secrets,
+        secrets: Some(secrets),
         findings: &findings,
+        settings: &settings,
+        given: None,
     };
     let file = Table::document(reading, &keys::FILE, document);
-    let included = read_included(&file, path, &findings);
-    let parsed: Vec<_> = included
-        .iter()
-        .map(|(_, text)| DeTable::parse_recoverable(text))
-        .collect();
-    let mut sources = Vec::new();
-    for ((path, text), document) in included.iter().zip(&parsed) {
-        files.push(path.clone());
-        sources.extend(sound(path, text, document, &findings));
-    }
-    let tables = sources.iter().map(|(source, document)| {
-        Table::document(
+    let (included, managed) = others(&file, path, at_hand, &findings);
+    let (parsed_included, parsed_managed) = (parse(&included), parse(&managed));
+    files.extend(included.iter().chain(&managed).map(|(path, _)| path.clone()));
+    let included_sources = all_sound(&included, &parsed_included, &findings);
+    let managed_sources = all_sound(&managed, &parsed_managed, &findings);
+    let documents = included_sources.iter().chain(&managed_sources);
+    let documents = documents.map(|(_, document)| *document);
+    let used = module::used(std::iter::once(document).chain(documents));
+    let known = at_hand.texts.map_or(&[][..], |texts| &texts.modules);
+    let modules = module::read(used, path, known, &findings);
+    let module_texts = module::file_texts(&modules);
+    let parsed_modules = parse(&module_texts);
+    let module_sources = sound_modules(&modules, &parsed_modules, &findings);
+    files.extend(module::files(&modules));
+    let own = Arc::clone(settings.get_or_init(|| Arc::new(sections::settings(&file))));
+    let open_settings = OnceCell::from(Arc::new(own.without_secrets()));
+    let tables = Files {
+        main: &file,
+        included: tables(&included_sources, Some(secrets), &findings, &settings),
+        // Whoever may define endpoints shall not read the daemon's files, variables and secrets by them.
+        managed: tables(&managed_sources, None, &findings, &open_settings),
+        modules: module_tables(&module_sources, reading),
+        managed_modules: module_tables(
+            &module_sources,
             Reading {
-                source,
-                secrets,
-                findings: &findings,
+                secrets: None,
+                settings: &open_settings,
+                ..reading
             },
-            &keys::INCLUDED,
-            document,
-        )
-    });
-    let config = check(&file, tables.collect(), &findings, hash(&text, &included));
+        ),
+    };
+    let config = check(
+        &tables,
+        &findings,
+        own,
+        hash(&text, included.iter().chain(&managed).chain(&module_texts)),
+    );
+    warn_of_emptiness(path, &config, &findings);
+    match finish(findings, &files) {
+        (warnings, problems) if problems.0.is_empty() => Ok(Loaded {
+            config,
+            warnings,
+            files,
+            texts: Texts {
+                main: (path.to_owned(), text.clone()),
+                included,
+                managed,
+                modules,
+            },
+        }),
+        (_, problems) => Err(problems),
+    }
+}
+
+fn warn_of_emptiness(path: &Path, config: &Config, findings: &RefCell<Findings>) {
     if config.endpoints.is_empty() {
         let warning = Problem::of_file(
             path.to_owned(),
@@ -89,14 +171,24 @@ pub(super) fn load_text(path: &Path, text: String, secrets: &Secrets<'_>) -> Res
         );
         findings.borrow_mut().warnings.push(warning);
     }
-    match finish(findings, &files) {
-        (warnings, problems) if problems.0.is_empty() => Ok(Loaded {
-            config,
-            warnings,
-            files,
-        }),
-        (_, problems) => Err(problems),
+}
+
+/// The texts of the files beside the named one: those it includes, and those of endpoints defined over the API.
+fn others(
+    file: &Table<'_>,
+    path: &Path,
+    at_hand: AtHand<'_>,
+    findings: &RefCell<Findings>,
+) -> (FileTexts, FileTexts) {
+    if let Some(texts) = at_hand.texts {
+        return (texts.included.clone(), texts.managed.clone());
     }
+    let included = read_included(file, path, findings);
+    let managed = match at_hand.managed {
+        Some(folder) => managed::read(folder, findings),
+        None => managed::read(&managed::folder(&sections::store(&file.table("store"))), findings),
+    };
+    (included, managed)
 }
 
 fn finish(findings: RefCell<Findings>, files: &[PathBuf]) -> (Vec<Problem>, Problems) {
@@ -130,35 +222,161 @@ fn sound<'d, 'i>(
     None
 }
 
+/// The files of a configuration as tables.
+struct Files<'a> {
+    main: &'a Table<'a>,
+    included: Vec<Table<'a>>,
+    managed: Vec<Table<'a>>,
+    /// By name.
+    modules: Modules<'a>,
+    /// The same for those endpoints that read no secrets.
+    managed_modules: Modules<'a>,
+}
+
+/// Documents of modules with their names and sources; those with syntax errors are left out.
+type ModuleSources<'d> = Vec<(&'d str, Arc<Source>, &'d DeTable<'d>)>;
+
+fn sound_modules<'d>(
+    modules: &'d [module::Text],
+    parsed: &'d [Parsed<'d>],
+    findings: &RefCell<Findings>,
+) -> ModuleSources<'d> {
+    let pairs = modules.iter().zip(parsed);
+    let sound = pairs.filter_map(|(module, parsed)| {
+        let (source, document) = sound(&module.path, &module.text, parsed, findings)?;
+        Some((&*module.name, source, document))
+    });
+    sound.collect()
+}
+
+/// The documents of modules by name.
+type Modules<'a> = Vec<(&'a str, Table<'a>)>;
+
+fn module_tables<'a>(
+    sources: &'a [(&'a str, Arc<Source>, &'a DeTable<'a>)],
+    reading: Reading<'a>,
+) -> Modules<'a> {
+    let table = |(name, source, document): &'a (&'a str, Arc<Source>, &'a DeTable<'a>)| {
+        let reading = Reading { source, ..reading };
+        (*name, Table::document(reading, &keys::MODULE, document))
+    };
+    sources.iter().map(table).collect()
+}
+
+fn parse(texts: &[(PathBuf, String)]) -> Vec<Parsed<'_>> {
+    texts
+        .iter()
+        .map(|(_, text)| DeTable::parse_recoverable(text))
+        .collect()
+}
+
+/// Documents with their sources; those with syntax errors are left out.
+type Sources<'d, 'i> = Vec<(Arc<Source>, &'d DeTable<'i>)>;
+
+fn all_sound<'d, 'i>(
+    texts: &[(PathBuf, String)],
+    parsed: &'d [Parsed<'i>],
+    findings: &RefCell<Findings>,
+) -> Sources<'d, 'i> {
+    let pairs = texts.iter().zip(parsed);
+    pairs
+        .filter_map(|((path, text), document)| sound(path, text, document, findings))
+        .collect()
+}
+
+/// The documents of files with endpoints alone, as tables.
+fn tables<'a>(
+    sources: &'a Sources<'a, 'a>,
+    secrets: Option<&'a Secrets<'a>>,
+    findings: &'a RefCell<Findings>,
+    settings: &'a OnceCell<Arc<Settings>>,
+) -> Vec<Table<'a>> {
+    let table = |(source, document): &'a (Arc<Source>, &'a DeTable<'a>)| {
+        let reading = Reading {
+            source,
+            secrets,
+            findings,
+            settings,
+            given: None,
+        };
+        Table::document(reading, &keys::INCLUDED, document)
+    };
+    sources.iter().map(table).collect()
+}
+
 /// Judges everything; the result may be used only when no problem was found.
-fn check(file: &Table<'_>, included: Vec<Table<'_>>, findings: &RefCell<Findings>, hash: String) -> Config {
+fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings>, hash: String) -> Config {
+    let file = files.main;
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
     endpoint::check_defaults(&defaults, &network);
-    let tables = std::iter::once(file)
-        .chain(&included)
-        .flat_map(|file| file.tables("endpoint"));
-    let written: Vec<_> = tables
-        .map(|table| endpoint::endpoint(&table.above(&defaults), &network))
+    let modules = judged(&files.modules);
+    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
+    let mut written: Vec<_> = std::iter::once(file)
+        .chain(&files.included)
+        .flat_map(|file| file.tables("endpoint"))
+        .map(endpoint)
         .collect();
-    compare(&written, &mut findings.borrow_mut());
+    let by_hand = written.len();
+    let modules = judged(&files.managed_modules);
+    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
+    for file in &files.managed {
+        written.extend(one_of_its_name(file, findings).map(endpoint));
+    }
+    let managed = written[by_hand..]
+        .iter()
+        .map(|written| written.endpoint.name.clone());
+    let managed = managed.collect();
+    compare(&written, by_hand, &mut findings.borrow_mut());
     Config {
         store: sections::store(&file.table("store")),
         ingest: sections::ingest(&file.table("ingest")),
         control: sections::control(&file.table("control")),
         log: sections::log(&file.table("log")),
         limits: sections::limits(&file.table("limits")),
+        alerts: sections::alerts(&file.table("alerts")),
         network,
+        settings,
         endpoints: written
             .into_iter()
             .map(|written| Arc::new(written.endpoint))
             .collect(),
+        managed,
         hash,
     }
 }
 
-/// The rules between endpoints: names are unique; two that get the same are doubtful.
-fn compare(written: &[Written], findings: &mut Findings) {
+fn judged<'m, 'a>(modules: &'m Modules<'a>) -> Vec<(&'m str, Module<'a>)> {
+    modules
+        .iter()
+        .map(|(name, table)| (*name, Module::read(table)))
+        .collect()
+}
+
+/// The endpoint of a file that the API wrote: the only one in it, and called like the file.
+fn one_of_its_name<'a>(file: &Table<'a>, findings: &RefCell<Findings>) -> Option<Table<'a>> {
+    let path = file.place().map_or(Path::new(""), |place| &place.source.path);
+    let mut tables = file.tables("endpoint");
+    let is_its_name = |table: &Table<'_>| {
+        let named = table.read("name", values::text);
+        named.is_some_and(|name| name == managed::name_of(path))
+    };
+    if let [table] = &tables[..]
+        && is_its_name(table)
+    {
+        return tables.pop();
+    }
+    findings.borrow_mut().problems.push(Problem::of_file(
+        path.to_owned(),
+        "a file of the API's holds one [[endpoint]] with the file's name".to_owned(),
+        "remove the file, or undo what was changed in it by hand",
+    ));
+    None
+}
+
+/// The rules between endpoints: names are unique; two that get the same are doubtful. Those from `by_hand` on were
+/// defined over the API.
+fn compare(written: &[Written], by_hand: usize, findings: &mut Findings) {
     for (index, later) in written.iter().enumerate() {
         let Some(place) = &later.place else { continue };
         let earlier = &written[..index];
@@ -171,9 +389,13 @@ fn compare(written: &[Written], findings: &mut Findings) {
                 place.quoted(),
                 first.location()
             );
-            findings
-                .problems
-                .push(place.problem(message, "give each endpoint its own, it names the queue"));
+            let help = if index < by_hand {
+                "give each endpoint its own, it names the queue"
+            } else {
+                "this one was defined over the API: posthaste endpoints delete it, or remove this file while the \
+                 daemon is stopped; or rename the other"
+            };
+            findings.problems.push(place.problem(message, help));
         } else if let Some(first) = first_with(&|e| gets_the_same(e, &later.endpoint)) {
             let message = format!(
                 "the same URL gets the same events from the endpoint at {}",
@@ -187,11 +409,14 @@ fn compare(written: &[Written], findings: &mut Findings) {
 }
 
 fn gets_the_same(one: &Endpoint, other: &Endpoint) -> bool {
-    one.request.url == other.request.url && one.events == other.events && one.tenant == other.tenant
+    one.request.addresses == other.request.addresses
+        && one.request.routes == other.request.routes
+        && one.events == other.events
+        && one.tenant == other.tenant
 }
 
 /// The files that `include` names, in the order of the patterns, then of the names.
-fn read_included(file: &Table<'_>, path: &Path, findings: &RefCell<Findings>) -> Vec<(PathBuf, String)> {
+fn read_included(file: &Table<'_>, path: &Path, findings: &RefCell<Findings>) -> FileTexts {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut found: Vec<PathBuf> = Vec::new();
     let patterns = match file.value("include") {
@@ -282,9 +507,9 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 }
 
 /// Over the texts with their lengths, so that moving a line from one file to the next changes it.
-fn hash(main: &str, included: &[(PathBuf, String)]) -> String {
+fn hash<'a>(main: &'a str, others: impl Iterator<Item = &'a (PathBuf, String)>) -> String {
     let mut hasher = Sha256::new();
-    for text in std::iter::once(main).chain(included.iter().map(|(_, text)| &**text)) {
+    for text in std::iter::once(main).chain(others.map(|(_, text)| &**text)) {
         hasher.update((text.len() as u64).to_le_bytes());
         hasher.update(text.as_bytes());
     }

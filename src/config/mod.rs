@@ -2,10 +2,14 @@
 //! `keys`), then checked into [`Config`] (`sections`, `endpoint`), with every problem reported at once.
 //! Nothing outside this room knows TOML, and nothing in it opens a socket or a store.
 
+mod access;
 mod effective;
 mod endpoint;
 mod keys;
+mod language;
 mod load;
+pub mod managed;
+mod module;
 mod problem;
 mod raw;
 mod schema;
@@ -17,14 +21,20 @@ mod tests;
 mod url;
 mod values;
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::access::{AllowRule, Who};
+use crate::domain::endpoint::{Endpoint, Settings};
+use crate::domain::network::NetworkPolicy;
+use crate::domain::secret::Secret;
 
 pub use effective::effective;
-pub use load::{Loaded, load};
+pub use endpoint::is_name as is_endpoint_name;
+pub use load::{Loaded, load, recheck, reload};
 pub use problem::{Excerpt, Problem, Problems};
 pub use schema::schema;
 pub use values::{parse_duration, parse_size, show_duration, show_size};
@@ -50,8 +60,14 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// `[network]`
     pub network: NetworkConfig,
+    /// `[alerts]`
+    pub alerts: AlertsConfig,
+    /// `[vars]` and `[secrets]`
+    pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
     pub endpoints: Vec<Arc<Endpoint>>,
+    /// The names of those that were defined over the API.
+    pub managed: BTreeSet<Box<str>>,
     /// Identifies what is in force: the first 16 hex digits of a SHA-256 over the files' contents. A secret
     /// that changes behind a reference doesn't change it.
     pub hash: String,
@@ -102,6 +118,8 @@ pub struct IngestConfig {
     pub batch_bytes_max: usize,
     /// Connections at once.
     pub connections_max: usize,
+    /// Who may send what; empty: whoever can open the socket may send everything.
+    pub allow: Vec<AllowRule>,
     /// Folder that `posthaste send` leaves events in while the daemon is down; `None`: there is none.
     pub spool: Option<PathBuf>,
 }
@@ -115,6 +133,14 @@ pub struct ControlConfig {
     pub mode: u32,
     /// Its group; empty: left as it is.
     pub group: String,
+    /// Who may see and change everything; empty, with `readers` empty too: whoever can open the socket.
+    pub operators: Vec<Who>,
+    /// Who may see everything and change nothing.
+    pub readers: Vec<Who>,
+    /// Where the API is served over TCP as well; never without `token`.
+    pub listen: Option<SocketAddr>,
+    /// What a client of [`ControlConfig::listen`] has to show.
+    pub token: Option<Secret>,
 }
 
 /// `[log]`
@@ -158,6 +184,23 @@ pub struct LimitsConfig {
 pub struct NetworkConfig {
     /// Refuse http:// to hosts other than this machine, unless an endpoint says `allow_http = true`.
     pub https_only: bool,
+    /// Where requests may go, and how long names are remembered.
+    pub policy: NetworkPolicy,
+}
+
+/// `[alerts]`: past which values an endpoint needs a person; 0 switches a limit off.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AlertsConfig {
+    /// What 95 of 100 requests take at most.
+    pub response_time_p95: Duration,
+    /// The share of the last minute's attempts that end in an error, 0 to 1.
+    pub error_rate: f64,
+    /// Attempts in a row that are answered with 401 or 403.
+    pub auth_failures: u32,
+    /// How long every attempt has failed.
+    pub failing_for: Duration,
+    /// Dead letters.
+    pub dead_letters: u32,
 }
 
 impl LogFormat {
@@ -194,6 +237,7 @@ impl Default for IngestConfig {
             event_bytes_max: 1 << 20,
             batch_bytes_max: 8 << 20,
             connections_max: 1024,
+            allow: Vec::new(),
             spool: Some("/var/spool/posthaste".into()),
         }
     }
@@ -205,6 +249,10 @@ impl Default for ControlConfig {
             socket: "/run/posthaste/control.sock".into(),
             mode: 0o660,
             group: "posthaste-admin".to_owned(),
+            operators: Vec::new(),
+            readers: Vec::new(),
+            listen: None,
+            token: None,
         }
     }
 }
@@ -229,8 +277,23 @@ impl Default for LimitsConfig {
     }
 }
 
+impl Default for AlertsConfig {
+    fn default() -> Self {
+        Self {
+            response_time_p95: Duration::from_secs(5),
+            error_rate: 0.05,
+            auth_failures: 3,
+            failing_for: Duration::from_secs(3600),
+            dead_letters: 100,
+        }
+    }
+}
+
 impl Default for NetworkConfig {
     fn default() -> Self {
-        Self { https_only: true }
+        Self {
+            https_only: true,
+            policy: NetworkPolicy::default(),
+        }
     }
 }

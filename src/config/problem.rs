@@ -53,6 +53,26 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The same without the file, for whoever wrote no file: `key: message; help`.
+    #[must_use]
+    pub fn without_place(&self) -> String {
+        let whole = self.to_string();
+        let place = Self {
+            key: String::new(),
+            message: String::new(),
+            help: String::new(),
+            ..self.clone()
+        };
+        let place = place.to_string();
+        whole
+            .strip_prefix(&*place)
+            .unwrap_or(&whole)
+            .trim_start()
+            .to_owned()
+    }
+}
+
 /// `file:line:column: key: message; help`, parts that are missing left out.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

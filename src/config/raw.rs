@@ -2,27 +2,33 @@
 //! stands, collects every problem instead of stopping at the first, and answers keys that are unknown or
 //! not supported yet. What the values mean is not decided here.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::sync::Arc;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{Kind, Section};
+use super::module::Given;
 use super::problem::Findings;
 use super::secrets::{Resolved, Secrets};
 use super::source::{Place, Source};
 use super::values::Wrong;
+use crate::domain::endpoint::Settings;
 
 /// What reading a file needs besides the file.
 #[derive(Clone, Copy)]
 pub(super) struct Reading<'a> {
     /// The file the tables come from.
     pub source: &'a Arc<Source>,
-    /// Where references are looked up.
-    pub secrets: &'a Secrets<'a>,
+    /// Where references are looked up; `None`: whoever wrote this may not use any.
+    pub secrets: Option<&'a Secrets<'a>>,
     /// Where problems and warnings go.
     pub findings: &'a RefCell<Findings>,
+    /// `[vars]` and `[secrets]`, once they have been read.
+    pub settings: &'a OnceCell<Arc<Settings>>,
+    /// What `${with:…}` stands for, where there is a module.
+    pub given: Option<&'a Given<'a>>,
 }
 
 /// One table as it was written.
@@ -42,6 +48,7 @@ pub(super) struct Table<'a> {
 }
 
 /// One value as it was written.
+#[derive(Clone)]
 pub(super) struct Value<'a> {
     reading: Reading<'a>,
     written: &'a DeValue<'a>,
@@ -92,15 +99,32 @@ impl<'a> Table<'a> {
         let first = self
             .layers
             .iter()
-            .find(|layer| keys.iter().any(|key| layer.entries.contains_key(*key)));
+            .find(|layer| keys.iter().any(|key| layer.has(key)));
         Self {
             section: self.section,
             layers: first.cloned().into_iter().collect(),
         }
     }
 
-    /// Whether `key` was written in any layer.
+    /// The same, with `given` for `${with:…}` in all layers.
+    pub(super) fn giving<'g>(&self, given: &'g Given<'g>) -> Table<'g>
+    where
+        'a: 'g,
+    {
+        let mut table: Table<'g> = self.clone();
+        for layer in &mut table.layers {
+            layer.reading.given = Some(given);
+        }
+        table
+    }
+
+    /// Whether `key` has a value in any layer.
     pub(super) fn has(&self, key: &str) -> bool {
+        self.layers.iter().any(|layer| layer.has(key))
+    }
+
+    /// Whether `key` was written in any layer, be it for a variable of a module that has no value.
+    pub(super) fn is_written(&self, key: &str) -> bool {
         self.layers.iter().any(|layer| layer.entries.contains_key(key))
     }
 
@@ -114,12 +138,20 @@ impl<'a> Table<'a> {
         let private = matches!(self.section.kind(key), Some(Kind::Private | Kind::PrivateMap));
         self.layers
             .iter()
-            .find_map(|layer| Some(layer.value(key, layer.entries.get(key)?, private)))
+            .find_map(|layer| layer.value(key, layer.entries.get(key)?, private).in_place())
     }
 
     /// What stands at `key`, as `how` reads it; a problem of it is noted here.
     pub(super) fn read<T>(&self, key: &str, how: impl Fn(&Value<'a>) -> Result<T, Wrong>) -> Option<T> {
         self.value(key)?.read(how)
+    }
+
+    /// `[vars]` and `[secrets]`.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        let layer = self.layers.first();
+        layer
+            .and_then(|layer| layer.reading.settings.get().cloned())
+            .unwrap_or_default()
     }
 
     /// Notes that `key` has to be written in this table.
@@ -150,6 +182,7 @@ impl<'a> Table<'a> {
         let found = self.layers.iter().filter_map(|layer| {
             layer
                 .value(key, layer.entries.get(key)?, false)
+                .in_place()?
                 .into_layer(&format!("write it as [{}]", section.name))
         });
         let layers: Vec<_> = found.inspect(|layer| layer.judge_keys(section)).collect();
@@ -185,15 +218,20 @@ impl<'a> Table<'a> {
             let Some(table) = layer.entries.get(key) else {
                 continue;
             };
-            let value = layer.value(key, table, private);
+            let Some(value) = layer.value(key, table, private).in_place() else {
+                continue;
+            };
             let Some(map) = value.into_layer(&format!("write it like {key} = {{ Name = \"value\" }}")) else {
                 continue;
             };
             let mut entries: Vec<_> = map.entries.iter().collect();
             entries.sort_by_key(|(name, _)| name.span().start);
             for (name, written) in entries {
-                let value = map.value(name.get_ref(), written, private);
+                let Some(value) = map.value(name.get_ref(), written, private).in_place() else {
+                    continue;
+                };
                 let place = Place {
+                    source: Arc::clone(&map.place.source),
                     span: name.span(),
                     private: false,
                     ..value.place.clone()
@@ -206,6 +244,11 @@ impl<'a> Table<'a> {
 }
 
 impl<'a> Layer<'a> {
+    fn has(&self, key: &str) -> bool {
+        let written = self.entries.get(key);
+        written.is_some_and(|written| self.value(key, written, false).in_place().is_some())
+    }
+
     fn value(&self, key: &str, written: &'a Spanned<DeValue<'a>>, private: bool) -> Value<'a> {
         let separator = if self.place.key.is_empty() { "" } else { "." };
         let place = Place {
@@ -261,6 +304,31 @@ fn help_for_unknown(section: &'static Section, name: &str) -> String {
 }
 
 impl<'a> Value<'a> {
+    /// The value itself, or the one that stands in its place because it is nothing but a `${with:NAME}`; `None` when NAME
+    /// has no value.
+    fn in_place(self) -> Option<Self> {
+        let (Some(given), Some(written)) = (self.reading.given, self.written.as_str()) else {
+            return Some(self);
+        };
+        let Some(name) = written
+            .strip_prefix("${with:")
+            .and_then(|rest| rest.strip_suffix('}'))
+        else {
+            return Some(self);
+        };
+        if !given.declares(name) {
+            return Some(self);
+        }
+        let mut value = given.value(name)?.clone();
+        value.place.private |= self.place.private;
+        Some(value)
+    }
+
+    /// What `with.…` may name here; `None` where no module is used.
+    pub(super) fn given(&self) -> Option<&'a Given<'a>> {
+        self.reading.given
+    }
+
     /// The value as `how` reads it; what it finds wrong is noted here.
     pub(super) fn read<T>(&self, how: impl Fn(&Self) -> Result<T, Wrong>) -> Option<T> {
         how(self).map_err(|wrong| self.reject(&wrong)).ok()
@@ -283,15 +351,58 @@ impl<'a> Value<'a> {
         self.reading.findings.borrow_mut().warnings.push(warning);
     }
 
-    /// A string with its references resolved.
-    pub(super) fn resolved(&self) -> Result<Resolved, Wrong> {
+    /// `[vars]` and `[secrets]`; empty as long as they are being read.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        self.reading.settings.get().cloned().unwrap_or_default()
+    }
+
+    /// A string with its references resolved, for those who show it masked.
+    pub(super) fn masked(&self) -> Result<Resolved, Wrong> {
         let DeValue::String(written) = self.written else {
             return Err(self.wrong_type("a string"));
         };
-        let resolved = self.reading.secrets.resolve(written)?;
+        let resolved = match self.reading.secrets {
+            Some(secrets) => secrets.resolve(written, self.reading.given)?,
+            None => Resolved::literal(written, self.reading.given)?,
+        };
         for warning in &resolved.warnings {
             self.warn(warning);
         }
+        Ok(resolved)
+    }
+
+    /// Anything as JSON, references in its strings resolved.
+    pub(super) fn json(&self) -> Result<serde_json::Value, Wrong> {
+        let within = |written: &'a Spanned<DeValue<'a>>| Self {
+            reading: self.reading,
+            written: written.get_ref(),
+            place: Place {
+                span: written.span(),
+                ..self.place.clone()
+            },
+        };
+        Ok(match self.written {
+            DeValue::String(_) => self.resolved()?.text.into(),
+            DeValue::Integer(_) => self.integer()?.into(),
+            DeValue::Float(_) => self.number()?.into(),
+            DeValue::Boolean(flag) => (*flag).into(),
+            DeValue::Datetime(time) => time.to_string().into(),
+            DeValue::Array(items) => items
+                .iter()
+                .map(|item| within(item).json())
+                .collect::<Result<_, _>>()?,
+            DeValue::Table(entries) => {
+                let members = entries
+                    .iter()
+                    .map(|(name, written)| Ok((name.get_ref().to_string(), within(written).json()?)));
+                serde_json::Value::Object(members.collect::<Result<_, Wrong>>()?)
+            }
+        })
+    }
+
+    /// A string with its references resolved.
+    pub(super) fn resolved(&self) -> Result<Resolved, Wrong> {
+        let resolved = self.masked()?;
         if resolved.has_secret && !self.place.private {
             self.warn(&Wrong::whole(
                 "what this key holds is shown in listings and logs",
@@ -299,19 +410,6 @@ impl<'a> Value<'a> {
             ));
         }
         Ok(resolved)
-    }
-
-    /// A string that may hold a template one day: `{{` and `{%` are refused as long as they mean nothing.
-    pub(super) fn untemplated(&self) -> Result<Resolved, Wrong> {
-        match self.written {
-            DeValue::String(written) if written.contains("{{") || written.contains("{%") => {
-                Err(Wrong::whole(
-                    "a template (`{{ … }}`) is not supported by this version of posthaste yet",
-                    "write the text as it is to be sent",
-                ))
-            }
-            _ => self.resolved(),
-        }
     }
 
     /// `true` or `false`.
@@ -342,6 +440,31 @@ impl<'a> Value<'a> {
         }
     }
 
+    /// Whether a string without anything in it was written.
+    pub(super) fn is_empty_text(&self) -> bool {
+        self.written.as_str().is_some_and(|text| text.trim().is_empty())
+    }
+
+    /// Whether an array was written.
+    pub(super) fn is_list(&self) -> bool {
+        self.written.is_array()
+    }
+
+    /// Whether a table was written.
+    pub(super) fn is_table(&self) -> bool {
+        self.written.is_table()
+    }
+
+    /// Whether nothing was written: an empty string, array or table.
+    pub(super) fn is_empty(&self) -> bool {
+        match self.written {
+            DeValue::String(text) => text.is_empty(),
+            DeValue::Array(items) => items.is_empty(),
+            DeValue::Table(entries) => entries.is_empty(),
+            _ => false,
+        }
+    }
+
     /// Whether a string was written.
     pub(super) fn is_text(&self) -> bool {
         self.written.is_str()
@@ -361,7 +484,7 @@ impl<'a> Value<'a> {
                 ..self.place.clone()
             },
         };
-        Some(items.iter().map(of_item).collect())
+        Some(items.iter().map(of_item).filter_map(Self::in_place).collect())
     }
 
     /// The elements of an array that must have some; `empty` says why.

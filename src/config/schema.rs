@@ -71,7 +71,11 @@ impl Writer {
         Some(match kind {
             Kind::NotYet => return None,
             Kind::Plain => json!({}),
-            Kind::Private => json!({ "type": ["string", "array"], "items": { "type": "string" } }),
+            Kind::Map => json!({ "type": "object" }),
+            // An element may be a table: a secret with the time until it signs, say.
+            Kind::Private => {
+                json!({ "type": ["string", "array"], "items": { "type": ["string", "object"] } })
+            }
             Kind::PrivateMap => json!({ "type": "object", "additionalProperties": { "type": "string" } }),
             Kind::Table(section) => self.reference(section),
             Kind::Tables(section) => json!({ "type": "array", "items": self.reference(section) }),

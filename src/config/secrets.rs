@@ -1,5 +1,5 @@
 //! References to what is kept elsewhere: `${env:NAME}`, `${file:/path}` and `${cred:NAME}` (a systemd
-//! credential, systemd.exec(5) LoadCredential=) inside a string. They are resolved after the file was
+//! credential, systemd.exec(5) LoadCredential=) inside a string, and in an integration module `${with:NAME}`. They are resolved after the file was
 //! parsed, so a secret can't break out of its string. Knows nothing of keys or sections.
 
 use std::fmt;
@@ -7,7 +7,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::module::Given;
 use super::values::Wrong;
+use crate::template::Part;
 
 /// Where references are looked up.
 pub(super) struct Secrets<'a> {
@@ -28,6 +30,15 @@ pub(super) struct Resolved {
     pub has_secret: bool,
     /// What an operator should know about the places it came from.
     pub warnings: Vec<Wrong>,
+    /// The string in pieces, for those who have to tell what was written from what was put in.
+    pub pieces: Vec<Piece>,
+}
+
+/// A piece of a string.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Piece {
+    text: String,
+    is_reference: bool,
 }
 
 impl fmt::Debug for Resolved {
@@ -37,30 +48,15 @@ impl fmt::Debug for Resolved {
 }
 
 impl Secrets<'_> {
-    /// Replaces every reference in `written`.
+    /// Replaces every reference in `written`; `given` is what `${with:NAME}` stands for.
     ///
     /// # Errors
     /// The first reference that is misspelt, or names something that is not there. The message names the
     /// reference, never what it stands for.
-    pub(super) fn resolve(&self, written: &str) -> Result<Resolved, Wrong> {
-        let mut resolved = Resolved::default();
-        let mut rest = written;
-        while let Some((before, after)) = rest.split_once("${") {
-            let (reference, behind) = after.split_once('}').ok_or_else(|| {
-                Wrong::new(
-                    "has a `${` without its `}`",
-                    "write ${env:NAME}, ${file:/path} or ${cred:NAME}",
-                )
-            })?;
-            resolved.append(before, before);
-            let text = self.look_up(reference, &mut resolved.warnings)?;
-            resolved.append(&text, "***");
-            resolved.has_reference = true;
-            resolved.has_secret |= !reference.starts_with("env:");
-            rest = behind;
-        }
-        resolved.append(rest, rest);
-        Ok(resolved)
+    pub(super) fn resolve(&self, written: &str, given: Option<&Given<'_>>) -> Result<Resolved, Wrong> {
+        Resolved::of(written, given, |reference, warnings| {
+            self.look_up(reference, warnings)
+        })
     }
 
     fn look_up(&self, reference: &str, warnings: &mut Vec<Wrong>) -> Result<String, Wrong> {
@@ -109,9 +105,74 @@ impl Secrets<'_> {
 }
 
 impl Resolved {
-    fn append(&mut self, text: &str, masked: &str) {
+    /// A string that may hold no references but to what was given.
+    ///
+    /// # Errors
+    /// When it does.
+    pub(super) fn literal(written: &str, given: Option<&Given<'_>>) -> Result<Self, Wrong> {
+        Self::of(written, given, |_, _| {
+            Err(Wrong::whole(
+                "references (`${…}`) are not for endpoints defined over the API: they are looked up with the daemon's rights",
+                "write the secret itself, which is kept where only the daemon can read it, or define the endpoint in a file",
+            ))
+        })
+    }
+
+    fn of(
+        written: &str,
+        given: Option<&Given<'_>>,
+        look_up: impl Fn(&str, &mut Vec<Wrong>) -> Result<String, Wrong>,
+    ) -> Result<Self, Wrong> {
+        let mut resolved = Self::default();
+        let mut rest = written;
+        while let Some((before, after)) = rest.split_once("${") {
+            let (reference, behind) = after.split_once('}').ok_or_else(|| {
+                Wrong::new(
+                    "has a `${` without its `}`",
+                    "write ${env:NAME}, ${file:/path} or ${cred:NAME}",
+                )
+            })?;
+            resolved.append(before, before, false);
+            rest = behind;
+            if let (Some(name), Some(given)) = (reference.strip_prefix("with:"), given) {
+                resolved.append_given(given.text(name)?);
+                continue;
+            }
+            let text = look_up(reference, &mut resolved.warnings)?;
+            resolved.append(&text, "***", true);
+            resolved.has_reference = true;
+            resolved.has_secret |= !reference.starts_with("env:");
+        }
+        resolved.append(rest, rest, false);
+        Ok(resolved)
+    }
+
+    fn append(&mut self, text: &str, masked: &str, is_reference: bool) {
         self.text.push_str(text);
         self.masked.push_str(masked);
+        self.pieces.push(Piece {
+            text: text.to_owned(),
+            is_reference,
+        });
+    }
+
+    /// A variable's text is as good as written there, unless it is a secret or looks like a template.
+    fn append_given(&mut self, (text, is_secret): (&str, bool)) {
+        let is_reference = is_secret || text.contains('{');
+        let masked = if is_reference { "***" } else { text };
+        self.append(text, masked, is_reference);
+        self.has_reference |= is_reference;
+    }
+
+    /// The string as a template takes it: what a reference stands for is data, whatever it looks like.
+    pub(super) fn parts(&self) -> Vec<Part<'_>> {
+        let pieces = self.pieces.iter();
+        pieces
+            .map(|piece| match piece.is_reference {
+                true => Part::Reference(&piece.text),
+                false => Part::Written(&piece.text),
+            })
+            .collect()
     }
 }
 
@@ -154,7 +215,7 @@ mod tests {
             "CREDENTIALS_DIRECTORY" => Some(folder.clone()),
             _ => None,
         };
-        Secrets { variable: &variable }.resolve(written)
+        Secrets { variable: &variable }.resolve(written, None)
     }
 
     /// C6: each kind of reference, alone and inside other text.

@@ -1,29 +1,9 @@
-//! The URL of an endpoint: whether it can be requested at all, whether without encryption, and what of it
-//! may be shown. A URL may carry secrets anywhere but in its scheme, host and port.
+//! What may be shown of an endpoint's URL as it was written.
 
-use url::{Host, Url};
+use url::Url;
 
 use super::secrets::Resolved;
-
-/// Reads an absolute http or https URL. `None` for anything else.
-pub(super) fn parse(text: &str) -> Option<Url> {
-    let url = Url::parse(text).ok()?;
-    (matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|host| !host.is_empty()))
-        .then_some(url)
-}
-
-/// Whether the URL's host can only be this machine: localhost (RFC 6761 §6.3) or a loopback address.
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost")
-        }
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
-}
+use crate::domain::url::{mask_parts, parse};
 
 /// What may be shown of `url`: password, query values and everything that came from a reference are
 /// `***`. When a reference gave more than a part (the whole URL, say), only scheme, host and port remain.
@@ -34,26 +14,35 @@ pub(super) fn masked(url: &Url, written: &Resolved) -> String {
     }
 }
 
-/// `***` for the password (or for a user name that stands alone, which is how tokens are written) and for
-/// every query value; the fragment, which is never sent, goes.
-fn mask_parts(mut url: Url) -> String {
-    if url.password().is_some() {
-        // Fails only for URLs without a host, which `parse` has refused.
-        let _ = url.set_password(Some("***"));
-    } else if !url.username().is_empty() {
-        let _ = url.set_username("***");
-    }
-    let query = url
-        .query()
-        .map(|query| query.split('&').map(mask_pair).collect::<Vec<_>>().join("&"));
-    url.set_query(query.as_deref());
-    url.set_fragment(None);
-    url.into()
+/// What may be shown of a URL with templates in it, references masked already: a query value is shown when it is made
+/// from the event alone.
+pub(super) fn masked_template(source: &str) -> String {
+    let Some((address, query)) = source.split_once('?') else {
+        return source.to_owned();
+    };
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value))
+            if value.starts_with("{{") && value.ends_with("}}") && !value.contains("secrets") =>
+        {
+            format!("{name}={value}")
+        }
+        Some((name, _)) => format!("{name}=***"),
+        None => "***".to_owned(),
+    });
+    format!("{address}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
-fn mask_pair(pair: &str) -> String {
-    pair.split_once('=')
-        .map_or("***".to_owned(), |(name, _)| format!("{name}=***"))
+/// What may be shown of a proxy's URL: its scheme, host and port, and that there are credentials.
+pub(super) fn masked_proxy(text: &str) -> String {
+    let Ok(mut url) = Url::parse(text) else {
+        return "***".to_owned();
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        // Fails only for URLs without a host, which are no proxy's.
+        let _ = url.set_username("***");
+        let _ = url.set_password(None);
+    }
+    url.into()
 }
 
 #[cfg(test)]
@@ -98,40 +87,9 @@ mod tests {
                 masked: masked_text,
                 has_reference: true,
                 has_secret: true,
-                warnings: Vec::new(),
+                ..Resolved::default()
             };
             assert_eq!(masked(&parse(text).unwrap(), &resolved), shown, "{text}");
-        }
-    }
-
-    /// D7: which hosts are this machine.
-    #[test]
-    fn d7_loopback_hosts() {
-        for (text, expected) in [
-            ("http://localhost/", true),
-            ("http://a.localhost:80/", true),
-            ("http://127.9.9.9/", true),
-            ("http://[::1]:8080/", true),
-            ("http://localhost.example.com/", false),
-            ("http://10.0.0.1/", false),
-            ("http://[::2]/", false),
-        ] {
-            assert_eq!(is_loopback(&parse(text).unwrap()), expected, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_absolute_http_urls_are_urls() {
-        for text in [
-            "",
-            "/hook",
-            "a.example/hook",
-            "ftp://a.example/",
-            "mailto:a@b",
-            "https://",
-            "file:///x",
-        ] {
-            assert!(parse(text).is_none(), "{text}");
         }
     }
 }

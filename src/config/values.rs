@@ -164,6 +164,30 @@ pub(super) fn mode(value: &Value<'_>) -> Read<u32> {
         .ok_or_else(wrong)
 }
 
+/// Headers that posthaste sets from the request itself: a wrong one would break it.
+const RESERVED_HEADERS: &[&str] = &[
+    "connection",
+    "content-length",
+    "host",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "webhook-id",
+    "webhook-signature",
+    "webhook-timestamp",
+    "x-posthaste-attempt",
+];
+
+/// The name of a header that posthaste doesn't set by itself.
+pub(super) fn header_name(value: &Value<'_>) -> Read<http::HeaderName> {
+    let name = http::HeaderName::from_bytes(text(value)?.as_bytes())
+        .map_err(|_| Wrong::new("is not the name of a header", "letters, digits and - only"))?;
+    if RESERVED_HEADERS.contains(&name.as_str()) {
+        return Err(Wrong::new("is set by posthaste itself", "choose another header"));
+    }
+    Ok(name)
+}
+
 /// A path; a relative one starts at the folder of the file it is written in.
 pub(super) fn path(value: &Value<'_>) -> Read<PathBuf> {
     let text = text(value)?;

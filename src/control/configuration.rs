@@ -3,8 +3,10 @@
 use axum::Json;
 use axum::extract::{ConnectInfo, State};
 
+use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::server::{App, Peer, audit};
+use super::guard::audit;
+use super::server::App;
 use super::types::{ConfigView, ReloadReport};
 use crate::config::effective;
 

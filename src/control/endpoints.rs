@@ -7,9 +7,11 @@ use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{ConnectInfo, Path, Query, State};
 use serde::Deserialize;
 
+use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::server::{App, Peer, audit, body, no_endpoint};
-use super::types::{EndpointRow, EndpointView, Moved, Page, PauseRequest};
+use super::guard::audit;
+use super::server::{App, body, no_endpoint};
+use super::types::{DefinedIn, EndpointRow, EndpointView, Moved, Page, PauseRequest};
 use super::units::{duration_text, parse_duration};
 use super::{page, status};
 use crate::config::effective;
@@ -50,24 +52,38 @@ pub async fn show(
     name: Result<Path<String>, PathRejection>,
 ) -> ApiResult<Json<EndpointView>> {
     let Path(name) = name?;
-    let mut views = views(&app).await?;
+    Ok(Json(view(&app, &name).await?))
+}
+
+/// One endpoint.
+///
+/// # Errors
+/// 404 when there is none of this name.
+pub async fn view(app: &App, name: &str) -> ApiResult<EndpointView> {
+    let mut views = views(app).await?;
     views.retain(|view| view.name == name);
-    views.pop().map(Json).ok_or_else(|| no_endpoint(&name))
+    views.pop().ok_or_else(|| no_endpoint(name))
 }
 
 async fn views(app: &App) -> ApiResult<Vec<EndpointView>> {
     let rows = status::read(app).await?.endpoints;
-    let config = effective(&app.operator.config());
-    let configured = config["endpoint"]
+    let config = app.operator.config();
+    let shown = effective(&config);
+    let configured = shown["endpoint"]
         .as_array()
         .map(Vec::as_slice)
         .unwrap_or_default();
     Ok(rows
         .into_iter()
-        .map(|row| EndpointView {
-            name: row.name.clone(),
-            config: configured.iter().find(|keys| keys["name"] == *row.name).cloned(),
-            status: row,
+        .map(|row| {
+            let keys = configured.iter().find(|keys| keys["name"] == *row.name);
+            let defined_in = keys.map(|_| DefinedIn::of(config.managed.contains(&*row.name)));
+            EndpointView {
+                name: row.name.clone(),
+                defined_in,
+                config: keys.cloned(),
+                status: row,
+            }
         })
         .collect())
 }
@@ -155,7 +171,8 @@ pub async fn resume(
         return Err(ApiError::conflict(
             "disabled",
             format!(
-                "{name:?} has enabled = false in the configuration; change it there, then posthaste reload"
+                "{name:?} has enabled = false in the configuration; change it there, then posthaste reload, or if it was \
+                 defined over the API: posthaste endpoints enable {name}"
             ),
         ));
     }

@@ -2,7 +2,8 @@
 
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
-use axum::http::StatusCode;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::types::{ErrorBody, ErrorDetail};
@@ -38,6 +39,34 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// 401: over TCP everything but `/healthz` needs the token.
+    #[must_use]
+    pub fn unauthorized() -> Self {
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "show the token of [control] token: authorization: Bearer ...",
+        )
+    }
+
+    /// 403: this peer may not do it.
+    #[must_use]
+    pub fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", message)
+    }
+
+    /// 500: the daemon could not do it, and nothing was changed.
+    #[must_use]
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
+    /// 503: not at this time; `code` says why.
+    #[must_use]
+    pub fn unavailable(code: &str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, message)
+    }
+
     /// 404: what it names is not there.
     #[must_use]
     pub fn not_found(message: impl Into<String>) -> Self {
@@ -56,10 +85,16 @@ impl ApiError {
         Self::new(StatusCode::CONFLICT, code, message)
     }
 
-    /// 501: understood, but this version does not do it.
+    /// 422: an endpoint was refused for `problems`; it stays as it was.
     #[must_use]
-    pub fn not_supported(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_IMPLEMENTED, "not_supported", message)
+    pub fn invalid_endpoint(problems: Vec<String>) -> Self {
+        let mut error = Self::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "invalid_endpoint",
+            "the endpoint is not good, so nothing was changed",
+        );
+        error.detail.problems = problems;
+        error
     }
 
     /// 422: the configuration was refused for `problems`; the old one stays in force.
@@ -79,11 +114,7 @@ impl ApiError {
 /// A failed store answers 503: nothing but a restart mends it.
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unhealthy",
-            format!("{error}; see the daemon's log"),
-        )
+        Self::unavailable("unhealthy", format!("{error}; see the daemon's log"))
     }
 }
 
@@ -107,6 +138,13 @@ impl From<BytesRejection> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, Json(ErrorBody { error: self.detail })).into_response()
+        let is_unauthorized = self.status == StatusCode::UNAUTHORIZED;
+        let mut response = (self.status, Json(ErrorBody { error: self.detail })).into_response();
+        if is_unauthorized {
+            // RFC 9110 11.6.1: a 401 says how to do better.
+            let how = HeaderValue::from_static("Bearer");
+            response.headers_mut().insert(WWW_AUTHENTICATE, how);
+        }
+        response
     }
 }

@@ -9,8 +9,10 @@ use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{ConnectInfo, Path, State};
 
+use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::server::{App, Peer, audit, body};
+use super::guard::audit;
+use super::server::{App, body};
 use super::types::{BuryRequest, MoveRequest, Moved};
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::{Event, Seq};

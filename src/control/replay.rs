@@ -7,13 +7,18 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{ConnectInfo, State};
+use serde_json::value::to_raw_value;
 
-use super::dead::{filter, parse_letter_id};
+use super::dead::{filter, names, parse_letter_id};
+use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::server::{App, Peer, audit, body};
+use super::guard::audit;
+use super::post::sender;
+use super::resend::{self, Resend};
+use super::server::{App, body};
 use super::types::{Change, ChangeReport};
-use super::units::Rate;
 use crate::domain::event::Seq;
+use crate::domain::rate::Rate;
 use crate::domain::time::Timestamp;
 use crate::scheduler::Input;
 use crate::store::{DeadFilter, DeliveryId, LaneId, LaneTotals, StoreError};
@@ -21,18 +26,14 @@ use crate::store::{DeadFilter, DeliveryId, LaneId, LaneTotals, StoreError};
 /// Dead letters in one commit.
 const PAGE: usize = 500;
 
-/// `POST /v1/dead/replay`: they become pending again with their whole retry budget.
+/// `POST /v1/dead/replay`: they become pending again with their whole retry budget; with `endpoint` or `data`, a new
+/// event made of each does instead, and the dead letter goes.
 pub async fn replay(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<Peer>,
     bytes: Result<Bytes, BytesRejection>,
 ) -> ApiResult<Json<ChangeReport>> {
     let change: Change = body(bytes)?;
-    if change.endpoint.is_some() || change.data.is_some() {
-        return Err(ApiError::not_supported(
-            "replaying to another endpoint or with other data is not supported yet; leave out endpoint and data",
-        ));
-    }
     let rate = change
         .rate
         .as_deref()
@@ -40,16 +41,64 @@ pub async fn replay(
         .transpose()
         .map_err(|problem| ApiError::bad_request(format!("rate: {problem}")))?;
     let lanes = app.lane_totals().await?;
-    let configured = configured_lanes(&app, &lanes);
-    refuse_orphan(&change, &lanes, &configured)?;
-    let kind = Kind::Replay {
-        configured,
-        start: app.operator.now(),
-        rate,
+    let start = app.operator.now();
+    let kind = match target(&app, &change, &lanes).await? {
+        Some(to) => Kind::Resend(Resend {
+            to,
+            data: change.data.as_ref().and_then(|data| to_raw_value(data).ok()),
+            sender: sender(&app, peer),
+            names: names(&lanes),
+            start,
+            rate,
+        }),
+        None => {
+            let configured = configured_lanes(&app, &lanes);
+            refuse_orphan(&change, &lanes, &configured)?;
+            Kind::Replay {
+                configured,
+                start,
+                rate,
+            }
+        }
     };
     let report = run(&app, &change, &lanes, &kind).await?;
     audit_report(peer, "replay", &change, &report);
     Ok(Json(report))
+}
+
+/// The endpoint that gets new events, with its lane; `None`: the dead letters themselves are delivered again.
+async fn target(app: &App, change: &Change, lanes: &[LaneTotals]) -> ApiResult<Option<(Box<str>, LaneId)>> {
+    let name = match (&change.endpoint, &change.data) {
+        (None, None) => return Ok(None),
+        (Some(name), None) => name.clone(),
+        (name, Some(_)) => {
+            let Some([id]) = change.ids.as_deref() else {
+                return Err(ApiError::bad_request(
+                    "data: another payload is for one dead letter; give one id, and no filter",
+                ));
+            };
+            let own = id.rsplit_once(':').map_or("", |(endpoint, _)| endpoint);
+            name.clone().unwrap_or_else(|| own.to_owned())
+        }
+    };
+    if !app.is_configured(&name) {
+        let was_there = lanes.iter().any(|lane| *lane.name == *name);
+        return match (&change.endpoint, was_there) {
+            (Some(_), _) => Err(ApiError::bad_request(format!(
+                "endpoint: {name:?} is not a configured endpoint; posthaste endpoints list shows them all"
+            ))),
+            (None, true) => Err(orphaned(&name)),
+            // The id names no dead letter, which the report will say.
+            (None, false) => Ok(None),
+        };
+    }
+    let wanted = name.clone();
+    let lane = app
+        .operator
+        .queue()
+        .write(move |store| store.lane(&wanted))
+        .await?;
+    Ok(Some((name.into(), lane)))
 }
 
 /// `POST /v1/dead/purge`: they are gone for good.
@@ -80,6 +129,8 @@ enum Kind {
         /// `None`: all at `start`.
         rate: Option<Rate>,
     },
+    /// A new event is made of each.
+    Resend(Resend),
     Purge,
 }
 
@@ -102,15 +153,18 @@ fn refuse_orphan(change: &Change, lanes: &[LaneTotals], configured: &HashSet<Lan
         .find(|lane| asked == Some(&*lane.name) && !configured.contains(&lane.lane));
     match orphan {
         None => Ok(()),
-        Some(lane) => Err(ApiError::conflict(
-            "orphaned",
-            format!(
-                "{0:?} is not in the configuration any more, so there is nowhere to send these; put an [[endpoint]] \
-                 of that name back and reload, or posthaste dead export --endpoint {0} and purge them",
-                lane.name
-            ),
-        )),
+        Some(lane) => Err(orphaned(&lane.name)),
     }
+}
+
+fn orphaned(name: &str) -> ApiError {
+    ApiError::conflict(
+        "orphaned",
+        format!(
+            "{name:?} is not in the configuration any more, so there is nowhere to send these; put an [[endpoint]] of \
+             that name back and reload, posthaste dead replay --endpoint {name} --to OTHER, or export and purge them"
+        ),
+    )
 }
 
 /// Walks through what was asked for, page by page.
@@ -211,6 +265,7 @@ async fn apply(app: &App, found: Vec<DeliveryId>, kind: &Kind, report: &mut Chan
             let queue = app.operator.queue();
             report.changed += queue.write(move |store| store.discard(&found)).await?;
         }
+        Kind::Resend(resend) => resend::page(app, found, resend, report).await?,
         Kind::Replay {
             configured,
             start,

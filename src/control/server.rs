@@ -1,38 +1,59 @@
-//! Every route of the control API in one table, and the loop that serves it over a Unix socket.
+//! Every route of the control API in one table, with what each needs of whoever asks.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::DefaultBodyLimit;
-use axum::extract::connect_info::Connected;
 use axum::extract::rejection::BytesRejection;
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Uri};
-use axum::routing::{get, post};
-use axum::serve::IncomingStream;
+use axum::middleware::from_fn_with_state;
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get, post};
 use serde::de::DeserializeOwned;
-use tokio::net::UnixListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
+use super::doors::{self, Door};
 use super::error::{ApiError, ApiResult};
+use super::guard::{Need, guard, method_of};
 use super::operator::Operator;
-use super::{attempts, configuration, dead, endpoints, events, orphans, replay, status};
+use super::{
+    attempts, configuration, dead, endpoints, events, live, managed, openapi, orphans, replay, status, trial,
+};
+use crate::dashboard::{self, Asset};
+use crate::ingest::sender::Users;
 use crate::store::{LaneId, LaneTotals, StoreError};
 
 /// Bytes of a request's body: room for some 300,000 ids in one replay.
 const BODY_BYTES_MAX: usize = 16 << 20;
-/// Requests under way have so long to end once the daemon is stopping.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// What every handler gets.
 #[derive(Clone)]
 pub struct App {
     /// The running daemon.
     pub operator: Arc<dyn Operator>,
+    /// What the users are called who send events here.
+    pub users: Arc<Mutex<Users>>,
+    /// Cancelled when the daemon stops serving; what would go on for ever ends then.
+    pub stop: CancellationToken,
+    /// Places for listeners of `/v1/live`.
+    pub listeners: Arc<Semaphore>,
+    needs: Arc<[(Method, &'static str, Need)]>,
 }
 
 impl App {
+    /// What the route at `path` needs for `method`; `None`: there is no such route.
+    #[must_use]
+    pub fn need(&self, method: &Method, path: &str) -> Option<Need> {
+        let found = self
+            .needs
+            .iter()
+            .find(|(known, at, _)| known == method_of(method) && *at == path);
+        found.map(|(_, _, need)| *need)
+    }
+
     /// Every lane the store knows, with its totals.
     ///
     /// # Errors
@@ -73,26 +94,6 @@ pub fn no_endpoint(name: &str) -> ApiError {
     ))
 }
 
-/// Who is at the other end of a connection, as the kernel tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Peer {
-    /// Uid of the process; `None` when the kernel would not say.
-    pub uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        Self {
-            uid: stream.io().peer_cred().ok().map(|credentials| credentials.uid()),
-        }
-    }
-}
-
-/// Writes down who changed what. One line for each change an operator makes.
-pub fn audit(peer: Peer, action: &str, object: &str, detail: &str) {
-    tracing::info!(target: "audit", uid = peer.uid, action, object, detail, "operator");
-}
-
 /// Reads a request's body. No body means `{}`, so that `curl -X POST` alone works, and the content type
 /// does not matter, because there is only one.
 ///
@@ -105,33 +106,131 @@ pub fn body<T: DeserializeOwned>(bytes: Result<Bytes, BytesRejection>) -> ApiRes
         .map_err(|error| ApiError::bad_request(format!("the body is not what this path takes: {error}")))
 }
 
-/// The table of routes.
-pub fn router(operator: Arc<dyn Operator>) -> Router {
-    Router::new()
-        .route("/healthz", get(status::healthz))
-        .route("/readyz", get(status::readyz))
-        .route("/metrics", get(status::metrics))
-        .route("/v1/status", get(status::status))
-        .route("/v1/events/{id}", get(events::show))
-        .route("/v1/attempts", get(attempts::list))
-        .route("/v1/endpoints", get(endpoints::list))
-        .route("/v1/endpoints/{name}", get(endpoints::show))
-        .route("/v1/endpoints/{name}/pause", post(endpoints::pause))
-        .route("/v1/endpoints/{name}/resume", post(endpoints::resume))
-        .route("/v1/endpoints/{name}/flush", post(endpoints::flush))
-        .route("/v1/endpoints/{name}/move", post(orphans::move_to))
-        .route("/v1/endpoints/{name}/bury", post(orphans::bury))
-        .route("/v1/dead", get(dead::list))
-        .route("/v1/dead/{id}", get(dead::show))
-        .route("/v1/dead/replay", post(replay::replay))
-        .route("/v1/dead/purge", post(replay::purge))
-        .route("/v1/reload", post(configuration::reload))
-        .route("/v1/config", get(configuration::show))
-        .route("/v1/quarantine", get(status::quarantine))
+/// One entry of the table.
+struct Route {
+    method: Method,
+    path: &'static str,
+    need: Need,
+    handler: MethodRouter<App>,
+}
+
+/// Reads.
+fn see(path: &'static str, handler: MethodRouter<App>) -> Route {
+    Route {
+        method: Method::GET,
+        path,
+        need: Need::See,
+        handler,
+    }
+}
+
+/// Changes, by `POST`.
+fn change(path: &'static str, handler: MethodRouter<App>) -> Route {
+    Route {
+        method: Method::POST,
+        path,
+        need: Need::Change,
+        handler,
+    }
+}
+
+/// Every route of the API.
+fn table() -> Vec<Route> {
+    let alive = Route {
+        need: Need::Nothing,
+        ..see("/healthz", get(status::healthz))
+    };
+    let send = Route {
+        need: Need::Send,
+        ..change("/v1/events", post(super::post::accept))
+    };
+    let explain = Route {
+        need: Need::See,
+        ..change("/v1/explain", post(trial::explain))
+    };
+    let define = |method: Method, handler| Route {
+        method,
+        ..change("/v1/endpoints/{name}", handler)
+    };
+    vec![
+        alive,
+        see("/readyz", get(status::readyz)),
+        see("/metrics", get(status::metrics)),
+        see("/v1/status", get(status::status)),
+        send,
+        see("/v1/events/{id}", get(events::show)),
+        see("/v1/attempts", get(attempts::list)),
+        see("/v1/endpoints", get(endpoints::list)),
+        see("/v1/endpoints/{name}", get(endpoints::show)),
+        define(Method::PUT, axum::routing::put(managed::put)),
+        define(Method::PATCH, axum::routing::patch(managed::patch)),
+        define(Method::DELETE, axum::routing::delete(managed::delete)),
+        change("/v1/endpoints/{name}/pause", post(endpoints::pause)),
+        change("/v1/endpoints/{name}/resume", post(endpoints::resume)),
+        change("/v1/endpoints/{name}/flush", post(endpoints::flush)),
+        change("/v1/endpoints/{name}/move", post(orphans::move_to)),
+        change("/v1/endpoints/{name}/bury", post(orphans::bury)),
+        change("/v1/endpoints/{name}/test", post(trial::test)),
+        explain,
+        see("/v1/dead", get(dead::list)),
+        see("/v1/dead/{id}", get(dead::show)),
+        change("/v1/dead/replay", post(replay::replay)),
+        change("/v1/dead/purge", post(replay::purge)),
+        change("/v1/reload", post(configuration::reload)),
+        see("/v1/config", get(configuration::show)),
+        see("/v1/quarantine", get(status::quarantine)),
+        see("/v1/live", get(live::live)),
+        see("/v1/openapi.json", get(openapi::document)),
+    ]
+}
+
+/// The dashboard's files. They hold no data: what they show is asked of the routes above, with the token.
+fn pages() -> impl Iterator<Item = Route> {
+    dashboard::ASSETS.into_iter().map(|asset| Route {
+        need: Need::Nothing,
+        ..see(asset.path, get(move || async move { page(asset) }))
+    })
+}
+
+fn page(asset: Asset) -> impl IntoResponse {
+    (
+        dashboard::HEADERS,
+        [(CONTENT_TYPE, asset.content_type)],
+        asset.text,
+    )
+}
+
+/// Method and path of every route of the API.
+#[cfg(test)]
+pub(super) fn routes() -> Vec<(Method, &'static str)> {
+    let table = table().into_iter();
+    table.map(|route| (route.method, route.path)).collect()
+}
+
+/// The table as routes, each held to what it needs.
+pub fn router(operator: Arc<dyn Operator>, stop: CancellationToken) -> Router {
+    let table: Vec<Route> = table().into_iter().chain(pages()).collect();
+    let needs = table
+        .iter()
+        .map(|route| (route.method.clone(), route.path, route.need))
+        .collect();
+    let app = App {
+        operator,
+        users: Arc::default(),
+        needs,
+        stop,
+        listeners: Arc::new(Semaphore::new(live::LISTENERS_MAX)),
+    };
+    table
+        .into_iter()
+        .fold(Router::new(), |router, route| {
+            router.route(route.path, route.handler)
+        })
         .fallback(no_path)
         .method_not_allowed_fallback(no_method)
+        .layer(from_fn_with_state(app.clone(), guard))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .with_state(App { operator })
+        .with_state(app)
 }
 
 async fn no_path(uri: Uri) -> ApiError {
@@ -145,24 +244,7 @@ async fn no_method(method: Method, uri: Uri) -> ApiError {
     ))
 }
 
-/// Serves the API on `listener` until `stop` is cancelled, then lets requests under way end, for at most
-/// [`DRAIN`].
-///
-/// # Errors
-/// When the listener fails for good.
-pub async fn serve(
-    listener: UnixListener,
-    operator: Arc<dyn Operator>,
-    stop: CancellationToken,
-) -> std::io::Result<()> {
-    let service = router(operator).into_make_service_with_connect_info::<Peer>();
-    let server = axum::serve(listener, service).with_graceful_shutdown(stop.clone().cancelled_owned());
-    let overdue = async {
-        stop.cancelled().await;
-        tokio::time::sleep(DRAIN).await;
-    };
-    tokio::select! {
-        ended = server.into_future() => ended,
-        () = overdue => Ok(()),
-    }
+/// Serves the API at `door` until `stop` is cancelled and requests under way have ended.
+pub async fn serve(door: Door, operator: Arc<dyn Operator>, stop: CancellationToken) {
+    doors::serve(door, router(operator, stop.clone()), stop).await;
 }

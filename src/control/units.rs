@@ -1,4 +1,4 @@
-//! How durations, sizes, instants and rates are written in requests and for people. Pure.
+//! How durations, sizes and instants are written in requests and for people. Pure.
 
 use std::time::Duration;
 
@@ -62,42 +62,6 @@ pub fn parse_instant(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     Ok(Timestamp(now.0.saturating_sub(ago_ms)))
 }
 
-/// How many may become due in a stretch of time.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Rate {
-    per_second: f64,
-}
-
-impl Rate {
-    /// Reads `50/s`, `600/m` or `1000/h`.
-    ///
-    /// # Errors
-    /// A sentence that names the text and shows what is understood.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("{text:?} is not a rate; write it like 50/s, 600/m or 1000/h");
-        let (count, unit) = text.split_once('/').ok_or_else(wrong)?;
-        let count: u32 = count.trim().parse().map_err(|_| wrong())?;
-        let seconds = match unit.trim() {
-            "s" => 1.0,
-            "m" => 60.0,
-            "h" => 3600.0,
-            _ => return Err(wrong()),
-        };
-        if count == 0 {
-            return Err(wrong());
-        }
-        Ok(Self {
-            per_second: f64::from(count) / seconds,
-        })
-    }
-
-    /// How long after the first the `index`th one (from 0) may go.
-    #[must_use]
-    pub fn offset(self, index: u64) -> Duration {
-        Duration::from_millis((index as f64 * 1000.0 / self.per_second) as u64)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,23 +94,6 @@ mod tests {
         assert_eq!(parse_instant("1970-01-01T00:00:01Z", now), Ok(Timestamp(1000)));
         assert_eq!(parse_instant("9d", now), Ok(Timestamp(0)));
         assert!(parse_instant("tuesday", now).unwrap_err().contains("2h"));
-    }
-
-    #[test]
-    fn g2_rates_spread_evenly() {
-        for (text, index, ms) in [
-            ("50/s", 0, 0),
-            ("50/s", 1, 20),
-            ("50/s", 500, 10_000),
-            ("600/m", 10, 1000),
-            ("3600/h", 7, 7000),
-        ] {
-            let rate = Rate::parse(text).unwrap();
-            assert_eq!(rate.offset(index), Duration::from_millis(ms), "{text} {index}");
-        }
-        for bad in ["", "50", "0/s", "x/s", "5/week", "-1/s"] {
-            assert!(Rate::parse(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::config::Config;
+use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
-use crate::delivery::Couriers;
+use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::time::Timestamp;
-use crate::ingest::intake::RouteTable;
+use crate::ingest::intake::{Intake, RouteTable};
 use crate::observe::numbers::Numbers;
 use crate::store::committer::Queue;
 use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
@@ -23,6 +23,7 @@ const DOUBTS_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Workshop {
     queue: Queue,
+    intake: Arc<Intake>,
     couriers: Couriers,
     numbers: Mutex<HashMap<LaneId, Arc<Numbers>>>,
 }
@@ -37,11 +38,12 @@ pub struct Prepared {
 }
 
 impl Workshop {
-    /// An empty one.
+    /// An empty one; what is born from answers goes to `intake`.
     #[must_use]
-    pub fn new(queue: Queue) -> Self {
+    pub fn new(queue: Queue, intake: Arc<Intake>) -> Self {
         Self {
             queue,
+            intake,
             couriers: Couriers::new(),
             numbers: Mutex::default(),
         }
@@ -75,6 +77,14 @@ impl Workshop {
         }
     }
 
+    /// A courier of its own to `endpoint`, over the connections and with the tokens of those in force.
+    ///
+    /// # Errors
+    /// One sentence naming the key that no request can be made from.
+    pub fn courier(&self, endpoint: &Endpoint) -> Result<Courier, String> {
+        self.couriers.prepare(endpoint)
+    }
+
     async fn prepare_one(
         &self,
         endpoint: &Arc<Endpoint>,
@@ -94,6 +104,7 @@ impl Workshop {
             Destination {
                 endpoint: Arc::clone(endpoint),
                 courier,
+                intake: Arc::clone(&self.intake),
                 numbers,
                 doubtful,
                 log_payloads,
@@ -170,8 +181,8 @@ pub fn report(old: &Config, new: &Config) -> ReloadReport {
 fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     let sections = [
         ("store", old.store != new.store),
-        ("ingest", old.ingest != new.ingest),
-        ("control", old.control != new.control),
+        ("ingest", ingest_socket(old) != ingest_socket(new)),
+        ("control", control_sockets(old) != control_sockets(new)),
         (
             "log",
             (old.log.format, &old.log.level) != (new.log.format, &new.log.level),
@@ -183,4 +194,22 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         .filter(|(_, differs)| *differs)
         .map(|(name, _)| format!("[{name}]"))
         .collect()
+}
+
+/// `[ingest]` without its rules, which are adopted at once.
+fn ingest_socket(config: &Config) -> IngestConfig {
+    IngestConfig {
+        allow: Vec::new(),
+        ..config.ingest.clone()
+    }
+}
+
+/// `[control]` without the lists and the token, which are asked for at each request.
+fn control_sockets(config: &Config) -> ControlConfig {
+    ControlConfig {
+        operators: Vec::new(),
+        readers: Vec::new(),
+        token: None,
+        ..config.control.clone()
+    }
 }

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
+use crate::control::types::LiveEvent;
 use crate::domain::endpoint::{OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::time::Now;
@@ -20,6 +21,7 @@ use crate::store::{DueAnswer, LaneId, Pause, Store};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended, News};
+use super::live::Live;
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -45,7 +47,11 @@ pub enum Message {
 
 /// The way to the dispatcher. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct DispatcherHandle(mpsc::UnboundedSender<Message>);
+pub struct DispatcherHandle {
+    to: mpsc::UnboundedSender<Message>,
+    news: broadcast::Sender<LiveEvent>,
+    attempts: Arc<Notify>,
+}
 
 impl DispatcherHandle {
     /// Tells the scheduler something.
@@ -56,6 +62,17 @@ impl DispatcherHandle {
     /// Puts other endpoints in force.
     pub fn configure(&self, destinations: HashMap<LaneId, Arc<Destination>>) {
         self.send(Message::Configure(destinations));
+    }
+
+    /// What happens from now on.
+    #[must_use]
+    pub fn listen(&self) -> broadcast::Receiver<LiveEvent> {
+        self.news.subscribe()
+    }
+
+    /// Waits until an attempt ends; one that ended since the last call counts. For one waiter.
+    pub async fn attempt_ended(&self) {
+        self.attempts.notified().await;
     }
 
     /// The lanes as they are; empty when the dispatcher has stopped. An answer also shows that the loop
@@ -76,7 +93,7 @@ impl DispatcherHandle {
 
     fn send(&self, message: Message) {
         // The dispatcher goes last; who still talks then has nothing to say that matters.
-        let _ = self.0.send(message);
+        let _ = self.to.send(message);
     }
 }
 
@@ -92,6 +109,8 @@ pub struct Dispatcher {
     messages: mpsc::UnboundedReceiver<Message>,
     notices: mpsc::Receiver<Vec<Notice>>,
     wake_at: Option<Instant>,
+    live: Live,
+    attempts: Arc<Notify>,
 }
 
 impl Dispatcher {
@@ -105,7 +124,12 @@ impl Dispatcher {
     ) -> (Self, DispatcherHandle) {
         // Bounded by what is under way: a message per job, and per verb of an operator.
         let (to_self, messages) = mpsc::unbounded_channel();
-        let handle = DispatcherHandle(to_self.clone());
+        let live = Live::default();
+        let handle = DispatcherHandle {
+            to: to_self.clone(),
+            news: live.source(),
+            attempts: Arc::default(),
+        };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
             destinations: HashMap::new(),
@@ -116,6 +140,8 @@ impl Dispatcher {
             messages,
             notices,
             wake_at: None,
+            live,
+            attempts: Arc::clone(&handle.attempts),
         };
         (dispatcher, handle)
     }
@@ -163,6 +189,12 @@ impl Dispatcher {
     fn apply(&mut self, messages: &mut Vec<Message>, notices: &mut Vec<Vec<Notice>>) {
         let now = self.clock.now();
         for notice in notices.drain(..).flatten() {
+            if let Notice::Committed {
+                lane, seq, deferred, ..
+            } = notice
+            {
+                self.live.committed(lane, seq, deferred);
+            }
             self.scheduler.handle(input_of(notice), now);
         }
         for message in messages.drain(..) {
@@ -201,6 +233,7 @@ impl Dispatcher {
             return;
         };
         let endpoint = &*to.endpoint.name;
+        self.live.moved(endpoint, view);
         match view.state {
             LaneState::Ready => tracing::info!(endpoint, "sends again"),
             LaneState::Probing => tracing::info!(endpoint, "one request finds out whether it works again"),
@@ -269,6 +302,7 @@ impl Dispatcher {
             seen,
             gone,
         } = ended;
+        self.attempts.notify_one();
         let now = self.clock.now();
         let batch = ends.iter().map(|end| end.seq).collect();
         self.scheduler.handle(Input::Finished { lane, batch, seen }, now);
@@ -277,7 +311,12 @@ impl Dispatcher {
         }
         for end in ends {
             match end.settle {
-                Some(settle) => self.queue.settle(settle, end.attempt),
+                Some(settle) => {
+                    if let Some(to) = self.destinations.get(&lane) {
+                        self.live.decided(&to.endpoint.name, &settle);
+                    }
+                    self.queue.settle(settle, end.attempt);
+                }
                 None => {
                     // It is still pending in the store, which is asked for it again.
                     self.let_go(lane, end.seq, now);
@@ -317,10 +356,12 @@ impl Dispatcher {
             since: Clock::wall(),
             until: None,
         };
-        let queue = self.queue.clone();
+        let (queue, back) = (self.queue.clone(), self.to_self.clone());
         self.jobs.spawn(async move {
             // If the store fails here the daemon ends anyway, and the next answer pauses it again.
             let _ = queue.write(move |store| store.pause(lane, Some(pause))).await;
+            // Somebody may have resumed it just before that was durable; what is on disk counts.
+            let _ = back.send(Message::Tell(Input::Paused { lane, until: None }));
         });
     }
 

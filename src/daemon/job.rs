@@ -1,7 +1,9 @@
 //! One request on its way: read its events, make the try, decide for each delivery, and say so. Whoever started it
 //! hands the decisions to the store.
 
+mod emit;
 mod read;
+mod wanted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +13,10 @@ use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::{Event, Seq};
-use crate::domain::outcome::{Attempt, Exchange, Outcome};
+use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
+use crate::ingest::intake::Intake;
 use crate::observe::numbers::{LastAttempt, Numbers};
 use crate::scheduler::{Job, Seen};
 use crate::store::committer::Queue;
@@ -24,6 +27,7 @@ use crate::store::{
 use super::clock::Clock;
 
 use read::Found;
+use wanted::{Wanted, wanted};
 
 /// Before the store is asked again for an event that it could not read.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -74,6 +78,8 @@ pub struct Destination {
     pub endpoint: Arc<Endpoint>,
     /// Makes the requests.
     pub courier: Courier,
+    /// Takes what is born from its answers.
+    pub intake: Arc<Intake>,
     /// What its attempts add up to; outlives a reload.
     pub numbers: Arc<Numbers>,
     /// Its last tries failed before this configuration was put in force.
@@ -163,6 +169,11 @@ struct Parcel {
 }
 
 impl Parcel {
+    fn add(&mut self, event: Event, owed: Owed) {
+        self.events.push(event);
+        self.owed.push(owed);
+    }
+
     /// Takes out what goes beyond `bytes_max`; the first event stays in any case.
     fn cut(&mut self, bytes_max: usize) -> Several<Due> {
         let mut bytes = 0;
@@ -190,7 +201,7 @@ struct Owed {
 async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
     let lane = job.lane;
     let found = read::events(&job, &queue).await;
-    let (mut parcel, ends) = sort_out(&job, found, &to, clock.now().wall);
+    let (mut parcel, ends) = sort_out(&job, found, &to, clock.now());
     let batch = parcel.cut(job.bytes_max);
     if !batch.is_empty() {
         tell(News::GivenBack { lane, batch });
@@ -210,19 +221,32 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
         retry_after: tried.signal.retry_after,
         overloaded: tried.signal.overloaded,
     };
+    let Tried {
+        attempt,
+        signal,
+        items,
+        emissions,
+        exchange,
+    } = tried;
+    if let Err(error) = emit::accept(&to, &parcel.events, emissions).await {
+        tracing::error!(%error, "what is born from an answer could not be kept; its delivery stays as it is");
+        let unknown = parcel.owed.iter().map(|owed| End::unknown(owed.due));
+        return Ended::unsent(lane, ends.into_iter().chain(unknown).collect());
+    }
+    let told = Told {
+        lane,
+        to: &to,
+        now: clock.now(),
+        signal,
+        batch: batch_id.map(Into::into),
+        exchange,
+        random: parcel.owed.first().map_or(0, |owed| random(lane, owed.due)),
+    };
     Ended {
         lane,
-        gone: tried.signal.gone,
-        ends: decide(
-            lane,
-            parcel,
-            batch_id.map(Into::into),
-            tried,
-            &to,
-            clock.now(),
-            ends,
-        ),
+        ends: decide(&told, parcel, attempt, items, ends),
         seen,
+        gone: signal.gone,
     }
 }
 
@@ -236,21 +260,59 @@ async fn try_once(parcel: &Parcel, batch_id: Option<&str>, to: &Destination, clo
     to.courier.deliver(&parcel.events, id, number, now).await
 }
 
-/// Where each delivery of a request (`batch`: the batch's id, if it carried one) goes, added to those whose `ends` are known.
-fn decide(
+/// What is the same for every delivery of a request when it has ended.
+struct Told<'a> {
     lane: LaneId,
-    parcel: Parcel,
-    batch: Option<Box<str>>,
-    tried: Tried,
-    to: &Destination,
+    to: &'a Destination,
     now: Now,
+    signal: EndpointSignal,
+    /// The batch's id, if it was one.
+    batch: Option<Box<str>>,
+    exchange: Exchange,
+    /// Feeds the jitter: the same for all, so that a batch stays together.
+    random: u64,
+}
+
+impl Told<'_> {
+    /// Where one delivery goes after `attempt`: decided, counted, logged. `place`: which of how many that share the
+    /// outcome it is.
+    fn conclude(&self, event: Event, owed: &Owed, attempt: Attempt, place: (usize, usize)) -> End {
+        let Self { to, now, .. } = *self;
+        let facts = delivery::Tried {
+            first_attempt: owed.first_attempt,
+            tries_before: owed.due.tries,
+            outcome: attempt.outcome,
+            status: attempt.status,
+            signal: self.signal,
+        };
+        let next = company::after(&to.endpoint, &facts, place, now.wall, self.random);
+        to.numbers
+            .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
+        log(to, &event, &attempt, next);
+        let goes = settle_to(next, &event, &attempt, owed.first_attempt, now.wall);
+        let entry = entry(event, owed.due.seq, self.batch.clone(), attempt, self.exchange);
+        End {
+            attempt: Some(NewAttempt {
+                lane: self.lane,
+                entry,
+            }),
+            ..End::settled(self.lane, owed.due, goes)
+        }
+    }
+}
+
+/// Where each delivery of a request goes, added to those whose `ends` are known.
+fn decide(
+    told: &Told<'_>,
+    parcel: Parcel,
+    attempt: Attempt,
+    items: Option<Vec<Item>>,
     mut ends: Several<End>,
 ) -> Several<End> {
     let count = parcel.owed.len();
-    let random = parcel.owed.first().map_or(0, |owed| random(lane, owed.due));
-    let alone = tried.items.is_some();
-    let mut items = tried.items.unwrap_or_default().into_iter();
-    let attempts = std::iter::repeat_n(tried.attempt, count);
+    let alone = items.is_some();
+    let mut items = items.unwrap_or_default().into_iter();
+    let attempts = std::iter::repeat_n(attempt, count);
     for (at, ((event, owed), attempt)) in parcel
         .events
         .into_iter()
@@ -259,25 +321,9 @@ fn decide(
         .enumerate()
     {
         let attempt = own(attempt, owed, items.next());
-        let facts = delivery::Tried {
-            first_attempt: owed.first_attempt,
-            tries_before: owed.due.tries,
-            outcome: attempt.outcome,
-            status: attempt.status,
-            signal: tried.signal,
-        };
         // Whom the answer names by itself does not answer for the others.
         let place = if alone { (0, 1) } else { (at, count) };
-        let next = company::after(&to.endpoint, &facts, place, now.wall, random);
-        to.numbers
-            .attempt(last_attempt(&attempt, now.wall), attempt.duration_ms, now);
-        log(to, &event, &attempt, next);
-        let goes = settle_to(next, &event, &attempt, owed.first_attempt, now.wall);
-        let entry = entry(event, owed.due.seq, batch.clone(), attempt, tried.exchange);
-        ends.push(End {
-            attempt: Some(NewAttempt { lane, entry }),
-            ..End::settled(lane, owed.due, goes)
-        });
+        ends.push(told.conclude(event, owed, attempt, place));
     }
     ends
 }
@@ -307,33 +353,45 @@ fn entry(
 fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
     attempt.number = owed.due.tries + 1;
     if let Some(item) = item {
+        if item.outcome == Outcome::Delivered {
+            attempt.forget_exchange();
+        }
         attempt.outcome = item.outcome;
         attempt.message = item.message;
     }
     attempt
 }
 
-/// Tells what can be sent from what has ended already: events that have expired, and those that can't be read.
+/// Tells what can be sent from what has ended already: events that nobody wants any more, and those that can't be read.
 fn sort_out(
     job: &Job,
     found: Several<Result<Found, LoadError>>,
     to: &Destination,
-    now: Timestamp,
+    now: Now,
 ) -> (Parcel, Several<End>) {
     let mut parcel = Parcel::default();
     let mut ends = Several::new();
     for (due, found) in job.batch.iter().copied().zip(found) {
         match found {
-            Ok(Found { event, .. }) if event.head.expires.is_some_and(|expires| expires <= now) => {
-                to.numbers.expired();
-                let (endpoint, event) = (&*to.endpoint.name, &*event.head.id);
-                tracing::info!(endpoint, event, "expired before it could be delivered");
-                ends.push(End::settled(job.lane, due, SettleTo::Settled));
-            }
             Ok(Found { event, before }) => {
-                let first_attempt = before.map_or(now, |before| before.first_attempt);
-                parcel.events.push(event);
-                parcel.owed.push(Owed { due, first_attempt });
+                let first_attempt = before.map_or(now.wall, |before| before.first_attempt);
+                let owed = Owed { due, first_attempt };
+                match wanted(to, &event, due.tries + 1, now.wall) {
+                    Wanted::Yes => parcel.add(event, owed),
+                    Wanted::No => ends.push(End::settled(job.lane, due, SettleTo::Settled)),
+                    Wanted::Unknown(tried) => {
+                        let told = Told {
+                            lane: job.lane,
+                            to,
+                            now,
+                            signal: tried.signal,
+                            batch: None,
+                            exchange: tried.exchange,
+                            random: random(job.lane, due),
+                        };
+                        ends.push(told.conclude(event, &owed, tried.attempt, (0, 1)));
+                    }
+                }
             }
             Err(error) => ends.push(unreadable(job.lane, due, &error)),
         }

@@ -2,13 +2,17 @@
 
 pub mod activation;
 pub mod adopt;
+pub mod alerts;
 pub mod clock;
 pub mod dispatcher;
 pub mod job;
+pub mod live;
+pub mod managed;
 pub mod notify;
 pub mod operator;
 pub mod signals;
 pub mod sockets;
+mod trial;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -19,8 +23,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::config::{self, Config, Loaded, Problems};
+use crate::config::{self, Config, ControlConfig, Loaded, Problems};
 use crate::control;
+use crate::control::doors::Door;
+use crate::control::operator::Operator as _;
 use crate::ingest::listener::Listener;
 use crate::ingest::spool::Spool;
 use crate::observe::log;
@@ -103,7 +109,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
-        path: options.config.clone(),
         loaded,
         queue,
         clock,
@@ -119,7 +124,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
 
 /// What the daemon is started with, once its store is open.
 struct Start {
-    path: PathBuf,
     loaded: Loaded,
     queue: Queue,
     clock: Clock,
@@ -130,7 +134,6 @@ struct Start {
 /// Everything between the store's opening and its closing.
 async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Result<(), DaemonError> {
     let Start {
-        path,
         loaded,
         queue,
         clock,
@@ -145,7 +148,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     let mut dispatching = tokio::spawn(dispatcher.run());
-    let daemon = Daemon::start(path, Arc::clone(&config), queue, handle, clock)
+    let daemon = Daemon::start(loaded.texts, Arc::clone(&config), queue, handle, clock)
         .await
         .map_err(DaemonError::Endpoints)?;
     loaded
@@ -155,6 +158,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
 
     let doors = Doors::open(&daemon, &config, &mut handed)?;
     announce(&daemon, &config);
+    tokio::spawn(alerts::watch(Arc::clone(&daemon)));
     let watched = Arc::clone(&daemon);
     tokio::spawn(notify::watchdog(move || {
         let watched = Arc::clone(&watched);
@@ -191,7 +195,7 @@ struct Doors {
 /// The operators' socket; open until the end, so that a stop can be watched.
 struct ControlDoor {
     stop: CancellationToken,
-    server: JoinHandle<std::io::Result<()>>,
+    servers: Vec<JoinHandle<()>>,
     ours: Option<PathBuf>,
 }
 
@@ -202,10 +206,18 @@ impl Doors {
         let door = socket("control", handed, &section.socket, section.mode, &section.group)?;
         let listener = tokio::net::UnixListener::from_std(door.listener)?;
         let stop = CancellationToken::new();
-        let server = control::server::serve(listener, Arc::clone(daemon) as _, stop.clone());
+        let doors = std::iter::once(listener.into()).chain(tcp_door(section)?);
+        let serve = |door| {
+            tokio::spawn(control::server::serve(
+                door,
+                Arc::clone(daemon) as _,
+                stop.clone(),
+            ))
+        };
+        let servers = doors.map(serve).collect();
         let control = ControlDoor {
             stop,
-            server: tokio::spawn(server),
+            servers,
             ours: door.ours,
         };
 
@@ -243,7 +255,13 @@ impl Doors {
 impl ControlDoor {
     async fn close(self) {
         self.stop.cancel();
-        let _ = tokio::time::timeout(CONTROL_BOUND, self.server).await;
+        let ended = async {
+            for server in self.servers {
+                // One that broke off has ended as well.
+                let _ = server.await;
+            }
+        };
+        let _ = tokio::time::timeout(CONTROL_BOUND, ended).await;
         if let Some(path) = self.ours {
             // Gone already is as good as removed; left over, the next start takes it over.
             let _ = std::fs::remove_file(path);
@@ -289,20 +307,46 @@ fn open_spool(daemon: &Daemon, folder: &Path) -> Option<Spool> {
 }
 
 /// A listening socket, and the path to remove at the end if it is our own.
-struct Door {
+struct Bound {
     listener: UnixListener,
     ours: Option<PathBuf>,
 }
 
+/// The control API's TCP listener, if there is to be one.
+fn tcp_door(section: &ControlConfig) -> Result<Option<Door>, DaemonError> {
+    let Some(address) = section.listen else {
+        return Ok(None);
+    };
+    let bind = || {
+        let listener = std::net::TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let listening = listener.local_addr()?;
+        Ok::<_, std::io::Error>((tokio::net::TcpListener::from_std(listener)?, listening))
+    };
+    let (listener, listening) = bind().map_err(|error| {
+        DaemonError::Socket(format!(
+            "control.listen: {address} can't be listened on: {error}; another process may have it"
+        ))
+    })?;
+    tracing::info!(address = %listening, "the control API is served over TCP, to those who show its token");
+    Ok(Some(listener.into()))
+}
+
 /// A socket handed over by systemd under `name`, or one of our own.
-fn socket(name: &str, handed: &mut Handed, path: &Path, mode: u32, group: &str) -> Result<Door, DaemonError> {
+fn socket(
+    name: &str,
+    handed: &mut Handed,
+    path: &Path,
+    mode: u32,
+    group: &str,
+) -> Result<Bound, DaemonError> {
     if let Some(listener) = handed.take(name)? {
-        return Ok(Door { listener, ours: None });
+        return Ok(Bound { listener, ours: None });
     }
     let listener = sockets::bind_unix(path, mode, group)
         .map_err(|error| DaemonError::Socket(format!("{name}.socket: {error}")))?;
     listener.set_nonblocking(true)?;
-    Ok(Door {
+    Ok(Bound {
         listener,
         ours: Some(path.to_owned()),
     })

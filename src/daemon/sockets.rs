@@ -9,6 +9,8 @@ use std::path::Path;
 use rustix::fs::{Gid, Mode};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::domain::people;
+
 /// Connections that may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 /// The system's list of groups.
@@ -101,22 +103,12 @@ fn remove_stale(path: &Path) -> io::Result<()> {
 
 fn gid_of(group: &str, path: &Path) -> io::Result<Gid> {
     let groups = std::fs::read_to_string(GROUPS_FILE)?;
-    let gid = numbered(&groups, group).ok_or_else(|| {
+    let gid = people::gid_of(&groups, group).ok_or_else(|| {
         let message =
             format!("there is no group {group:?}; create it (groupadd --system {group}) or set group = \"\"");
         at(path, io::ErrorKind::NotFound, &message)
     })?;
     Ok(Gid::from_raw(gid))
-}
-
-/// The number of the group called `name` in a file like group(5): `name:password:gid:members`.
-fn numbered(groups: &str, name: &str) -> Option<u32> {
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let found = fields.next()? == name;
-        let gid = fields.nth(1)?.parse().ok()?;
-        found.then_some(gid)
-    })
 }
 
 fn at(path: &Path, kind: io::ErrorKind, message: &str) -> io::Error {
@@ -184,19 +176,6 @@ mod tests {
             let error = bind_unix(path, 0o660, group).unwrap_err().to_string();
             assert!(error.contains(&path.display().to_string()), "{error}");
             assert!(error.to_lowercase().contains(message), "{error}");
-        }
-    }
-
-    #[test]
-    fn groups_are_found_by_name() {
-        let groups = "root:x:0:\n# a remark\nposthaste:x:998:alice,bob\nempty:x::\n";
-        for (name, expected) in [
-            ("posthaste", Some(998)),
-            ("root", Some(0)),
-            ("empty", None),
-            ("x", None),
-        ] {
-            assert_eq!(numbered(groups, name), expected);
         }
     }
 }

@@ -6,49 +6,48 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use http::header::{HeaderMap, SET_COOKIE};
 
-use super::Tried;
-use super::interpret::Verdict;
+use super::reading::Reading;
 use super::render::OutgoingRequest;
+use super::scene::Load;
 use super::send::Answer;
-use crate::domain::endpoint::RequestPolicy;
-use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange, Outcome};
-use crate::domain::time::Timestamp;
+use super::{Tried, Unsent};
+use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange};
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
 /// A shorter value is not looked for in answers: it would be found in every other word.
 const ECHO_BYTES_MIN: usize = 6;
 
-/// Writes down one endpoint's tries.
-#[derive(Clone, Debug)]
+/// What is known of a try beside its answer.
+#[derive(Clone, Debug, Default)]
 pub struct Witness {
-    request_line: Box<str>,
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    pub request_line: String,
+    /// The request; `None` if it could not be made, and for tries that worked.
+    pub request: Option<OutgoingRequest>,
 }
 
 impl Witness {
-    /// Prepares the part that is the same for every try.
-    #[must_use]
-    pub fn new(policy: &RequestPolicy) -> Self {
-        Self {
-            request_line: format!("{} {}", policy.method, policy.url_masked).into(),
-        }
+    /// The evidence of a try that never left.
+    pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
+        let mut tried = self.report(load, took, None, unsent.verdict.into());
+        tried.attempt.status = unsent.status;
+        tried
     }
 
-    /// The try's evidence with `verdict`. `request`: what was sent, `None` if it could not be made; `answer`: what came back, if anything. Of a delivered event only the numbers are kept, so that
-    /// success, which is nearly all there is, costs nothing here.
+    /// The try's evidence with what the answer comes to by `reading`; `answer`: what came back, if anything. Of a delivered event only the
+    /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
-    pub fn report(
-        &self,
-        number: u32,
-        started: Timestamp,
-        took: Duration,
-        request: Option<&OutgoingRequest>,
-        answer: Option<&Answer>,
-        verdict: Verdict,
-    ) -> Tried {
+    pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, reading: Reading) -> Tried {
+        let is_delivered = reading.is_delivered();
+        let Reading {
+            verdict,
+            mut items,
+            emissions,
+        } = reading;
         let mut attempt = Attempt {
-            number,
-            started,
+            number: load.number,
+            started: load.now,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             outcome: verdict.outcome,
             status: answer.map(|answer| answer.status.as_u16()),
@@ -58,10 +57,12 @@ impl Witness {
             response_headers: Vec::new(),
             response_excerpt: String::new(),
         };
-        if verdict.outcome != Outcome::Delivered {
-            attempt.request_line = self.request_line.to_string();
-            let secrets = request.map(secrets).unwrap_or_default();
-            attempt.request_headers = request
+        if !is_delivered {
+            attempt.request_line = self.request_line;
+            let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
+            attempt.request_headers = self
+                .request
+                .as_ref()
                 .map(|request| listed(&request.headers, &[]))
                 .unwrap_or_default();
             attempt.response_headers = answer
@@ -70,19 +71,24 @@ impl Witness {
             attempt.response_excerpt = answer
                 .map(|answer| hide(excerpt(&answer.body), &secrets))
                 .unwrap_or_default();
+            attempt.message = hide(attempt.message, &secrets);
+            for item in items.iter_mut().flatten() {
+                item.message = hide(std::mem::take(&mut item.message), &secrets);
+            }
         }
         Tried {
             attempt,
             signal: verdict.signal,
             exchange: Exchange::default(),
-            items: None,
+            items,
+            emissions,
         }
     }
 }
 
 /// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
 /// them alone too, and what stands in the URL's query.
-fn secrets(request: &OutgoingRequest) -> Vec<String> {
+pub(super) fn secrets(request: &OutgoingRequest) -> Vec<String> {
     let sensitive = request.headers.values().filter(|value| value.is_sensitive());
     let values = sensitive
         .filter_map(|value| value.to_str().ok())
@@ -116,7 +122,7 @@ fn password(credentials: &str) -> String {
 }
 
 /// `text` with every secret masked.
-fn hide(text: String, secrets: &[String]) -> String {
+pub(super) fn hide(text: String, secrets: &[String]) -> String {
     secrets
         .iter()
         .filter(|secret| !MASK.contains(secret.as_str()))
@@ -127,7 +133,7 @@ fn hide(text: String, secrets: &[String]) -> String {
 }
 
 /// The headers as text, as many as fit into [`EXCERPT_BYTES_MAX`]; sensitive ones, cookies and `secrets` masked.
-fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
+pub(super) fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
     let mut room = EXCERPT_BYTES_MAX;
     let mut list = Vec::with_capacity(headers.len());
     for (name, value) in headers {
@@ -147,7 +153,7 @@ fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
 }
 
 /// The beginning of `body` as text, at most [`EXCERPT_BYTES_MAX`] bytes of it.
-fn excerpt(body: &[u8]) -> String {
+pub(super) fn excerpt(body: &[u8]) -> String {
     let mut text = String::from_utf8_lossy(&body[..body.len().min(EXCERPT_BYTES_MAX)]).into_owned();
     text.truncate(text.floor_char_boundary(EXCERPT_BYTES_MAX));
     text

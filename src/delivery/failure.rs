@@ -6,6 +6,7 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use crate::domain::network::Blocked;
 use crate::domain::outcome::ErrorClass;
 
 /// How far an exchange had come.
@@ -59,6 +60,9 @@ impl Failure {
 
 /// The first rule that fits, from the surest sign to the vaguest.
 fn classify(error: &reqwest::Error, phase: Phase) -> ErrorClass {
+    if all::<Blocked>(error).next().is_some() {
+        return ErrorClass::Blocked;
+    }
     if error.is_dns() {
         return ErrorClass::Dns;
     }

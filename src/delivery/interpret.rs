@@ -26,22 +26,42 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// The request could not be built; `why` is one sentence.
+    /// There are no credentials for the request; `why` is one sentence.
     #[must_use]
-    pub fn unsendable(why: String) -> Self {
+    pub fn unauthorised(class: ErrorClass, why: String) -> Self {
         Self {
-            outcome: Outcome::Error(ErrorClass::Render),
+            outcome: Outcome::Error(class),
             signal: EndpointSignal::default(),
             message: why,
         }
+    }
+
+    /// The same but for how it ended, and why.
+    #[must_use]
+    pub fn with(self, outcome: Outcome, message: String) -> Self {
+        Self {
+            outcome,
+            message,
+            ..self
+        }
+    }
+
+    /// The same, but delivered.
+    #[must_use]
+    pub fn delivered(self) -> Self {
+        self.with(Outcome::Delivered, String::new())
+    }
+
+    /// The request could not be built; `why` is one sentence.
+    #[must_use]
+    pub fn unsendable(why: String) -> Self {
+        Self::unauthorised(ErrorClass::Render, why)
     }
 }
 
 /// What has to be known of an endpoint to read its answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Judge {
-    /// `host:port`, for messages.
-    pub address: Box<str>,
     /// Statuses that mean delivered; empty: 200 to 299.
     pub success_status: Vec<u16>,
     /// Bound on what `Retry-After` may ask for.
@@ -49,12 +69,12 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Reads what came of one request, at `now` (a `Retry-After` may be a date).
+    /// Reads what came of one request to `address` (`host:port`, for messages), at `now` (a `Retry-After` may be a date).
     ///
     /// An answer whose status already says no is judged by that, whatever became of its body; an answer
     /// that says yes counts only once it has come wholly (or up to the bound on its size).
     #[must_use]
-    pub fn interpret(&self, sent: &Result<Answer, Failure>, now: Timestamp) -> Verdict {
+    pub fn interpret(&self, sent: &Result<Answer, Failure>, address: &str, now: Timestamp) -> Verdict {
         let (answer, failure) = match sent {
             Ok(answer) => (
                 Some(answer),
@@ -66,7 +86,7 @@ impl Judge {
         match (failure, answer) {
             (Some(failure), _) => {
                 signal.overloaded |= failure.class == ErrorClass::Timeout;
-                let message = self.failure_message(failure);
+                let message = failure_message(address, failure);
                 Verdict {
                     outcome: Outcome::Error(failure.class),
                     signal,
@@ -75,7 +95,7 @@ impl Judge {
             }
             (None, Some(answer)) if !self.is_success(answer.status) => {
                 let class = ErrorClass::of_status(answer.status.as_u16());
-                let message = self.status_message(answer.status, &signal);
+                let message = status_message(address, answer.status, &signal);
                 Verdict {
                     outcome: Outcome::Error(class),
                     signal,
@@ -130,32 +150,32 @@ impl Judge {
         };
         (!asked.is_zero()).then(|| asked.min(self.retry_after_max))
     }
+}
 
-    fn status_message(&self, status: StatusCode, signal: &EndpointSignal) -> String {
-        let mut message = format!("{} answered {}", self.address, status.as_u16());
-        if let Some(reason) = status.canonical_reason() {
-            message.push(' ');
-            message.push_str(reason);
-        }
-        if let Some(wait) = signal.retry_after {
-            message.push_str(&format!(
-                " and wants to be left alone for {} s",
-                wait.as_secs_f64().ceil()
-            ));
-        }
-        message
+fn status_message(address: &str, status: StatusCode, signal: &EndpointSignal) -> String {
+    let mut message = format!("{} answered {}", address, status.as_u16());
+    if let Some(reason) = status.canonical_reason() {
+        message.push(' ');
+        message.push_str(reason);
     }
+    if let Some(wait) = signal.retry_after {
+        message.push_str(&format!(
+            " and wants to be left alone for {} s",
+            wait.as_secs_f64().ceil()
+        ));
+    }
+    message
+}
 
-    fn failure_message(&self, Failure { class, cause }: &Failure) -> String {
-        let address = &self.address;
-        match class {
-            ErrorClass::Dns => format!("the host of {address} could not be resolved: {cause}"),
-            ErrorClass::Tls => format!("no TLS connection with {address}: {cause}"),
-            ErrorClass::Timeout => format!("{address} was too slow: {cause}"),
-            ErrorClass::Reset => format!("the connection to {address} broke: {cause}"),
-            ErrorClass::InvalidResponse => format!("the answer of {address} is not valid HTTP: {cause}"),
-            _ => format!("could not connect to {address}: {cause}"),
-        }
+fn failure_message(address: &str, Failure { class, cause }: &Failure) -> String {
+    match class {
+        ErrorClass::Dns => format!("the host of {address} could not be resolved: {cause}"),
+        ErrorClass::Tls => format!("no TLS connection with {address}: {cause}"),
+        ErrorClass::Timeout => format!("{address} was too slow: {cause}"),
+        ErrorClass::Reset => format!("the connection to {address} broke: {cause}"),
+        ErrorClass::InvalidResponse => format!("the answer of {address} is not valid HTTP: {cause}"),
+        ErrorClass::Blocked => format!("{address} may not be connected to: {cause}"),
+        _ => format!("could not connect to {address}: {cause}"),
     }
 }
 
@@ -179,7 +199,6 @@ mod tests {
 
     fn judge(success_status: &[u16]) -> Judge {
         Judge {
-            address: "host:80".into(),
             success_status: success_status.to_vec(),
             retry_after_max: HOUR,
         }
@@ -225,7 +244,7 @@ mod tests {
             (&[200, 409], 204, error(ErrorClass::Http5xx)),
             (&[302], 302, Outcome::Delivered),
         ] {
-            let verdict = judge(listed).interpret(&Ok(answer(status, &[])), NOW);
+            let verdict = judge(listed).interpret(&Ok(answer(status, &[])), "host:80", NOW);
             assert_eq!(verdict.outcome, expected, "{status} with {listed:?}");
             assert_eq!(
                 verdict.message.is_empty(),
@@ -233,7 +252,7 @@ mod tests {
                 "{status} with {listed:?}"
             );
         }
-        let verdict = judge(&[]).interpret(&Ok(answer(503, &[])), NOW);
+        let verdict = judge(&[]).interpret(&Ok(answer(503, &[])), "host:80", NOW);
         assert_eq!(verdict.message, "host:80 answered 503 Service Unavailable");
     }
 
@@ -259,10 +278,11 @@ mod tests {
             (500, "60", None),
             (200, "60", None),
         ] {
-            let verdict = judge(&[]).interpret(&Ok(answer(status, &[("retry-after", value)])), NOW);
+            let verdict =
+                judge(&[]).interpret(&Ok(answer(status, &[("retry-after", value)])), "host:80", NOW);
             assert_eq!(verdict.signal.retry_after, expected, "{status} {value}");
         }
-        let verdict = judge(&[]).interpret(&Ok(answer(429, &[("retry-after", "60")])), NOW);
+        let verdict = judge(&[]).interpret(&Ok(answer(429, &[("retry-after", "60")])), "host:80", NOW);
         assert_eq!(
             verdict.message,
             "host:80 answered 429 Too Many Requests and wants to be left alone for 60 s"
@@ -292,7 +312,7 @@ mod tests {
             (502, None, none),
         ] {
             let headers: Vec<_> = header.iter().map(|value| ("webhook-delivery", *value)).collect();
-            let verdict = judge(&[]).interpret(&Ok(answer(status, &headers)), NOW);
+            let verdict = judge(&[]).interpret(&Ok(answer(status, &headers)), "host:80", NOW);
             assert_eq!(verdict.signal, expected, "{status} {header:?}");
         }
     }
@@ -311,7 +331,7 @@ mod tests {
                 "the answer of host:80 is not valid HTTP: why",
             ),
         ] {
-            let verdict = judge(&[]).interpret(&Err(failure(class)), NOW);
+            let verdict = judge(&[]).interpret(&Err(failure(class)), "host:80", NOW);
             assert_eq!(verdict.outcome, Outcome::Error(class));
             assert_eq!(verdict.message, begin);
             assert_eq!(
@@ -334,7 +354,7 @@ mod tests {
                 broken: Some(failure(ErrorClass::Reset)),
                 ..answer(status, &[])
             };
-            let verdict = judge(&[]).interpret(&Ok(answer), NOW);
+            let verdict = judge(&[]).interpret(&Ok(answer), "host:80", NOW);
             assert_eq!(verdict.outcome, Outcome::Error(expected), "{status}");
         }
     }

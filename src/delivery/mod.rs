@@ -1,37 +1,54 @@
 //! One try at delivering one event or a batch of them, from events to outcome.
 //!
-//! [`Courier::deliver`] is the whole story: [`render`] makes the request, [`sign`] signs it, [`send`] is the
-//! only file that opens an HTTP connection ([`phases`] tells how long that took), [`interpret`] reads what came back
-//! ([`failure`] names what a broken exchange died of), and [`evidence`] keeps what a person will want to see. All but `send` are pure.
+//! [`Courier::deliver`] is the whole story: [`render`] makes the request ([`scene`] is what its templates see, [`body`]
+//! what it carries), [`auth`] gives it its credentials, [`sign`] signs it, [`send`] is the only file that opens an HTTP
+//! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
+//! [`interpret`] says what came back by its status ([`failure`] names what a broken exchange died of), [`reading`] reads
+//! it by the endpoint's own rules ([`response`] is what they see), and [`evidence`] keeps what a person will want to see.
+//! [`trial`] shows all of it to a person who tries it out. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, RetryMatch};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 
+pub mod auth;
 pub mod batch;
+pub mod body;
+pub mod dns;
 pub mod evidence;
 pub mod failure;
 pub mod interpret;
 mod phases;
+pub mod reading;
+pub mod redirect;
 pub mod render;
+pub mod response;
+pub mod scene;
 pub mod send;
 pub mod sign;
+pub mod trial;
 
 #[cfg(test)]
 mod tests;
 
+use auth::token::TokenSources;
+use auth::{Authenticator, Pass, Unauthorised};
 use evidence::Witness;
 use interpret::{Judge, Verdict};
-use render::{OutgoingRequest, RequestTemplate};
-use send::{Bounds, Clients, Sender};
+use reading::{Emission, Reader, Reading};
+use render::{Composer, Course, OutgoingRequest};
+use scene::Load;
+use send::{Bounds, Clients, Sender, Sent};
 use sign::Signer;
 
 /// What one try produced.
@@ -41,11 +58,13 @@ pub struct Tried {
     pub attempt: Attempt,
     /// What the endpoint said beside the outcome.
     pub signal: EndpointSignal,
-    /// How long its parts took; zeros if nothing was sent.
+    /// What the last request took, phase by phase.
     pub exchange: Exchange,
     /// What the answer says of each event by itself, in the order of the events; `None`: the outcome is that of
     /// all of them.
     pub items: Option<Vec<Item>>,
+    /// What is born from the answer, as in [`Reading::emissions`].
+    pub emissions: Vec<Option<Result<Emission, String>>>,
 }
 
 /// What the answer to a batch says of one of its events.
@@ -58,10 +77,11 @@ pub struct Item {
 }
 
 /// Prepares couriers; keep one for the life of the daemon, so that couriers made after a reload go on
-/// using the connections that are open.
+/// using the connections and the tokens that there are.
 #[derive(Debug, Default)]
 pub struct Couriers {
     clients: Clients,
+    tokens: TokenSources,
 }
 
 impl Couriers {
@@ -74,45 +94,68 @@ impl Couriers {
     /// Works out everything about requests to `endpoint` that does not depend on the event.
     ///
     /// # Errors
-    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `sign`) that no request can be made from.
+    /// One sentence naming the key (`url`, `headers`, `tls.ca`, `proxy`, `auth`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
-        let shape = endpoint.batch.as_ref().map(|policy| &policy.shape);
-        let template = RequestTemplate::new(&endpoint.request, shape)?;
+        let composer = Composer::new(endpoint)?;
+        let source = |policy: &_| self.tokens.source(policy, &endpoint.request, &self.clients);
         Ok(Courier {
+            auth: Authenticator::new(&endpoint.auth, source)?,
             signer: Signer::new(&endpoint.sign)?,
-            sender: self.clients.sender(&endpoint.request, template.scheme())?,
-            bounds: Bounds {
-                timeout: endpoint.request.timeout,
-                response_bytes_max: endpoint.request.response_bytes_max,
-            },
+            sender: self.clients.sender(&endpoint.request, composer.scheme())?,
+            response_bytes_max: endpoint.request.response_bytes_max,
             judge: Judge {
-                address: template.address(),
                 success_status: endpoint.response.success_status.clone(),
                 retry_after_max: endpoint.retry.max_retry_after,
             },
-            witness: Witness::new(&endpoint.request),
-            template,
+            reader: Reader::new(endpoint),
+            fallback_on: endpoint.request.fallback_on.clone(),
+            composer,
         })
     }
 }
 
 /// Makes tries at delivering to one endpoint; prepared once, shared by all of them.
 pub struct Courier {
-    template: RequestTemplate,
+    composer: Composer,
+    auth: Authenticator,
     signer: Signer,
     sender: Sender,
-    bounds: Bounds,
+    response_bytes_max: usize,
     judge: Judge,
-    witness: Witness,
+    /// `None`: the status says everything.
+    reader: Option<Reader>,
+    fallback_on: Vec<RetryMatch>,
 }
 
 /// Shows where it goes only: everything else may hold secrets.
 impl fmt::Debug for Courier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Courier")
-            .field("address", &self.judge.address)
+            .field("address", &self.composer.address())
             .finish_non_exhaustive()
     }
+}
+
+/// The last request of a try, and what came of it.
+struct Ended {
+    /// Which of the course's addresses it went to.
+    stop: usize,
+    /// The credentials it had.
+    pass: Arc<Pass>,
+    sent: Sent,
+    reading: Reading,
+}
+
+/// The end of a try that came to no request, because of `why`.
+#[must_use]
+pub fn unsent(load: &Load<'_>, why: String) -> Tried {
+    Witness::default().unsent(load, Duration::ZERO, Unsent::from(why))
+}
+
+/// Why no request was sent.
+struct Unsent {
+    verdict: Verdict,
+    status: Option<u16>,
 }
 
 impl Courier {
@@ -120,45 +163,158 @@ impl Courier {
     /// beginning at `now`. Takes at most the endpoint's `timeout`. Never fails: whatever goes wrong is an outcome.
     pub async fn deliver(&self, events: &[Event], id: &str, number: u32, now: Timestamp) -> Tried {
         let clock = Instant::now();
-        let request = match self.request(events, id, number, now) {
-            Ok(request) => request,
-            Err(why) => return self.unsent(number, now, why),
+        let load = Load {
+            events,
+            id,
+            number,
+            now,
         };
-        let sent = self.sender.send(request, self.bounds).await;
-        let took = clock.elapsed();
-        let verdict = self.judge.interpret(&sent.result, now.plus(took));
-        // Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
-        let request = match verdict.outcome {
-            Outcome::Delivered => None,
-            _ => self.request(events, id, number, now).ok(),
+        let course = match self.composer.course(&load) {
+            Ok(course) => course,
+            Err(why) => return Witness::default().unsent(&load, clock.elapsed(), Unsent::from(why)),
         };
-        let answer = sent.result.ok();
+        let ended = match self.go(&load, &course, clock).await {
+            Ok(ended) => ended,
+            Err(unsent) => {
+                let witness = Witness {
+                    request_line: self.composer.shown(&course, 0),
+                    ..Witness::default()
+                };
+                return witness.unsent(&load, clock.elapsed(), unsent);
+            }
+        };
+        let witness = self.witness(&load, &course, &ended);
+        let answer = ended.sent.result.ok();
         Tried {
-            exchange: sent.exchange,
-            ..self
-                .witness
-                .report(number, now, took, request.as_ref(), answer.as_ref(), verdict)
+            exchange: ended.sent.exchange,
+            ..witness.report(&load, clock.elapsed(), answer.as_ref(), ended.reading)
         }
     }
 
-    fn unsent(&self, number: u32, now: Timestamp, why: String) -> Tried {
-        self.witness
-            .report(number, now, Duration::ZERO, None, None, Verdict::unsendable(why))
+    /// Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
+    fn witness(&self, load: &Load<'_>, course: &Course, ended: &Ended) -> Witness {
+        if ended.reading.is_delivered() {
+            return Witness::default();
+        }
+        Witness {
+            request_line: self.composer.shown(course, ended.stop),
+            request: self.request_with(&ended.pass, load, course, ended.stop).ok(),
+        }
     }
 
-    /// The request of one try, as it goes over the wire.
+    /// Sends the request to the first address of the course, and to the next ones as long as what comes back is worth
+    /// a fallback (B5); all within the bound on the attempt from `started` on.
+    async fn go(&self, load: &Load<'_>, course: &Course, started: Instant) -> Result<Ended, Unsent> {
+        let bounds = Bounds {
+            timeout: self.composer.timeout(course),
+            response_bytes_max: self.response_bytes_max,
+        };
+        let mut stop = 0;
+        loop {
+            let ended = self.exchange(load, course, stop, bounds, started).await?;
+            if stop == 0 {
+                let worked = !matches!(ended.reading.verdict.outcome, Outcome::Error(_));
+                self.composer.learn(course, worked, load.now);
+            }
+            let is_last = stop + 1 >= self.composer.stops() || started.elapsed() >= bounds.timeout;
+            if is_last || !self.is_worth_a_fallback(&ended) {
+                return Ok(ended);
+            }
+            stop += 1;
+        }
+    }
+
+    /// Sends the request to one address, and again where the endpoint refuses its credentials (401) and there are
+    /// others to try (D2, D3).
+    async fn exchange(
+        &self,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
+        bounds: Bounds,
+        started: Instant,
+    ) -> Result<Ended, Unsent> {
+        let deadline = started + bounds.timeout;
+        let mut pass = self.auth.pass(deadline).await?;
+        let mut refusals = 0;
+        loop {
+            let request = self.request_with(&pass, load, course, stop)?;
+            let address = self.composer.address_of(&request.url);
+            let sent = self.sender.send(request, bounds, started).await;
+            if sent.status() == Some(StatusCode::UNAUTHORIZED) {
+                refusals += 1;
+                if let Some(other) = self.auth.after_refusal(&pass, refusals, deadline).await? {
+                    pass = other;
+                    continue;
+                }
+            }
+            let now = load.now.plus(started.elapsed());
+            return Ok(Ended {
+                stop,
+                pass,
+                reading: self.read(load, &sent, &address, now),
+                sent,
+            });
+        }
+    }
+
+    /// What came back, by its status and by the endpoint's rules. What broke off on its way is not read.
+    fn read(&self, load: &Load<'_>, sent: &Sent, address: &str, now: Timestamp) -> Reading {
+        let verdict = self.judge.interpret(&sent.result, address, now);
+        match (&self.reader, &sent.result) {
+            (Some(reader), Ok(answer)) if answer.broken.is_none() => {
+                reader.read(load, answer, address, verdict)
+            }
+            _ => verdict.into(),
+        }
+    }
+
+    fn is_worth_a_fallback(&self, ended: &Ended) -> bool {
+        let Outcome::Error(class) = ended.reading.verdict.outcome else {
+            return false;
+        };
+        let status = ended.sent.status().map(|status| status.as_u16());
+        self.fallback_on.iter().any(|on| on.matches(class, status))
+    }
+
+    /// The request of `load` to the first address of its course, as it goes over the wire, but for a token that would
+    /// have to be fetched first.
     ///
     /// # Errors
     /// One sentence saying why these events cannot be put into a request.
-    pub fn request(
+    pub fn request(&self, load: &Load<'_>) -> Result<OutgoingRequest, String> {
+        let course = self.composer.course(load)?;
+        self.request_with(&self.auth.preview(), load, &course, 0)
+    }
+
+    fn request_with(
         &self,
-        events: &[Event],
-        id: &str,
-        number: u32,
-        now: Timestamp,
+        pass: &Pass,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
     ) -> Result<OutgoingRequest, String> {
-        let mut request = self.template.render(events, id, number, now)?;
-        self.signer.sign(&mut request)?;
+        let mut request = self.composer.compose(load, course, stop)?;
+        pass.put_on(&mut request);
+        self.signer.sign(&mut request, load.now)?;
         Ok(request)
+    }
+}
+
+impl From<String> for Unsent {
+    fn from(why: String) -> Self {
+        Self {
+            verdict: Verdict::unsendable(why),
+            status: None,
+        }
+    }
+}
+
+impl From<Unauthorised> for Unsent {
+    fn from(why: Unauthorised) -> Self {
+        Self {
+            verdict: Verdict::unauthorised(why.class, why.message),
+            status: why.status,
+        }
     }
 }

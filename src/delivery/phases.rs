@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::dns::{Name, Resolve, Resolving};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -51,18 +51,18 @@ pub async fn watch<F: Future>(exchange: F) -> (F::Output, Connecting) {
     CONNECTING.scope(Cell::default(), watched).await
 }
 
-/// Asks the system for addresses, as the client itself would.
+/// A resolver, and a note of how long it took.
 #[derive(Clone, Copy, Debug)]
-pub struct TimedResolver;
+pub struct TimedResolver<R>(pub R);
 
-impl Resolve for TimedResolver {
+impl<R: Resolve> Resolve for TimedResolver<R> {
     fn resolve(&self, name: Name) -> Resolving {
+        let resolving = self.0.resolve(name);
         Box::pin(async move {
             let started = Instant::now();
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await;
+            let found = resolving.await;
             Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
-            let addresses: Addrs = Box::new(found?.collect::<Vec<_>>().into_iter());
-            Ok(addresses)
+            found
         })
     }
 }

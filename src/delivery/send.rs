@@ -1,20 +1,25 @@
 //! The only file that opens an HTTP connection. It puts one request on the wire, once, and brings back
-//! what came: no retries, no redirects, no proxy from the environment, nothing that would make the number
-//! of requests differ from the number of attempts. What an answer means is not known here.
+//! what came: no retries, no proxy from the environment, nothing that would make the number of requests differ
+//! from the number of attempts, unless the endpoint asks to follow redirects. What an answer means is not known here.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use reqwest::{Certificate, Client, Response, redirect, retry};
+use reqwest::{Certificate, Client, Identity, Proxy, Response, Url, redirect as follow, retry};
 use tokio::time::{Instant, timeout};
+use url::Host;
 
+use super::dns::{Names, Resolver};
 use super::failure::{Failure, Phase};
 use super::phases::{ConnectTimer, TimedResolver, watch};
+use super::redirect;
 use super::render::OutgoingRequest;
-use crate::domain::endpoint::RequestPolicy;
-use crate::domain::outcome::Exchange;
+use crate::domain::endpoint::{ClientIdentity, RequestPolicy};
+use crate::domain::network::{AddressPolicy, NetworkPolicy};
+use crate::domain::outcome::{ErrorClass, Exchange};
+use crate::domain::secret::Secret;
 
 /// An idle connection is closed after this: before most servers do it (nginx 75 s, load balancers 60 s),
 /// since a request that meets a closing connection is lost.
@@ -49,6 +54,7 @@ pub struct Answer {
 #[derive(Debug, Default)]
 pub struct Clients {
     by_need: Mutex<HashMap<Need, Weak<Client>>>,
+    names: Arc<Names>,
 }
 
 /// What makes one client different from another.
@@ -56,6 +62,9 @@ pub struct Clients {
 struct Need {
     connect_timeout: Duration,
     trust: Trust,
+    identity: Option<ClientIdentity>,
+    proxy: Option<Secret>,
+    network: NetworkPolicy,
 }
 
 /// Whose certificates are taken for good.
@@ -69,47 +78,71 @@ enum Trust {
     Anybody,
 }
 
+impl Need {
+    fn of(policy: &RequestPolicy, scheme: &str) -> Self {
+        let proxy = policy.proxy.as_ref().map(Secret::expose).unwrap_or_default();
+        let needs_tls = scheme == "https" || policy.redirects_max > 0 || proxy.starts_with("https:");
+        Self {
+            connect_timeout: policy.connect_timeout,
+            trust: match (needs_tls, policy.tls.verify) {
+                (true, true) => Trust::Authorities(policy.tls.ca_pem.clone()),
+                (true, false) => Trust::Anybody,
+                (false, _) => Trust::Nobody,
+            },
+            identity: policy.tls.identity.clone().filter(|_| needs_tls),
+            proxy: policy.proxy.clone(),
+            network: policy.network.clone(),
+        }
+    }
+}
+
 impl Clients {
     /// A sender for `scheme` with what `policy` needs.
     ///
     /// # Errors
-    /// One sentence if `tls.ca` holds no certificate, or TLS cannot be set up on this machine.
+    /// One sentence if `tls.ca` holds no certificate, the client certificate or the proxy can't be used, or TLS
+    /// cannot be set up on this machine.
     pub fn sender(&self, policy: &RequestPolicy, scheme: &str) -> Result<Sender, String> {
-        let trust = match (scheme, policy.tls.verify) {
-            ("https", true) => Trust::Authorities(policy.tls.ca_pem.clone()),
-            ("https", false) => Trust::Anybody,
-            _ => Trust::Nobody,
-        };
-        let need = Need {
-            connect_timeout: policy.connect_timeout,
-            trust,
+        let need = Need::of(policy, scheme);
+        let sender = |client| Sender {
+            client,
+            addresses: policy.network.addresses.clone(),
+            names: Arc::clone(&self.names),
+            redirects_max: policy.redirects_max,
         };
         let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = by_need.get(&need).and_then(Weak::upgrade) {
-            return Ok(Sender { client });
+            return Ok(sender(client));
         }
-        let client = Arc::new(build(&need)?);
+        let client = Arc::new(build(&need, &self.names)?);
         by_need.retain(|_, known| known.strong_count() > 0);
         by_need.insert(need, Arc::downgrade(&client));
-        Ok(Sender { client })
+        Ok(sender(client))
     }
 }
 
-fn build(need: &Need) -> Result<Client, String> {
+fn build(need: &Need, names: &Arc<Names>) -> Result<Client, String> {
     let builder = Client::builder().tls_backend_rustls();
-    let builder = match &need.trust {
+    let mut builder = match &need.trust {
         Trust::Nobody => builder.tls_certs_only([]),
         Trust::Authorities(pem) => builder.tls_certs_merge(authorities(pem)?),
         Trust::Anybody => builder.tls_danger_accept_invalid_certs(true),
     };
+    if let Some(identity) = &need.identity {
+        builder = builder.identity(client_identity(identity)?);
+    }
+    builder = builder.no_proxy();
+    if let Some(url) = &need.proxy {
+        builder = builder.proxy(proxy(url, &need.network.addresses)?);
+    }
+    let resolver = Resolver::new(Arc::clone(names), need.network.clone());
     builder
-        .retry(retry::never())
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .no_proxy()
-        .connect_timeout(need.connect_timeout)
-        .dns_resolver(TimedResolver)
+        .dns_resolver(TimedResolver(resolver))
         .connector_layer(ConnectTimer)
+        .retry(retry::never())
+        .redirect(follow::Policy::none())
+        .referer(false)
+        .connect_timeout(need.connect_timeout)
         .tcp_nodelay(true)
         .tcp_keepalive(KEEPALIVE)
         .pool_idle_timeout(IDLE_MAX)
@@ -133,6 +166,42 @@ fn authorities(pem: &str) -> Result<Vec<Certificate>, String> {
     }
 }
 
+fn client_identity(identity: &ClientIdentity) -> Result<Identity, String> {
+    let pem = format!("{}\n{}", identity.certificate_pem, identity.key_pem.expose());
+    Identity::from_pem(pem.as_bytes()).map_err(|_| {
+        "tls.client_cert and tls.client_key hold no certificate and its key in PEM form".to_owned()
+    })
+}
+
+/// The proxy at `url`. Its address is held to the same rules as any other: a name when it is connected to, an
+/// address in the URL here.
+fn proxy(url: &Secret, addresses: &AddressPolicy) -> Result<Proxy, String> {
+    const WRONG: &str = "proxy is not a URL like http://proxy.example:3128 or socks5://proxy.example:1080";
+    let parsed = Url::parse(url.expose()).map_err(|_| WRONG)?;
+    check_literal(&parsed, addresses).map_err(|failure| format!("proxy: {}", failure.cause))?;
+    Proxy::all(url.expose()).map_err(|_| WRONG.to_owned())
+}
+
+/// Refuses a URL whose host is an address that may not be connected to. The client resolves names only, so an
+/// address that stands in the URL is seen by nobody else; odd spellings (`0x7f.1`, `2130706433`) were made plain
+/// when the URL was read.
+fn check_literal(url: &Url, addresses: &AddressPolicy) -> Result<(), Failure> {
+    let address = match url.host() {
+        Some(Host::Ipv4(address)) => address.into(),
+        Some(Host::Ipv6(address)) => address.into(),
+        // Schemes other than http and https leave odd spellings alone.
+        Some(Host::Domain(name)) => match name.parse() {
+            Ok(address) => address,
+            Err(_) => return Ok(()),
+        },
+        None => return Ok(()),
+    };
+    addresses.check(address).map_err(|blocked| Failure {
+        class: ErrorClass::Blocked,
+        cause: blocked.to_string(),
+    })
+}
+
 /// One exchange: what came of it, and what it took.
 #[derive(Debug)]
 pub struct Sent {
@@ -140,6 +209,14 @@ pub struct Sent {
     pub result: Result<Answer, Failure>,
     /// Its phases and bytes.
     pub exchange: Exchange,
+}
+
+impl Sent {
+    /// The answer's status, if there was an answer.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.result.as_ref().ok().map(|answer| answer.status)
+    }
 }
 
 fn micros(time: Duration) -> u64 {
@@ -150,16 +227,21 @@ fn micros(time: Duration) -> u64 {
 #[derive(Clone, Debug)]
 pub struct Sender {
     client: Arc<Client>,
+    addresses: AddressPolicy,
+    names: Arc<Names>,
+    redirects_max: u32,
 }
 
 impl Sender {
-    /// Sends `request` once and reads the answer, within `bounds`. Measures how long each phase takes.
-    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds) -> Sent {
-        let started = Instant::now();
+    /// Sends `request` once, follows as many redirects as the endpoint allows, and reads the answer, all within
+    /// `bounds` of `started`. Measures how long each phase takes.
+    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds, started: Instant) -> Sent {
+        let began = Instant::now();
         let sent_bytes = request.body.len() as u64;
-        let mut head_in = None;
-        let (result, connecting) = watch(self.exchange(request, bounds, started, &mut head_in)).await;
-        let total = started.elapsed();
+        let mut head_at = None;
+        let (result, connecting) = watch(self.follow(request, bounds, started, &mut head_at)).await;
+        let total = began.elapsed();
+        let head_in = head_at.map(|at: Instant| at.saturating_duration_since(began));
         let connect = connecting.connect();
         Sent {
             exchange: Exchange {
@@ -168,7 +250,7 @@ impl Sender {
                 dns_us: connecting.dns.map(micros),
                 connect_us: connect.map(micros),
                 first_byte_us: head_in
-                    .map(|head: Duration| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
+                    .map(|head| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
                 body_us: head_in.map(|head| micros(total.saturating_sub(head))),
                 sent_bytes,
                 received_bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
@@ -177,35 +259,65 @@ impl Sender {
         }
     }
 
+    async fn follow(
+        &self,
+        mut request: OutgoingRequest,
+        bounds: Bounds,
+        started: Instant,
+        head_at: &mut Option<Instant>,
+    ) -> Result<Answer, Failure> {
+        for _ in 0..self.redirects_max {
+            let answer = self.exchange(request.clone(), bounds, started, head_at).await?;
+            match redirect::next(&request, answer.status, &answer.headers) {
+                Some(next) => request = next,
+                None => return Ok(answer),
+            }
+        }
+        self.exchange(request, bounds, started, head_at).await
+    }
+
     async fn exchange(
         &self,
         request: OutgoingRequest,
         bounds: Bounds,
         started: Instant,
-        head_in: &mut Option<Duration>,
+        head_at: &mut Option<Instant>,
     ) -> Result<Answer, Failure> {
+        check_literal(&request.url, &self.addresses)?;
+        let left = || bounds.timeout.saturating_sub(started.elapsed());
         let mut wire = reqwest::Request::new(request.method, request.url);
         *wire.headers_mut() = request.headers;
         *wire.body_mut() = Some(request.body.into());
-        let mut response = match timeout(bounds.timeout, self.client.execute(wire)).await {
-            Ok(result) => result.map_err(|why| Failure::of(&why, Phase::Head))?,
+        let mut response = match timeout(left(), self.client.execute(wire)).await {
+            Ok(result) => result.map_err(|why| self.failed(&why))?,
             Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
         };
-        *head_in = Some(started.elapsed());
+        *head_at = Some(Instant::now());
         let mut answer = Answer {
             status: response.status(),
             headers: std::mem::take(response.headers_mut()),
             body: Vec::new(),
             broken: None,
         };
-        let left = bounds.timeout.saturating_sub(started.elapsed());
         let reading = read_body(&mut response, &mut answer.body, bounds.response_bytes_max);
-        answer.broken = match timeout(left, reading).await {
+        answer.broken = match timeout(left(), reading).await {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(Failure::of(&why, Phase::Body)),
             Err(_) => Some(Failure::deadline(bounds.timeout, Phase::Body)),
         };
         Ok(answer)
+    }
+
+    /// What an exchange died of. A host that could not be connected to may have moved, so its name is looked up
+    /// anew the next time.
+    fn failed(&self, why: &reqwest::Error) -> Failure {
+        let failure = Failure::of(why, Phase::Head);
+        if failure.class == ErrorClass::Connect
+            && let Some(name) = why.url().and_then(Url::host_str)
+        {
+            self.names.forget(name);
+        }
+        failure
     }
 }
 

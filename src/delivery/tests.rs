@@ -18,13 +18,15 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
+use super::render::{Composer, OutgoingRequest};
+use super::scene::Load;
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::endpoint::{Endpoint, SignPolicy, fixture};
+use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
-use crate::domain::secret::Secret;
 use crate::domain::time::Timestamp;
+use crate::template::Target;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -34,6 +36,29 @@ const SHORT: Duration = Duration::from_millis(150);
 /// An endpoint at `url` with the defaults of the configuration.
 pub(super) fn endpoint(url: &str) -> Endpoint {
     fixture::endpoint("test", url)
+}
+
+/// The request for try `number` at `event`, without credentials and signatures.
+pub(super) fn composed(
+    endpoint: &Endpoint,
+    event: &Event,
+    number: u32,
+    now: Timestamp,
+) -> Result<OutgoingRequest, String> {
+    let composer = Composer::new(endpoint)?;
+    let load = load(event, number, now);
+    let course = composer.course(&load)?;
+    composer.compose(&load, &course, 0)
+}
+
+/// Try `number` at `event` alone.
+pub(super) fn load(event: &Event, number: u32, now: Timestamp) -> Load<'_> {
+    Load {
+        events: std::slice::from_ref(event),
+        id: &event.head.id,
+        number,
+        now,
+    }
 }
 
 /// An event with this id whose JSON is `json`.
@@ -144,6 +169,14 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Option<String> {
     Some(String::from_utf8(text).unwrap())
 }
 
+/// Signs by Standard Webhooks with this key.
+fn standard(key: SigningKey) -> SignPolicy {
+    SignPolicy {
+        scheme: SignScheme::Preset(Preset::Standard),
+        secrets: vec![SigningSecret { key, until: None }],
+    }
+}
+
 async fn deliver(endpoint: &Endpoint) -> Tried {
     let courier = Couriers::new().prepare(endpoint).unwrap();
     courier
@@ -175,9 +208,7 @@ async fn e1_delivered_and_verified_by_the_receiver() {
     let peer = Peer::answering(OK, Then::KeepAlive).await;
     let secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let mut endpoint = endpoint(&peer.url());
-    endpoint.sign = vec![SignPolicy::Standard {
-        keys: vec![sign::parse_secret(secret).unwrap()],
-    }];
+    endpoint.sign = vec![standard(sign::parse_secret(secret).unwrap())];
     let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     let now = Timestamp(0).plus(unix);
     let courier = Couriers::new().prepare(&endpoint).unwrap();
@@ -271,13 +302,16 @@ async fn f3_f4_signals_arrive() {
 async fn c6_evidence_shows_no_secrets() {
     let peer = Peer::answering("HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n", Then::KeepAlive).await;
     let mut endpoint = endpoint(&format!("{}?token=hunter2", peer.url()));
-    endpoint.request.headers = vec![(http::header::AUTHORIZATION, Secret::new("Bearer hunter2"))];
+    endpoint.request.headers = vec![(
+        http::header::AUTHORIZATION,
+        fixture::fixed("Bearer hunter2", Target::Header),
+    )];
     let key = sign::parse_secret(&format!(
         "whsec_{}",
         base64::prelude::BASE64_STANDARD.encode([7; 32])
     ))
     .unwrap();
-    endpoint.sign = vec![SignPolicy::Standard { keys: vec![key] }];
+    endpoint.sign = vec![standard(key)];
     let tried = deliver(&endpoint).await;
     assert!(peer.requests()[0].contains("authorization: Bearer hunter2"));
     assert!(!format!("{tried:?}").contains("hunter2"));
@@ -425,14 +459,15 @@ async fn e6_compressed_bombs_are_cut() {
     let request = Couriers::new()
         .prepare(&endpoint)
         .unwrap()
-        .request(&[event("e", "{}")], "e", 1, NOW)
+        .request(&load(&event("e", "{}"), 1, NOW))
         .unwrap();
     let sender = Clients::default().sender(&endpoint.request, "http").unwrap();
     let bounds = Bounds {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let answer = sender.send(request, bounds).await.result.unwrap();
+    let sent = sender.send(request, bounds, tokio::time::Instant::now()).await;
+    let answer = sent.result.unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }
 

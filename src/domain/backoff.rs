@@ -96,16 +96,7 @@ impl RetryPolicy {
     /// Whether a try that ended in `class` (with `status`, if an answer came) is worth another.
     #[must_use]
     pub fn retries(&self, class: ErrorClass, status: Option<u16>) -> bool {
-        let hit = |list: &[RetryMatch]| {
-            list.iter().any(|entry| match *entry {
-                RetryMatch::Status(s) => status == Some(s),
-                // A status outside every class counts as 5xx (RFC 9110 §15).
-                RetryMatch::StatusClass(hundred) => {
-                    status.is_some_and(|s| (s / 100).min(5) == u16::from(hundred))
-                }
-                RetryMatch::Class(c) => c == class,
-            })
-        };
+        let hit = |list: &[RetryMatch]| list.iter().any(|entry| entry.matches(class, status));
         hit(&self.retry_on) && !hit(&self.dont_retry_on)
     }
 

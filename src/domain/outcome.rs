@@ -21,7 +21,7 @@ pub enum ErrorClass {
     Timeout,
     /// The connection broke while the request or the answer was on its way.
     Reset,
-    /// The answer is not HTTP, or not what its headers say.
+    /// The answer is not HTTP, not what its headers say, or not what `[endpoint.response]` expects.
     InvalidResponse,
     /// A status 300 to 399; redirects are not followed.
     #[serde(rename = "http_3xx")]
@@ -97,7 +97,9 @@ impl ErrorClass {
             Self::Reset => {
                 "the connection was closed early: a proxy limit, a restart, or a crash at the other side"
             }
-            Self::InvalidResponse => "the answer is not valid HTTP: check that url is an HTTP service",
+            Self::InvalidResponse => {
+                "the answer is not what was expected: check that url is the right HTTP service, and [endpoint.response]"
+            }
             Self::Http3xx => {
                 "the endpoint has moved: put the new address into url, redirects are not followed"
             }
@@ -235,6 +237,16 @@ pub struct Attempt {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body, lossy UTF-8.
     pub response_excerpt: String,
+}
+
+impl Attempt {
+    /// Takes out what was sent and what came back: of a delivered event only the numbers are kept.
+    pub fn forget_exchange(&mut self) {
+        self.request_line.clear();
+        self.request_headers.clear();
+        self.response_headers.clear();
+        self.response_excerpt.clear();
+    }
 }
 
 /// Bound on [`Attempt::response_excerpt`] and on the header lists, in bytes each. A dead letter holds one

@@ -88,7 +88,7 @@ pub fn rejected(out: &mut Vec<u8>, refused: &Refused, line: u64) {
     }
     out.extend_from_slice(b",\"line\":");
     number(out, line);
-    if let Some(retry_after_ms) = refused.code.retry_after_ms() {
+    if let Some(retry_after_ms) = refused.retry_after_ms {
         out.extend_from_slice(b",\"retry_after_ms\":");
         number(out, retry_after_ms);
     }
@@ -109,11 +109,7 @@ mod tests {
     /// A1, A4, A5, A8: the answers, byte for byte.
     #[test]
     fn a1_answers_are_the_contract_s() {
-        let refused = |code, id: Option<&str>| Refused {
-            code,
-            message: "so \"what\"".to_owned(),
-            id: id.map(Into::into),
-        };
+        let refused = |code, id: Option<&str>| Refused::new(code, "so \"what\"").about(id);
         for (answer, expected) in [
             (
                 written(|out| accepted(out, b"\"a\"", 2)),

@@ -6,34 +6,11 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use ulid::Ulid;
 
-use super::frame::{Code, Parsed, Refused, Timing};
+use super::frame::{Code, Line, Parsed, Refused, Timing, judge};
+use super::lines::Limits;
+use super::sender::Sender;
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
-
-/// Who sends, as the kernel tells it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sender {
-    /// Uid of the process at the other end, if it can be known.
-    pub uid: Option<u32>,
-    /// `source` of events that name none.
-    pub source: Box<str>,
-}
-
-impl Sender {
-    /// The local user with this uid; `name` is what the system calls it, if it has a name.
-    #[must_use]
-    pub fn local(uid: Option<u32>, name: Option<&str>) -> Self {
-        let source = match (name, uid) {
-            (Some(name), _) => format!("/local/{name}"),
-            (None, Some(uid)) => format!("/local/{uid}"),
-            (None, None) => "/local/unknown".to_owned(),
-        };
-        Self {
-            uid,
-            source: source.into(),
-        }
-    }
-}
 
 /// The instant events are accepted at, written down once for all events of a turn.
 #[derive(Clone, Debug)]
@@ -51,6 +28,12 @@ impl Moment {
             rfc3339: now.to_string(),
         }
     }
+
+    /// The instant itself.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
 }
 
 /// Makes the event that is kept and sent: head, and JSON with `specversion`, `id`, `source` and `time`.
@@ -66,11 +49,8 @@ pub fn event(parsed: &Parsed<'_>, sender: &Sender, moment: &Moment) -> Result<Ev
     }
     .filter(|at| *at > moment.now);
     if let Some(expires) = attributes.expires {
-        check_expiry(expires, deliver_at, moment).map_err(|message| Refused {
-            code: Code::InvalidEvent,
-            message,
-            id: attributes.id.as_deref().map(Into::into),
-        })?;
+        check_expiry(expires, deliver_at, moment)
+            .map_err(|message| Refused::new(Code::InvalidEvent, message).about(attributes.id.as_deref()))?;
     }
     let head = EventHead {
         id: attributes
@@ -85,10 +65,26 @@ pub fn event(parsed: &Parsed<'_>, sender: &Sender, moment: &Moment) -> Result<Ev
         partition_key: attributes.partition_key.as_deref().map(Into::into),
         tenant: attributes.tenant.as_deref().map(Into::into),
         traceparent: attributes.traceparent.as_deref().map(Into::into),
-        sender_uid: sender.uid,
+        sender_uid: sender.peer.uid,
     };
     let json = json(parsed, &head, moment);
     Ok(Event { head, json })
+}
+
+/// The event that the one object in `text` gives when `sender` sends it at `now`; for those who want to see it, and
+/// accept nothing.
+///
+/// # Errors
+/// What a producer would be answered; and for an array or a control line, that it is not one event.
+pub fn single(text: &[u8], limits: &Limits, sender: &Sender, now: Timestamp) -> Result<Event, Refused> {
+    match judge(text, limits) {
+        Line::Event(parsed) => event(&parsed, sender, &Moment::new(now)),
+        Line::Refused(refused) => Err(refused),
+        Line::Control(_) | Line::Batch(_) => Err(Refused::new(
+            Code::InvalidEvent,
+            "this takes one event: an object with a `type`",
+        )),
+    }
 }
 
 fn check_expiry(expires: Timestamp, deliver_at: Option<Timestamp>, moment: &Moment) -> Result<(), String> {
@@ -156,8 +152,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::ingest::frame::{Line, judge};
-    use crate::ingest::lines::Limits;
+    use crate::domain::access::Credentials;
 
     const LIMITS: Limits = Limits {
         event_bytes_max: 1 << 20,
@@ -172,7 +167,13 @@ mod tests {
         };
         event(
             &parsed,
-            &Sender::local(Some(33), Some("www-data")),
+            &Sender::local(
+                Credentials {
+                    uid: Some(33),
+                    gid: Some(33),
+                },
+                Some("www-data"),
+            ),
             &Moment::new(NOW),
         )
     }
@@ -252,11 +253,5 @@ mod tests {
             assert_eq!(refused.id.as_deref(), Some("e1"));
             assert!(refused.message.contains(message), "{}", refused.message);
         }
-    }
-
-    #[test]
-    fn a_sender_without_a_name_is_known_by_its_uid() {
-        assert_eq!(&*Sender::local(Some(1234), None).source, "/local/1234");
-        assert_eq!(&*Sender::local(None, None).source, "/local/unknown");
     }
 }

@@ -31,6 +31,10 @@ pub enum Code {
     InvalidEvent,
     /// It is longer than allowed.
     TooLarge,
+    /// This sender may not send events of this type.
+    Forbidden,
+    /// It may, but not so fast.
+    RateLimited,
     /// The store has reached its size.
     QueueFull,
     /// The file system is nearly full.
@@ -43,10 +47,12 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of their counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::InvalidJson,
         Self::InvalidEvent,
         Self::TooLarge,
+        Self::Forbidden,
+        Self::RateLimited,
         Self::QueueFull,
         Self::DiskFull,
         Self::Unhealthy,
@@ -60,6 +66,8 @@ impl Code {
             Self::InvalidJson => "invalid_json",
             Self::InvalidEvent => "invalid_event",
             Self::TooLarge => "too_large",
+            Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate_limited",
             Self::QueueFull => "queue_full",
             Self::DiskFull => "disk_full",
             Self::Unhealthy => "unhealthy",
@@ -67,11 +75,19 @@ impl Code {
         }
     }
 
-    /// After how many milliseconds trying again can help; `None`: the same line will never be taken.
+    /// The code that stands in an answer as `name`.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|code| code.name() == name)
+    }
+
+    /// After how many milliseconds trying again can help, where nothing better is known; `None`: the same line
+    /// will never be taken.
     #[must_use]
     pub fn retry_after_ms(self) -> Option<u64> {
         match self {
-            Self::InvalidJson | Self::InvalidEvent | Self::TooLarge => None,
+            Self::InvalidJson | Self::InvalidEvent | Self::TooLarge | Self::Forbidden => None,
+            Self::RateLimited => Some(1000),
             Self::QueueFull | Self::DiskFull => Some(5000),
             Self::Unhealthy | Self::ShuttingDown => Some(1000),
         }
@@ -87,6 +103,8 @@ pub struct Refused {
     pub message: String,
     /// The event's id, if the line gave one.
     pub id: Option<Box<str>>,
+    /// After how many milliseconds trying again can help; `None`: never.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Refused {
@@ -97,6 +115,16 @@ impl Refused {
             code,
             message: message.into(),
             id: None,
+            retry_after_ms: code.retry_after_ms(),
+        }
+    }
+
+    /// The same about the event with this id, if it gave one.
+    #[must_use]
+    pub fn about(self, id: Option<&str>) -> Self {
+        Self {
+            id: id.map(Into::into),
+            ..self
         }
     }
 
@@ -267,11 +295,10 @@ fn judge_neither(text: &str) -> Refused {
 fn check<'a>(members: Members<'a>, json: &'a str) -> Result<Parsed<'a>, Refused> {
     match attributes::check(&members) {
         Ok(attributes) => Ok(Parsed { json, attributes }),
-        Err(message) => Err(Refused {
-            code: Code::InvalidEvent,
-            message,
-            id: attributes::id(&members).map(Into::into),
-        }),
+        Err(message) => {
+            let refused = Refused::new(Code::InvalidEvent, message);
+            Err(refused.about(attributes::id(&members).as_deref()))
+        }
     }
 }
 

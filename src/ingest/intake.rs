@@ -2,15 +2,18 @@
 //! It refuses to know sockets and lines.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::frame::{Code, Refused};
-use super::lines::Limits;
+use super::lines::{Limits, ROOM_BUSY};
+use super::sender::Sender;
+use crate::domain::access::{Access, Denied};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::filter::EventJson;
 use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::store::committer::{Clock, Queue};
@@ -23,6 +26,55 @@ const NAMES_SHOWN_MAX: usize = 5;
 const LONG_LINES_MAX: usize = 8;
 /// Kinds of events a session remembers the lanes of; past it, it forgets them all and begins again.
 const REMEMBERED_MAX: usize = 1024;
+
+/// Who is owed the events of one kind.
+#[derive(Clone, Debug)]
+pub struct Owed {
+    lanes: Arc<[LaneId]>,
+    /// The same lanes, some of which filter; `None`: none of them does, so the event need not be parsed.
+    candidates: Option<Arc<[Candidate]>>,
+}
+
+#[derive(Clone, Debug)]
+struct Candidate {
+    lane: LaneId,
+    /// The endpoint if it filters.
+    filtering: Option<Arc<Endpoint>>,
+}
+
+impl Candidate {
+    fn passes(&self, event: &EventJson<'_>) -> bool {
+        let endpoint = self.filtering.as_ref();
+        let filter = endpoint.and_then(|endpoint| endpoint.selection.filter.as_ref());
+        filter.is_none_or(|filter| filter.matches(event))
+    }
+}
+
+impl Owed {
+    fn new<'t>(owed: impl Iterator<Item = &'t (Arc<Endpoint>, LaneId)> + Clone) -> Self {
+        let filters = |endpoint: &Endpoint| endpoint.selection.filter.is_some();
+        let candidate = |(endpoint, lane): &(Arc<Endpoint>, LaneId)| Candidate {
+            lane: *lane,
+            filtering: filters(endpoint).then(|| Arc::clone(endpoint)),
+        };
+        let any = owed.clone().any(|(endpoint, _)| filters(endpoint));
+        Self {
+            lanes: owed.clone().map(|(_, lane)| *lane).collect(),
+            candidates: any.then(|| owed.map(candidate).collect()),
+        }
+    }
+
+    /// Those whose filter lets the event that `event_json` holds pass (B3).
+    #[must_use]
+    pub fn lanes(&self, event_json: &[u8]) -> Arc<[LaneId]> {
+        let Some(candidates) = &self.candidates else {
+            return Arc::clone(&self.lanes);
+        };
+        let event = EventJson::new(event_json);
+        let passing = candidates.iter().filter(|candidate| candidate.passes(&event));
+        passing.map(|candidate| candidate.lane).collect()
+    }
+}
 
 /// The endpoints in force, each with its lane.
 #[derive(Clone, Debug, Default)]
@@ -37,16 +89,12 @@ impl RouteTable {
         Self { endpoints }
     }
 
-    /// The lanes that are owed an event of type `kind` and `tenant`, addressed to some endpoints or to none.
+    /// Who is owed an event of type `kind` and `tenant`, addressed to some endpoints or to none. An addressed event
+    /// passes every filter: its sender has chosen.
     ///
     /// # Errors
     /// A message when one of those `addressed` is not there, with names that there are.
-    pub fn owed(
-        &self,
-        kind: &str,
-        tenant: Option<&str>,
-        addressed: Option<&str>,
-    ) -> Result<Arc<[LaneId]>, String> {
+    pub fn owed(&self, kind: &str, tenant: Option<&str>, addressed: Option<&str>) -> Result<Owed, String> {
         if let Some(name) = addressed.and_then(|names| addressees(names).find(|name| !self.knows(name))) {
             return Err(self.unknown(name));
         }
@@ -54,7 +102,14 @@ impl RouteTable {
             .endpoints
             .iter()
             .filter(|(endpoint, _)| is_owed(endpoint, kind, tenant, addressed));
-        Ok(owed.map(|(_, lane)| *lane).collect())
+        let owed = Owed::new(owed);
+        Ok(match addressed {
+            Some(_) => Owed {
+                candidates: None,
+                ..owed
+            },
+            None => owed,
+        })
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -81,7 +136,7 @@ impl RouteTable {
 #[derive(Debug, Default)]
 pub struct Remembered {
     table: Arc<RouteTable>,
-    lanes: HashMap<String, Arc<[LaneId]>>,
+    lanes: HashMap<String, Owed>,
     key: String,
 }
 
@@ -96,7 +151,7 @@ impl Remembered {
         kind: &str,
         tenant: Option<&str>,
         addressed: Option<&str>,
-    ) -> Result<Arc<[LaneId]>, String> {
+    ) -> Result<Owed, String> {
         if !Arc::ptr_eq(&self.table, table) {
             self.table = Arc::clone(table);
             self.lanes.clear();
@@ -111,15 +166,15 @@ impl Remembered {
             self.key.push('\n');
             self.key.push_str(tenant);
         }
-        if let Some(lanes) = self.lanes.get(&self.key) {
-            return Ok(Arc::clone(lanes));
+        if let Some(owed) = self.lanes.get(&self.key) {
+            return Ok(owed.clone());
         }
-        let lanes = table.owed(kind, tenant, None)?;
+        let owed = table.owed(kind, tenant, None)?;
         if self.lanes.len() >= REMEMBERED_MAX {
             self.lanes.clear();
         }
-        self.lanes.insert(self.key.clone(), Arc::clone(&lanes));
-        Ok(lanes)
+        self.lanes.insert(self.key.clone(), owed.clone());
+        Ok(owed)
     }
 }
 
@@ -152,6 +207,11 @@ impl Counters {
         counter.fetch_add(n, Ordering::Relaxed);
     }
 
+    /// Counts bytes that were read from a producer.
+    pub fn read(&self, bytes: usize) {
+        Self::add(&self.bytes, bytes as u64);
+    }
+
     pub(super) fn take(counter: &AtomicU64) {
         counter.fetch_sub(1, Ordering::Relaxed);
     }
@@ -175,6 +235,9 @@ pub struct Intake {
     pub counters: Counters,
     /// Room for long lines; one permit each.
     pub(super) long_lines: Semaphore,
+    /// Whether [`Self::access`] has rules; asked first, so that without any nobody waits for the lock.
+    is_guarded: AtomicBool,
+    access: Mutex<Access>,
     clock: Clock,
     failure: watch::Receiver<Option<StoreError>>,
     draining: AtomicBool,
@@ -200,6 +263,8 @@ impl Intake {
             limits,
             counters: Counters::default(),
             long_lines: Semaphore::new(LONG_LINES_MAX),
+            is_guarded: AtomicBool::new(false),
+            access: Mutex::default(),
             clock,
             draining: AtomicBool::new(false),
         }
@@ -209,6 +274,43 @@ impl Intake {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         (self.clock)()
+    }
+
+    /// Waits for room for a text of so many bytes, if it is a long one or nobody knows; `None`: it needs no room.
+    pub async fn room_for(&self, bytes: Option<usize>) -> Option<SemaphorePermit<'_>> {
+        if bytes.is_some_and(|bytes| bytes <= ROOM_BUSY) {
+            return None;
+        }
+        self.long_lines.acquire().await.ok()
+    }
+
+    /// Puts other rules on who may send what in force. Rates begin anew.
+    pub fn guard(&self, access: Access) {
+        let is_guarded = !access.is_open();
+        *self.access.lock().unwrap_or_else(PoisonError::into_inner) = access;
+        self.is_guarded.store(is_guarded, Ordering::Release);
+    }
+
+    /// Asks the rules whether `sender` may send events of these types together, now.
+    ///
+    /// # Errors
+    /// `forbidden` or `rate_limited`, with the place of the event it is about.
+    pub(super) fn admit<'a>(
+        &self,
+        sender: &Sender,
+        kinds: impl Iterator<Item = &'a str> + Clone,
+        now: Timestamp,
+    ) -> Result<(), (usize, Refused)> {
+        if !self.is_guarded.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let mut access = self.access.lock().unwrap_or_else(PoisonError::into_inner);
+        access
+            .admit(sender.peer, kinds.clone(), now)
+            .map_err(|(index, denied)| {
+                let kind = kinds.clone().nth(index).unwrap_or_default();
+                (index, refusal(sender, kind, denied))
+            })
     }
 
     /// Takes no events any more: each is refused with `shutting_down`.
@@ -234,10 +336,33 @@ impl Intake {
     }
 }
 
+fn refusal(sender: &Sender, kind: &str, denied: Denied) -> Refused {
+    let who = match sender.peer.uid {
+        Some(uid) => format!("uid {uid}"),
+        None => "a sender without a uid".to_owned(),
+    };
+    match denied {
+        Denied::Forbidden => Refused::new(
+            Code::Forbidden,
+            format!(
+                "{who} may not send events of type {kind:?}: no [[ingest.allow]] of the configuration lets it"
+            ),
+        ),
+        Denied::TooFast(wait) => Refused {
+            retry_after_ms: Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)),
+            ..Refused::new(
+                Code::RateLimited,
+                format!("{who} sends events of type {kind:?} faster than its [[ingest.allow]] lets it"),
+            )
+        },
+    }
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
     use crate::domain::endpoint::fixture;
+    use crate::domain::filter::Filter;
     use crate::domain::route::TypePattern;
 
     /// An endpoint that subscribes to `events`.
@@ -272,7 +397,7 @@ pub(super) mod tests {
             ("order.paid", Some("other"), vec![1]),
         ] {
             for _ in 0..2 {
-                let lanes = remembered.owed(&table, kind, tenant, None).unwrap();
+                let lanes = remembered.owed(&table, kind, tenant, None).unwrap().lanes(b"{}");
                 assert_eq!(
                     lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(),
                     expected,
@@ -282,12 +407,41 @@ pub(super) mod tests {
         }
     }
 
+    /// B3: a filter takes its lane out for events that don't pass it, and for those alone; an addressed event passes.
+    #[test]
+    fn b3_filters_are_asked_for_each_event() {
+        let filter = Filter::compile(&serde_json::json!({"data": {"score": {"$gte": 50}}})).unwrap();
+        let mut picky = Endpoint::clone(&endpoint("picky", "**", ""));
+        picky.selection.filter = filter;
+        let lanes = vec![
+            (endpoint("all", "**", ""), LaneId(1)),
+            (Arc::new(picky), LaneId(2)),
+        ];
+        let table = Arc::new(RouteTable::new(lanes));
+        let mut remembered = Remembered::default();
+        for (json, expected) in [
+            (r#"{"data":{"score":50}}"#, vec![1, 2]),
+            (r#"{"data":{"score":49}}"#, vec![1]),
+            (r#"{"data":{"score":51}}"#, vec![1, 2]),
+        ] {
+            let owed = remembered.owed(&table, "x", None, None).unwrap();
+            let lanes = owed.lanes(json.as_bytes());
+            assert_eq!(
+                lanes.iter().map(|lane| lane.0).collect::<Vec<_>>(),
+                expected,
+                "{json}"
+            );
+        }
+        let addressed = table.owed("x", None, Some("picky")).unwrap();
+        assert_eq!(*addressed.lanes(b"{}"), [LaneId(2)]);
+    }
+
     /// A6: an event addressed to one endpoint is owed to it alone; a name nobody has is refused.
     #[test]
     fn a6_addressed_events() {
         let one = table(&[("all", "**", ""), ("crm", "contact.*", "")]);
-        assert_eq!(*one.owed("x", None, Some("crm")).unwrap(), [LaneId(2)]);
-        let both = one.owed("x", None, Some("crm,all")).unwrap();
+        assert_eq!(*one.owed("x", None, Some("crm")).unwrap().lanes(b""), [LaneId(2)]);
+        let both = one.owed("x", None, Some("crm,all")).unwrap().lanes(b"");
         assert_eq!(*both, [LaneId(1), LaneId(2)]);
         let error = one.owed("x", None, Some("all,crn")).unwrap_err();
         assert!(error.contains("no endpoint is called \"crn\""), "{error}");
@@ -311,7 +465,21 @@ pub(super) mod tests {
             remembered.owed(&before, &format!("t{n}"), None, None).unwrap();
             assert!(remembered.lanes.len() <= REMEMBERED_MAX);
         }
-        assert_eq!(remembered.owed(&before, "t0", None, None).unwrap().len(), 1);
-        assert_eq!(remembered.owed(&after, "t0", None, None).unwrap().len(), 0);
+        assert_eq!(
+            remembered
+                .owed(&before, "t0", None, None)
+                .unwrap()
+                .lanes(b"")
+                .len(),
+            1
+        );
+        assert_eq!(
+            remembered
+                .owed(&after, "t0", None, None)
+                .unwrap()
+                .lanes(b"")
+                .len(),
+            0
+        );
     }
 }

@@ -8,7 +8,7 @@ use memchr::memchr;
 /// Room for bytes a connection begins with; an idle producer costs no more.
 const ROOM_FIRST: usize = 8 << 10;
 /// Room a busy connection grows to: what one read takes at most. Only a longer line grows it further.
-const ROOM_BUSY: usize = 256 << 10;
+pub(super) const ROOM_BUSY: usize = 256 << 10;
 
 /// Bounds on what one line of a producer may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

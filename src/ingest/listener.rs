@@ -1,7 +1,6 @@
 //! Who may connect: takes connections from a Unix socket, as many as allowed, learns who is at the other
 //! end, and hands each to a session. It refuses to know how the socket came about, and what is said on it.
 
-use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,16 +11,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::build::Sender;
 use super::intake::{Counters, Intake};
+use super::sender::Users;
 use super::session;
 use super::wire::Socket;
+use crate::domain::access::Credentials;
 
 /// How long to wait after `accept` has failed, most likely for want of file descriptors: a closing
 /// connection gives some back, and asking again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// The system's list of users, for the default `source` of events.
-const USERS_FILE: &str = "/etc/passwd";
 
 /// The ingest socket, ready to be served.
 #[derive(Debug)]
@@ -57,7 +55,7 @@ impl Listener {
         let permits = Arc::new(Semaphore::new(self.connections_max));
         let mut users = Users::default();
         while let Some((stream, permit)) = self.next(&permits, &stop).await {
-            let sender = users.sender(&stream);
+            let sender = users.sender(credentials(&stream));
             let socket = match Socket::new(stream) {
                 Ok(socket) => socket,
                 Err(error) => {
@@ -116,38 +114,13 @@ impl Listener {
     }
 }
 
-/// The names of the users seen so far.
-#[derive(Debug, Default)]
-struct Users(HashMap<u32, Sender>);
-
-impl Users {
-    /// Who is at the other end, as the kernel tells it.
-    fn sender(&mut self, stream: &UnixStream) -> Sender {
-        match stream.peer_cred() {
-            Ok(peer) => self
-                .0
-                .entry(peer.uid())
-                .or_insert_with_key(|uid| Sender::local(Some(*uid), user_name(*uid).as_deref()))
-                .clone(),
-            Err(_) => Sender::local(None, None),
-        }
+/// Who connected, as the kernel noted it at that moment.
+fn credentials(stream: &UnixStream) -> Credentials {
+    let peer = stream.peer_cred().ok();
+    Credentials {
+        uid: peer.map(|peer| peer.uid()),
+        gid: peer.map(|peer| peer.gid()),
     }
-}
-
-/// What the system calls a user; one known only to a directory service goes by its number.
-pub(crate) fn user_name(uid: u32) -> Option<String> {
-    let users = std::fs::read_to_string(USERS_FILE).ok()?;
-    named(&users, uid).map(str::to_owned)
-}
-
-/// The name of `uid` in a file like passwd(5): `name:password:uid:…`.
-fn named(users: &str, uid: u32) -> Option<&str> {
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        let found = fields.nth(1)?.parse::<u32>().ok()? == uid;
-        (found && !name.is_empty()).then_some(name)
-    })
 }
 
 #[cfg(test)]
@@ -237,8 +210,11 @@ mod tests {
         assert_eq!(rest, "{\"status\":\"accepted\",\"id\":\"3\",\"deliveries\":1}\n");
         let found = world.intake.queue.store().find("3", 1).unwrap();
         let uid = rustix::process::getuid().as_raw();
-        let expected = Sender::local(Some(uid), user_name(uid).as_deref());
-        assert_eq!(found[0].event.head.source, expected.source);
+        let us = Credentials {
+            uid: Some(uid),
+            gid: None,
+        };
+        assert_eq!(found[0].event.head.source, Users::default().sender(us).source);
         assert_eq!(found[0].event.head.sender_uid, Some(uid));
     }
 
@@ -276,13 +252,5 @@ mod tests {
         );
         assert!(!world.path.exists());
         assert!(world.intake.closed().is_some(), "nothing is taken any more");
-    }
-
-    #[test]
-    fn users_are_found_by_number() {
-        let users = "root:x:0:0:root:/root:/bin/sh\n# a remark\nwww-data:x:33:33::/var/www:/bin/false\n";
-        for (uid, expected) in [(0, Some("root")), (33, Some("www-data")), (3, None)] {
-            assert_eq!(named(users, uid), expected);
-        }
     }
 }

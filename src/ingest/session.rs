@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::build::Sender;
-use super::intake::{Counters, Intake};
+use super::intake::Intake;
 use super::lines::LineBuffer;
+use super::sender::Sender;
 use super::turn::Desk;
 use super::wire::Wire;
 
@@ -62,7 +62,7 @@ where
                 long_room = intake.long_lines.acquire().await.ok();
             }
             match read(&mut stream, &mut lines, farewell.as_mut()).await {
-                Read::Bytes(bytes) => Counters::add(&intake.counters.bytes, bytes as u64),
+                Read::Bytes(bytes) => intake.counters.read(bytes),
                 Read::End if lines.is_ended() => break,
                 Read::End => lines.end(),
                 Read::Broken => return,
@@ -130,6 +130,7 @@ mod tests {
     use tokio::sync::mpsc::{self, Receiver};
 
     use super::*;
+    use crate::domain::access::Credentials;
     use crate::domain::time::Timestamp;
     use crate::ingest::intake::RouteTable;
     use crate::ingest::intake::tests::endpoint;
@@ -138,6 +139,10 @@ mod tests {
     use crate::store::memory::{MemoryStore, Reached};
     use crate::store::{LaneId, Refusal, Store};
 
+    const ROOT: Credentials = Credentials {
+        uid: Some(0),
+        gid: Some(0),
+    };
     const LIMITS: Limits = Limits {
         event_bytes_max: 4096,
         batch_bytes_max: 16384,
@@ -181,7 +186,7 @@ mod tests {
 
         fn connect(&self, room: usize) -> DuplexStream {
             let (ours, theirs) = tokio::io::duplex(room);
-            let sender = Sender::local(Some(0), Some("root"));
+            let sender = Sender::local(ROOT, Some("root"));
             tokio::spawn(run(theirs, sender, Arc::clone(&self.intake), self.stop.clone()));
             ours
         }

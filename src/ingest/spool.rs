@@ -20,11 +20,10 @@ use tokio::net::unix::pipe;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
-use super::build::Sender;
 use super::frame::{Line, Refused, judge};
 use super::intake::{Counters, Intake};
 use super::lines::{LineBuffer, RawLine};
-use super::listener::user_name;
+use super::sender::Sender;
 use super::turn::Desk;
 use crate::store::StoreError;
 
@@ -241,7 +240,7 @@ impl Reader {
         if !metadata.is_file() || metadata.nlink() > 1 {
             return Err(io::Error::other("it is not a plain file of one name"));
         }
-        let sender = Sender::local(Some(metadata.uid()), user_name(metadata.uid()).as_deref());
+        let sender = Sender::of_user(metadata.uid());
         let mut rejected = RejectedFile::beside(&path);
         let before = self.intake.counters.spooled.load(Ordering::Relaxed);
         if let Some(after) = self.take_lines(&mut file, &sender, &mut rejected)? {

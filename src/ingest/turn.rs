@@ -5,10 +5,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::answer;
-use super::build::{self, Moment, Sender};
+use super::build::{self, Moment};
 use super::frame::{Ack, Code, Line, Parsed, Refused, judge};
 use super::intake::{Counters, Intake, Remembered, RouteTable};
 use super::lines::{LineBuffer, RawLine};
+use super::sender::Sender;
 use crate::store::{AcceptGroup, Accepted, NewEvent, Refusal, StoreError};
 
 /// Lines in one turn, so that a producer that writes without end takes turns with the others.
@@ -23,6 +24,8 @@ pub struct Desk {
     sender: Sender,
     remembered: Remembered,
     ack: Ack,
+    /// Whether it is the daemon's own: open to the end, and asked for no permission.
+    is_own: bool,
 }
 
 /// What one turn's events are judged by, the same for all of them.
@@ -85,6 +88,16 @@ impl Desk {
             sender,
             remembered: Remembered::default(),
             ack: Ack::default(),
+            is_own: false,
+        }
+    }
+
+    /// The desk of the daemon itself: what is born from a delivery is taken as long as deliveries end, whoever may send.
+    #[must_use]
+    pub fn of_daemon(intake: Arc<Intake>, sender: Sender) -> Self {
+        Self {
+            is_own: true,
+            ..Self::new(intake, sender)
         }
     }
 
@@ -103,19 +116,38 @@ impl Desk {
         turn
     }
 
-    /// A turn of one text that may hold line ends, such as the body of a request.
+    /// A turn of one text that may hold line ends, such as the body of a request. A control line is refused: there is
+    /// no connection whose answers it could change.
     pub fn turn_of(&mut self, text: &[u8]) -> Turn {
         let rules = self.rules();
         let mut turn = Turn::default();
         self.take(&rules, &mut turn, RawLine::Bytes(text), 1);
+        for slot in &mut turn.slots {
+            if let Slot::Control(_) = slot {
+                let message = "`ack` is for producers that stay connected; an event needs a `type`";
+                *slot = Slot::Refused {
+                    refused: Refused::new(Code::InvalidEvent, message),
+                    line: 1,
+                };
+            }
+        }
         turn
+    }
+
+    /// A turn that refuses a request as a whole.
+    #[must_use]
+    pub fn refusing(refused: Refused) -> Turn {
+        Turn {
+            slots: vec![Slot::Refused { refused, line: 1 }],
+            ..Turn::default()
+        }
     }
 
     fn rules(&self) -> Rules {
         Rules {
             table: self.intake.routes.load_full(),
             moment: Moment::new(self.intake.now()),
-            closed: self.intake.closed(),
+            closed: self.intake.closed().filter(|_| !self.is_own),
         }
     }
 
@@ -161,6 +193,11 @@ impl Desk {
                 group.push(new);
             }
         }
+        self.admit(rules, events).map_err(|(index, refused)| {
+            turn.ids.truncate(ids_from);
+            turn.owed.truncate(owed_from);
+            in_batch(refused, index, batch)
+        })?;
         turn.event_bytes += group.iter().map(|new| new.event.json.len()).sum::<usize>();
         if !group.is_empty() {
             turn.groups.push(AcceptGroup { events: group });
@@ -174,16 +211,28 @@ impl Desk {
         }))
     }
 
+    /// Asks the rules on who may send what. Last of all, so that what is wrong anyway uses no rate up.
+    fn admit(&self, rules: &Rules, events: &[Parsed<'_>]) -> Result<(), (usize, Refused)> {
+        if self.is_own {
+            return Ok(());
+        }
+        let kinds = events.iter().map(|parsed| &*parsed.attributes.kind);
+        let denied = self.intake.admit(&self.sender, kinds, rules.moment.now());
+        denied.map_err(|(index, refused)| {
+            let id = events
+                .get(index)
+                .and_then(|parsed| parsed.attributes.id.as_deref());
+            (index, refused.about(id))
+        })
+    }
+
     fn build(&mut self, rules: &Rules, parsed: &Parsed<'_>) -> Result<NewEvent, Refused> {
         let attributes = &parsed.attributes;
-        let named = |refused: Refused| Refused {
-            id: attributes.id.as_deref().map(Into::into),
-            ..refused
-        };
+        let named = |refused: Refused| refused.about(attributes.id.as_deref());
         if let Some(closed) = &rules.closed {
             return Err(named(closed.clone()));
         }
-        let lanes = self
+        let owed = self
             .remembered
             .owed(
                 &rules.table,
@@ -193,6 +242,7 @@ impl Desk {
             )
             .map_err(|message| named(Refused::new(Code::InvalidEvent, message)))?;
         let event = build::event(parsed, &self.sender, &rules.moment)?;
+        let lanes = owed.lanes(&event.json);
         Ok(NewEvent { event, lanes })
     }
 
@@ -265,7 +315,7 @@ fn in_batch(refused: Refused, index: usize, batch: Option<usize>) -> Refused {
     match batch {
         None => refused,
         // Not the fault of this event, so it need not be pointed out.
-        Some(_) if refused.code.retry_after_ms().is_some() => refused,
+        Some(_) if refused.retry_after_ms.is_some() => refused,
         Some(count) => Refused {
             message: format!("event {} of {count}: {}", index + 1, refused.message),
             ..refused
@@ -281,8 +331,5 @@ fn refused_by_store(turn: &Turn, taken: &Taken, refusal: Refusal) -> Refused {
     let id = (!taken.is_batch)
         .then(|| serde_json::from_slice::<Box<str>>(&turn.ids[taken.ids.clone()]).ok())
         .flatten();
-    Refused {
-        id,
-        ..Refused::new(code, refusal.to_string())
-    }
+    Refused::new(code, refusal.to_string()).about(id.as_deref())
 }

@@ -8,8 +8,9 @@ use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
 
-/// Libraries that say more than an operator wants to read at the daemon's own level.
-const QUIET: &str = "sled=warn,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn";
+/// Libraries that say more than an operator wants to read at the daemon's own level; and who changed what, which is
+/// written down at any level but one that names `audit` itself.
+const ALWAYS: &str = "audit=info,sled=warn,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,rustls=warn";
 
 /// Starts logging for the process. `RUST_LOG` wins over `log.level`.
 ///
@@ -18,7 +19,7 @@ const QUIET: &str = "sled=warn,hyper=warn,hyper_util=warn,reqwest=warn,h2=warn,r
 pub fn start(config: &LogConfig) -> Result<(), String> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(text) if !text.is_empty() => text,
-        _ => format!("{QUIET},{}", config.level),
+        _ => format!("{ALWAYS},{}", config.level),
     };
     let filter =
         EnvFilter::try_new(&filter).map_err(|error| format!("log.level {:?}: {error}", config.level))?;

@@ -17,6 +17,7 @@ pub fn exposition(status: &Status) -> String {
     queues(&mut text, status);
     attempts(&mut text, status);
     requests(&mut text, status);
+    alerts(&mut text, status);
     text.0
 }
 
@@ -289,6 +290,13 @@ fn attempts(text: &mut Exposition, status: &Status) {
         &status.endpoints,
         |row| row.attempts.expired as f64,
     );
+    text.per_endpoint(
+        "posthaste_skipped_total",
+        "counter",
+        "Deliveries settled without a request because `when` was false.",
+        &status.endpoints,
+        |row| row.attempts.skipped as f64,
+    );
     let name = "posthaste_attempt_duration_seconds";
     text.metric(name, "summary", "How long attempts of the last minute took.");
     for row in &status.endpoints {
@@ -302,6 +310,19 @@ fn attempts(text: &mut Exposition, status: &Status) {
                 text.sample(name, &labels, ms as f64 / 1000.0);
             }
         }
+    }
+}
+
+fn alerts(text: &mut Exposition, status: &Status) {
+    let name = "posthaste_alert";
+    text.metric(
+        name,
+        "gauge",
+        "1 for each limit of [alerts] that an endpoint is past.",
+    );
+    for alert in &status.alerts {
+        let labels = [("endpoint", alert.endpoint.as_str()), ("alert", &alert.alert)];
+        text.sample(name, &labels, 1.0);
     }
 }
 

@@ -40,6 +40,8 @@ pub struct Reading {
     pub errors: Vec<(ErrorClass, u64)>,
     /// Deliveries dropped because their event had expired, since the start.
     pub expired: u64,
+    /// Deliveries settled without a request because `when` was false, since the start.
+    pub skipped: u64,
     /// Deliveries per second, over the last minute.
     pub delivered_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered; `None`: there were none.
@@ -52,6 +54,12 @@ pub struct Reading {
     pub requests: [u64; 2],
     /// Response time in milliseconds: median, 95th and 99th percentile; zeros without an attempt.
     pub took_ms: [u64; 3],
+    /// Attempts of the last minute.
+    pub attempts_last_minute: u64,
+    /// Attempts in a row, up to the latest, that were answered with 401 or 403.
+    pub auth_failures: u32,
+    /// When the first of the errors ended that no other end has followed; `None`: the latest was no error.
+    pub failing_since: Option<Timestamp>,
     /// The latest attempt.
     pub last: Option<LastAttempt>,
 }
@@ -69,6 +77,7 @@ struct Inner {
     rejected: u64,
     failed: u64,
     expired: u64,
+    skipped: u64,
     errors: Vec<(ErrorClass, u64)>,
     /// The last sixty whole seconds of the monotonic clock that had attempts.
     seconds: VecDeque<Second>,
@@ -77,6 +86,8 @@ struct Inner {
     window_start_ms: u64,
     took_now: Option<Histogram<u32>>,
     took_before: Option<Histogram<u32>>,
+    auth_failures: u32,
+    failing_since: Option<Timestamp>,
     last: Option<LastAttempt>,
 }
 
@@ -103,6 +114,7 @@ impl Default for Numbers {
             rejected: 0,
             failed: 0,
             expired: 0,
+            skipped: 0,
             errors: Vec::new(),
             seconds: VecDeque::new(),
             phases_us: [0; PHASES.len()],
@@ -110,6 +122,8 @@ impl Default for Numbers {
             window_start_ms: 0,
             took_now: None,
             took_before: None,
+            auth_failures: 0,
+            failing_since: None,
             last: None,
         }))
     }
@@ -130,6 +144,7 @@ impl Numbers {
         }
         if last.outcome != Outcome::Skipped {
             inner.count_second(last.outcome, now.mono_ms / 1000);
+            inner.count_trouble(&last);
         }
         inner.took(took_ms, now.mono_ms);
         inner.last = Some(last);
@@ -156,6 +171,11 @@ impl Numbers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).expired += 1;
     }
 
+    /// Counts a delivery that was skipped.
+    pub fn skipped(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+    }
+
     /// Reads them all.
     #[must_use]
     pub fn read(&self, now: Now) -> Reading {
@@ -180,13 +200,29 @@ impl Numbers {
                 .collect(),
             phases_us: inner.phases_us,
             requests: inner.requests,
+            skipped: inner.skipped,
             took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
+            attempts_last_minute: recent.attempts,
+            auth_failures: inner.auth_failures,
+            failing_since: inner.failing_since,
             last: inner.last.clone(),
         }
     }
 }
 
 impl Inner {
+    /// What goes on for as long as nothing else comes in between.
+    fn count_trouble(&mut self, last: &LastAttempt) {
+        self.auth_failures = match last.status {
+            Some(401 | 403) => self.auth_failures.saturating_add(1),
+            _ => 0,
+        };
+        self.failing_since = match last.outcome {
+            Outcome::Error(_) => self.failing_since.or(Some(last.at)),
+            _ => None,
+        };
+    }
+
     fn count_second(&mut self, outcome: Outcome, at: u64) {
         if self.seconds.back().is_none_or(|latest| latest.at != at) {
             self.seconds.push_back(Second {
@@ -318,6 +354,33 @@ mod tests {
             (reading.phases_us, reading.requests),
             ([10, 200, 900, 12], [1, 2])
         );
+    }
+
+    /// H7: what counts in a row ends with the first attempt that ends otherwise.
+    #[test]
+    fn h7_trouble_in_a_row() {
+        let numbers = Numbers::default();
+        let mut seen = Vec::new();
+        let refused = Outcome::Error(ErrorClass::Http4xx);
+        for (at_ms, outcome, status) in [
+            (1, refused, Some(401)),
+            (2, refused, Some(403)),
+            (3, Outcome::Error(ErrorClass::Timeout), None),
+            (4, Outcome::Delivered, Some(200)),
+        ] {
+            let last = LastAttempt {
+                at: Timestamp(at_ms),
+                outcome,
+                status,
+                message: "".into(),
+            };
+            numbers.attempt(last, 1, at(1));
+            let reading = numbers.read(at(1));
+            seen.push((reading.auth_failures, reading.failing_since));
+        }
+        let since = Some(Timestamp(1));
+        assert_eq!(seen, [(1, since), (2, since), (0, since), (0, None)]);
+        assert_eq!(numbers.read(at(1)).attempts_last_minute, 4);
     }
 
     #[test]

@@ -62,6 +62,9 @@ pub(super) trait Backlog: Debug + Send {
     /// Deliveries that wait.
     fn waiting(&self) -> usize;
 
+    /// Those of them that were never tried and never put off.
+    fn fresh(&self) -> usize;
+
     /// What it has in hand.
     fn hand(&self) -> &Hand;
 

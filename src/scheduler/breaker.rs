@@ -111,11 +111,6 @@ impl Breaker {
         self.policy.open.saturating_mul(1 << doublings).min(cap)
     }
 
-    /// Nothing is known yet but that the last tries failed, before a restart: open, with a probe due at once.
-    pub(super) fn doubt(&mut self) {
-        self.trips = self.trips.max(1);
-    }
-
     /// The endpoint is alive again: everything counted against it is forgotten.
     pub(super) fn close(&mut self) {
         self.row = 0;

@@ -141,6 +141,7 @@ mod tests {
             bytes_max,
             wait_max: Duration::from_millis(wait_ms),
             shape: BatchShape::Array,
+            items: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::store::{Due, DueAnswer, DueQuery};
 
 use super::backlog::{Appetite, Backlog, Terms};
 use super::breaker::{Breaker, Verdict};
-use super::concurrency::Limit;
+use super::concurrency::{End, Limit};
 use super::ordered::Ordered;
 use super::rate::Rate;
 use super::window::Window;
@@ -77,8 +77,8 @@ pub(super) struct Lane {
 }
 
 impl Lane {
-    /// A lane that has to ask the store for its backlog; ready, probing if it is doubtful, or paused if the endpoint is
-    /// disabled.
+    /// A lane that has to ask the store for its backlog; ready, with one request at a time if it is doubtful, or paused
+    /// if the endpoint is disabled.
     pub(super) fn new(config: LaneConfig, window_max: usize, now: Now) -> Self {
         let mut lane = Self {
             state: LaneState::Ready,
@@ -98,8 +98,7 @@ impl Lane {
             config,
         };
         if lane.config.doubtful {
-            lane.breaker.doubt();
-            lane.state = LaneState::Probing;
+            lane.limit.restart();
         }
         lane.apply_pause(now);
         lane
@@ -178,7 +177,7 @@ impl Lane {
 
     /// A request has ended: frees its slot and learns from it.
     pub(super) fn finished(&mut self, batch: &[Seq], seen: &Seen, now: Now) {
-        let reached = self.in_flight() >= self.limit.current();
+        let in_flight = self.in_flight();
         let ended = batch.iter().filter_map(|seq| self.backlog.finish(*seq));
         let Some(flight) = ended.last() else {
             return;
@@ -188,9 +187,13 @@ impl Lane {
             self.probe = None;
             self.probed(verdict, seen, now);
         } else if flight.era == self.era {
-            let answered_in = (verdict == Verdict::Alive).then_some(seen.took);
-            self.limit
-                .ended(answered_in, reached, seen.overloaded, now.mono_ms);
+            let end = End {
+                took: seen.took,
+                answered: verdict == Verdict::Alive,
+                overloaded: seen.overloaded,
+                in_flight,
+            };
+            self.limit.ended(&end, now.mono_ms);
             // A suspended or paused lane only counts; the next failure after its rest trips it.
             if self.breaker.record(verdict, now.mono_ms) && self.state == LaneState::Ready {
                 self.trip(seen.retry_after, now);
@@ -341,6 +344,7 @@ impl Lane {
             in_flight: self.in_flight(),
             limit: self.limit.current(),
             window: u32::try_from(self.backlog.waiting()).unwrap_or(u32::MAX),
+            fresh: u32::try_from(self.backlog.fresh()).unwrap_or(u32::MAX),
             held_up: u32::try_from(self.backlog.held_up()).unwrap_or(u32::MAX),
             gathers_until: self.backlog.gathers_until().map(|at| wall_time(at, now)),
             failures: self.breaker.failures(),

@@ -17,8 +17,6 @@ mod lane;
 mod ordered;
 mod rate;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 mod window;
 
@@ -54,7 +52,7 @@ pub struct LaneConfig {
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
     pub order: OrderPolicy,
-    /// Its last tries failed before the daemon started, so a new lane begins with one probe.
+    /// Its last tries failed before the daemon started, so a new lane begins with one request at a time.
     pub doubtful: bool,
 }
 
@@ -227,6 +225,8 @@ pub struct LaneView {
     pub limit: u32,
     /// Deliveries held in memory, waiting to go.
     pub window: u32,
+    /// Those of them that were never tried and never put off.
+    pub fresh: u32,
     /// Failures in a row.
     pub failures: u32,
     /// Until when a batch waits for more, if one does.

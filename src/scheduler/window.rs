@@ -88,7 +88,7 @@ impl Window {
         let fresh = self.fresh.is_ripe(terms.hurry, terms.now.mono_ms) && fits(self.fresh.next_bytes());
         let deferred = self.deferred.first_key_value().is_some_and(|(first, tries)| {
             (*tries == 0 || !fresh || terms.has_room_for_retry(&self.hand))
-                && self.group_is_whole(first.0, *tries)
+                && (terms.hurry || self.group_is_whole(first.0, *tries))
                 && fits(self.fresh.policy().map_or(0, |policy| policy.bytes_max as u64))
         });
         match (fresh, deferred) {
@@ -259,6 +259,10 @@ impl Backlog for Window {
     /// Deliveries that wait, of both kinds.
     fn waiting(&self) -> usize {
         self.fresh.len() + self.deferred.len()
+    }
+
+    fn fresh(&self) -> usize {
+        self.fresh.len()
     }
 
     /// What it has in hand.

@@ -9,8 +9,8 @@
 pub mod attempts;
 mod bounds;
 pub mod committer;
-mod due;
 mod dead;
+mod due;
 pub mod files;
 pub mod memory;
 pub mod record;

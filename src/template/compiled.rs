@@ -5,7 +5,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use minijinja::{Environment, Value};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::engine::{ENGINE, TEMPLATE_NAME, throttled};
 use super::limits::{CONCATENATED_BYTES_MAX, SOURCE_BYTES_MAX};
@@ -50,6 +50,7 @@ struct Made {
     source: Box<str>,
     references: Vec<Box<str>>,
     names: BTreeSet<Box<str>>,
+    settings: BTreeSet<Box<str>>,
     concatenations: usize,
     base_from_config: bool,
 }
@@ -98,6 +99,9 @@ impl Template {
         }
         check_text(&shown, target)?;
         let needs_escaping = !references.is_empty() && matches!(target, Target::Json | Target::Xml);
+        if target == Target::Json && !has_syntax && references.is_empty() {
+            check_json(&plain)?;
+        }
         let form = if has_syntax || needs_escaping {
             Form::Made(Box::new(Made::compile(source, references, target)?))
         } else {
@@ -139,7 +143,9 @@ impl Template {
     pub fn has_secret(&self) -> bool {
         match &self.0.form {
             Form::Fixed { has_reference, .. } => *has_reference,
-            Form::Made(made) => !made.references.is_empty() || made.names.contains("secrets"),
+            Form::Made(made) => {
+                !made.references.is_empty() || made.names.contains("secrets") || made.names.contains("with")
+            }
         }
     }
 
@@ -152,6 +158,27 @@ impl Template {
         names.into_iter().flatten().filter(|name| *name != REFERENCES)
     }
 
+    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        let settings = match &self.0.form {
+            Form::Fixed { .. } => None,
+            Form::Made(made) => Some(made.settings.iter().map(|setting| &**setting)),
+        };
+        settings.into_iter().flatten()
+    }
+
+    /// Tries it on an event that has nothing in it: whether what it makes then is whole. For warnings, because a template
+    /// may count on its events.
+    ///
+    /// # Errors
+    /// What is wrong with the document around the values: quotes and commas of JSON, tags of XML.
+    pub fn trial(&self) -> Result<(), Problem> {
+        match &self.0.form {
+            Form::Fixed { .. } => Ok(()),
+            Form::Made(made) => made.trial(self.0.target),
+        }
+    }
+
     /// Renders it in `scope`. In a masked scope ([`Scope::masked`]) secrets come out as `***`.
     ///
     /// # Errors
@@ -162,8 +189,18 @@ impl Template {
                 Ok(self.0.shown.to_string())
             }
             Form::Fixed { text, .. } => Ok(text.to_string()),
-            Form::Made(made) => made.render(scope, self.0.target),
+            Form::Made(made) => made
+                .render(scope, self.0.target)
+                .map_err(|error| self.without_secrets(error, scope)),
         }
+    }
+
+    /// The engine quotes values in its errors: what may quote a secret is said of the masked rendering instead.
+    fn without_secrets(&self, error: RenderError, scope: &Scope) -> RenderError {
+        if !self.has_secret() || scope.0.is_masked {
+            return error;
+        }
+        masked_error(error, self.render(&scope.masked()).err())
     }
 }
 
@@ -178,6 +215,7 @@ impl Made {
             source: source.into(),
             references,
             names: found.names,
+            settings: found.settings,
             concatenations: found.concatenations,
             base_from_config: found.base_from_config,
         })
@@ -189,12 +227,25 @@ impl Made {
         let env = throttled.as_ref().unwrap_or(&self.env);
         let root = self.root(scope);
         let mut sink = Sink::new(target, self.base_from_config);
-        let rendered = guarded(|| {
-            let template = env.get_template(TEMPLATE_NAME)?;
-            template.render_captured_to(root, &mut sink).map(|_| ())
-        });
-        rendered?.map_err(|error| Problem::from_engine(&error, &self.source))?;
-        finish(sink.into_text(), target)
+        guarded(|| write(env, root, &mut sink))?
+            .map_err(|error| Problem::from_engine(&error, &self.source))?;
+        finish(sink, target)
+    }
+
+    /// Renders it for an event that has nothing in it, where what is missing is printed as nothing. What the values are is
+    /// not known before there are events; whether the document around them is whole is.
+    fn trial(&self, target: Target) -> Result<(), Problem> {
+        let mut env = self.env.clone();
+        env.set_undefined_behavior(UndefinedBehavior::Chainable);
+        let root = self.root(&Scope::without_event(0));
+        let mut sink = Sink::new(target, self.base_from_config);
+        match guarded(|| write(&env, root, &mut sink))? {
+            Ok(()) => finish(sink, target).map(|_| ()),
+            Err(error) if error.kind() == ErrorKind::WriteFailure => {
+                Err(Problem::from_engine(&error, &self.source))
+            }
+            Err(_) => Ok(()),
+        }
     }
 
     fn root(&self, scope: &Scope) -> Value {
@@ -205,6 +256,19 @@ impl Made {
         let references: Vec<Value> = self.references.iter().map(|text| shown(text)).collect();
         Value::from_dyn_object(scope.clone().with(REFERENCES, references).0)
     }
+}
+
+fn write(env: &Environment<'_>, root: Value, sink: &mut Sink) -> Result<(), minijinja::Error> {
+    let template = env.get_template(TEMPLATE_NAME)?;
+    template.render_captured_to(root, sink).map(|_| ())
+}
+
+/// What may be said of an `error` that may quote a secret: the error of the same in a masked scope, if it fails there too.
+pub(super) fn masked_error(error: RenderError, masked: Option<RenderError>) -> RenderError {
+    masked.unwrap_or_else(|| Problem {
+        says: "it can't be worked out with the secret it reads".to_owned(),
+        ..error
+    })
 }
 
 /// Runs the engine so that an oversight in it ends one rendering, not the task that asked for it.
@@ -229,16 +293,10 @@ pub(super) fn check_concatenations(count: usize, scope: &Scope) -> Result<(), Re
 }
 
 /// Rules of the target for the whole text.
-fn finish(text: String, target: Target) -> Result<String, RenderError> {
+fn finish(sink: Sink, target: Target) -> Result<String, RenderError> {
+    let text = sink.finish().map_err(|says| Problem::new(says, ""))?;
     match target {
-        Target::Json => {
-            if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(&text) {
-                return Err(Problem::new(
-                    format!("what it makes is not JSON: {error}"),
-                    "check commas and quotes around what is printed",
-                ));
-            }
-        }
+        Target::Json => check_json(&text)?,
         Target::Url => {
             if let Some(segment) = climbing_segment(&text) {
                 return Err(Problem::new(
@@ -250,6 +308,16 @@ fn finish(text: String, target: Target) -> Result<String, RenderError> {
         Target::Text | Target::Xml | Target::Header => {}
     }
     Ok(text)
+}
+
+fn check_json(text: &str) -> Result<(), Problem> {
+    let checked = serde_json::from_str::<serde::de::IgnoredAny>(text);
+    checked.map(|_| ()).map_err(|error| {
+        Problem::new(
+            format!("what it makes is not JSON: {error}"),
+            "check commas and quotes around what is printed",
+        )
+    })
 }
 
 /// Whether the end of `source` is between the braces of a tag.
@@ -294,6 +362,10 @@ impl Eq for Template {}
 
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Template({:?}, {:?})", self.0.target, self.0.shown)
+        match self.0.target {
+            // Tokens are written out in addresses and headers.
+            Target::Url | Target::Header => write!(f, "Template({:?})", self.0.target),
+            target => write!(f, "Template({target:?}, {:?})", self.0.shown),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::compiled::{check_concatenations, guarded};
+use super::compiled::{check_concatenations, guarded, masked_error};
 use super::engine::ENGINE;
 use super::limits::EXPRESSION_BYTES_MAX;
 use super::lint;
@@ -22,6 +22,7 @@ struct Compiled {
     source: Box<str>,
     code: minijinja::Expression<'static, 'static>,
     names: BTreeSet<Box<str>>,
+    settings: BTreeSet<Box<str>>,
     concatenations: usize,
 }
 
@@ -53,6 +54,7 @@ impl Expression {
             source: text.into(),
             code,
             names: found.names,
+            settings: found.settings,
             concatenations: found.concatenations,
         })))
     }
@@ -68,10 +70,15 @@ impl Expression {
         self.0.names.iter().map(|name| &**name)
     }
 
+    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    pub fn settings(&self) -> impl Iterator<Item = &str> {
+        self.0.settings.iter().map(|setting| &**setting)
+    }
+
     /// Whether its value may hold a secret. Then people are shown what it gives in [`Scope::masked`].
     #[must_use]
     pub fn has_secret(&self) -> bool {
-        self.0.names.contains("secrets")
+        self.0.names.contains("secrets") || self.0.names.contains("with")
     }
 
     /// Its value in `scope`; [`Value::is_undefined`] when it names something that is not there.
@@ -81,7 +88,14 @@ impl Expression {
     pub fn eval(&self, scope: &Scope) -> Result<Value, RenderError> {
         check_concatenations(self.0.concatenations, scope)?;
         let root = Value::from_dyn_object(scope.0.clone());
-        guarded(|| self.0.code.eval(root))?.map_err(|error| Problem::from_engine(&error, &self.0.source))
+        let value = guarded(|| self.0.code.eval(root))?;
+        value.map_err(|error| {
+            let error = Problem::from_engine(&error, &self.0.source);
+            if !self.has_secret() || scope.0.is_masked {
+                return error;
+            }
+            masked_error(error, self.eval(&scope.masked()).err())
+        })
     }
 
     /// Whether it holds in `scope`: false for undefined, null, zero, and empty texts, lists and objects.

@@ -15,6 +15,8 @@ use super::problem::Problem;
 pub(super) struct Findings {
     /// The names that are read from the scope: `event`, `data`, `vars` …
     pub(super) names: BTreeSet<Box<str>>,
+    /// Which of the operator's own values are read: `vars.flow`, `secrets.crm_key`.
+    pub(super) settings: BTreeSet<Box<str>>,
     /// How many `~` and `+` there are.
     pub(super) concatenations: usize,
     /// The text begins with a printed value of the operator's own (`vars.…`, `secrets.…`).
@@ -162,7 +164,15 @@ impl<'s> Lint<'s> {
         match expression {
             Expr::Const(_) => Ok(()),
             Expr::Var(name) => self.name(name.id, name.span().start_offset),
-            Expr::GetAttr(attribute) => self.expression(&attribute.expr),
+            Expr::GetAttr(attribute) => {
+                if let Expr::Var(name) = &attribute.expr
+                    && ["vars", "secrets", "with"].contains(&name.id)
+                {
+                    let setting = format!("{}.{}", name.id, attribute.name);
+                    self.found.settings.insert(setting.into());
+                }
+                self.expression(&attribute.expr)
+            }
             Expr::GetItem(item) => self.both(&item.expr, &item.subscript_expr),
             Expr::Slice(slice) => {
                 self.expression(&slice.expr)?;

@@ -10,6 +10,7 @@ mod compiled;
 mod engine;
 mod expression;
 mod filters;
+mod given;
 mod limits;
 mod lint;
 mod moment;
@@ -24,6 +25,7 @@ mod xml;
 
 pub use compiled::{Part, Template};
 pub use expression::Expression;
+pub use given::{Given, GivenForm};
 pub use minijinja::Value;
 pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};

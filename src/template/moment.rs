@@ -10,7 +10,7 @@ use jiff::{Timestamp, Zoned};
 use minijinja::value::{Enumerator, Object};
 use minijinja::{Error, Value};
 
-use super::value::invalid;
+use super::value::{defined, invalid};
 
 /// An instant in a time zone. Printed as RFC 3339; its parts are `year month day hour minute second weekday` (1 is
 /// Monday), `day_name`, `unix`, `unix_ms`, `iso`, `date`, `time`.
@@ -33,6 +33,7 @@ impl Moment {
         if let Some(moment) = value.downcast_object_ref::<Self>() {
             return Ok(moment.clone());
         }
+        defined(value)?;
         let unknown = || {
             invalid(
                 "it is not a date; dates are 2026-01-15, 2026-01-15T10:30:00Z, or seconds or milliseconds since 1970",

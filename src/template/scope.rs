@@ -9,6 +9,7 @@ use bytes::Bytes;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 
+use super::given::{Given, GivenIn};
 use super::moment::Moment;
 
 /// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
@@ -29,6 +30,9 @@ pub(super) struct Names {
     bind: Option<Box<str>>,
     others: Vec<(&'static str, Value)>,
     secrets: Value,
+    /// What there is to look at beside the event.
+    more_bytes: usize,
+    given: Given,
     pub(super) is_masked: bool,
 }
 
@@ -53,6 +57,8 @@ impl Scope {
             bind: None,
             others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
             secrets: Value::from_object(Secrets::default()),
+            more_bytes: 0,
+            given: Given::default(),
             is_masked: false,
         }))
     }
@@ -85,10 +91,29 @@ impl Scope {
         self
     }
 
+    /// The same at another time, in milliseconds since 1970.
+    #[must_use]
+    pub fn at(self, now_unix_ms: u64) -> Self {
+        self.with("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))
+    }
+
+    /// The event as templates see it.
+    #[must_use]
+    pub fn event(&self) -> Value {
+        self.0.event.value().clone()
+    }
+
     /// The same with the secrets that `secrets.…` reads.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
         Arc::make_mut(&mut self.0).secrets = Value::from_object(secrets);
+        self
+    }
+
+    /// The same with the values that `with.…` reads.
+    #[must_use]
+    pub fn with_given(mut self, given: Given) -> Self {
+        Arc::make_mut(&mut self.0).given = given;
         self
     }
 
@@ -116,13 +141,25 @@ impl Scope {
         Self(Arc::new(names))
     }
 
-    /// Bytes of the event, which every bound on work is measured by.
+    /// The same, with values of so many `bytes` in it beside the event: an answer.
+    #[must_use]
+    pub fn weighing(mut self, bytes: usize) -> Self {
+        Arc::make_mut(&mut self.0).more_bytes = bytes;
+        self
+    }
+
+    /// Bytes of the event and of what came with it, which every bound on work is measured by.
     pub(super) fn event_bytes(&self) -> usize {
-        self.0.event.json.len()
+        self.0.event.json.len().saturating_add(self.0.more_bytes)
     }
 }
 
 impl Secrets {
+    /// The names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(|name| &**name)
+    }
+
     /// Wraps `values`.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {
@@ -189,6 +226,7 @@ impl Object for Names {
             "event" => Some(self.event.value().clone()),
             "data" => self.data(),
             "secrets" => Some(self.secrets.clone()),
+            "with" => Some(GivenIn::value(&self.given, &Scope(Arc::clone(self)))),
             _ => self
                 .others
                 .iter()

@@ -61,8 +61,16 @@ impl Sink {
     }
 
     /// What was written.
-    pub(super) fn into_text(self) -> String {
-        self.text
+    ///
+    /// # Errors
+    /// When the document ends in the middle of something.
+    pub(super) fn finish(self) -> Result<String, String> {
+        match self.place {
+            Place::Xml(place) if place != XmlPlace::Text => {
+                Err("what it makes ends inside a tag, a comment or a section".to_owned())
+            }
+            _ => Ok(self.text),
+        }
     }
 
     fn literal(&mut self, text: &str) {

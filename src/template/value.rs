@@ -57,9 +57,7 @@ pub(super) fn printed(value: &Value) -> Result<Printed, Error> {
 /// # Errors
 /// Undefined values, bytes, and what has no JSON form.
 pub(super) fn text_of(value: &Value) -> Result<String, Error> {
-    if value.is_undefined() {
-        return Err(Error::from(ErrorKind::UndefinedError));
-    }
+    defined(value)?;
     Ok(match printed(value)? {
         Printed::Nothing => String::new(),
         Printed::Text(text) | Printed::Json(text) => text,
@@ -188,6 +186,15 @@ pub fn from_json(json: serde_json::Value) -> Value {
     serde::Deserialize::deserialize(json).unwrap_or_default()
 }
 
+/// Refuses what is undefined.
+pub(super) fn defined(value: &Value) -> Result<(), Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    Ok(())
+}
+
+/// An operation that this value does not have.
 pub(super) fn invalid(says: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::InvalidOperation, says)
 }

@@ -194,6 +194,22 @@ impl Site {
     }
 }
 
+/// The last words of the daemons of a test that failed: their folder is about to go.
+impl Drop for Site {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let log = self.log();
+            let from = log.lines().count().saturating_sub(40);
+            let last: Vec<_> = log.lines().skip(from).collect();
+            eprintln!(
+                "{} runs of the daemon; its log ends with\n{}",
+                self.runs,
+                last.join("\n")
+            );
+        }
+    }
+}
+
 /// Requests under way at once.
 pub const IN_FLIGHT_MAX: u32 = 64;
 

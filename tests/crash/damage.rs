@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::daemon::{Site, copy_folder};
 use crate::dice::Dice;
-use crate::load::{Sink, seed};
+use crate::load::{Repeatable, Sink, seed};
 
 /// Events in the store, each owed to one endpoint.
 const EVENTS: usize = 120;
@@ -147,7 +147,7 @@ fn judge(output: &Output, store: &Path) -> Result<Fate, String> {
 #[test]
 fn damage_is_survived_or_told() {
     let (seed, damages) = (seed(), damages());
-    println!("POSTHASTE_SEED={seed} POSTHASTE_DAMAGES={damages}");
+    let _repeatable = Repeatable(format!("POSTHASTE_SEED={seed} POSTHASTE_DAMAGES={damages}"));
     let mut dice = Dice::new(seed);
     let sink = Sink::start();
     let mut site = Site::new(parked, sink.addr);

@@ -11,13 +11,13 @@ use std::time::Instant;
 
 use crate::daemon::{BOUND, touch};
 use crate::ledger::{Kind, Ledger, Sent};
-use crate::load::{Load, seed};
+use crate::load::{Load, Repeatable, seed};
 
 /// A refused flush, as of a disk with an error: the call fails, and every later one.
 #[test]
 fn a_failed_flush_ends_it_closed() {
     let seed = seed();
-    println!("POSTHASTE_SEED={seed}");
+    let _repeatable = Repeatable(format!("POSTHASTE_SEED={seed}"));
     let mut load = Load::start(2, seed);
     let broken = load.site.file("broken");
     let when = broken
@@ -74,7 +74,7 @@ fn a_failed_flush_ends_it_closed() {
 #[test]
 fn a_full_disk_that_comes_unannounced_ends_it_closed() {
     let seed = seed();
-    println!("POSTHASTE_SEED={seed}");
+    let _repeatable = Repeatable(format!("POSTHASTE_SEED={seed}"));
     let mut load = Load::start(2, seed);
     let mut limited = Command::new("/bin/sh");
     // In blocks of 512 bytes. The signal that comes with such a failure would kill; ignored, the write fails.

@@ -22,6 +22,9 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime")
 });
 
+/// How many endpoints the load has.
+pub const ENDPOINTS: usize = 4;
+
 /// The endpoints of the load; see [`crate::ledger::Kind::owed`]. The part of the URL behind `?` tells the
 /// receiver which of them was meant.
 pub fn endpoints(receiver: SocketAddr) -> String {
@@ -31,7 +34,7 @@ pub fn endpoints(receiver: SocketAddr) -> String {
              breaker = {{ failures = 1000000, rate = 1.0, min_requests = 1000000 }}\n{more}\n"
         )
     };
-    [
+    ([
         endpoint("crm", "\"contact.*\"", "/ok", ""),
         endpoint("copy", "\"contact.*\", \"invoice.*\"", "/slow/5", ""),
         endpoint(
@@ -41,8 +44,8 @@ pub fn endpoints(receiver: SocketAddr) -> String {
             "retry = { delay = \"100ms\", max_attempts = 100 }",
         ),
         endpoint("audit", "\"audit.*\"", "/status/422", ""),
-    ]
-    .concat()
+    ] as [String; ENDPOINTS])
+        .concat()
 }
 
 /// A receiver that notes every request in a ledger before it answers.
@@ -153,6 +156,17 @@ impl Load {
         daemon.stop();
         site.assert_sound();
         sink.close().judge(&dead)
+    }
+}
+
+/// Says at the end of a test that failed how to repeat it: what was printed at its beginning is easily lost.
+pub struct Repeatable(pub String);
+
+impl Drop for Repeatable {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("to repeat it: {} cargo test --test crash", self.0);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use rustix::process::Signal;
 
 use crate::daemon::{Daemon, Site};
 use crate::dice::Dice;
-use crate::load::{Load, seed};
+use crate::load::{Load, Repeatable, seed};
 
 /// Points that only another load than the usual one passes; they have tests of their own.
 pub const REWRITING: [&str; 3] = ["rewrite-copied", "rewrite-current", "rewrite-done"];
@@ -40,7 +40,7 @@ pub fn assert_killed(mut daemon: Daemon, point: &str, site: &Site) {
 #[test]
 fn nothing_acknowledged_is_lost_at_any_point() {
     let seed = seed();
-    println!("POSTHASTE_SEED={seed}");
+    let _repeatable = Repeatable(format!("POSTHASTE_SEED={seed}"));
     let mut dice = Dice::new(seed);
     let mut load = Load::start(3, seed);
     // An empty store passes these first, and only once.

@@ -71,7 +71,7 @@ fn c8_every_shape() {
     for (shape, content_type) in [
         ("shape = \"array\"", "application/json"),
         ("shape = \"ndjson\"", "application/x-ndjson"),
-        ("shape = \"wrapped\", wrap = \"leads\"", "application/json"),
+        ("shape = \"wrapped\"", "application/json"),
     ] {
         let mut target = Target::new();
         let batch = format!("batch = {{ max_events = 3, max_wait = \"1h\", {shape} }}");
@@ -86,7 +86,7 @@ fn c8_every_shape() {
                 .map(|line| serde_json::from_str::<Value>(line).unwrap())
                 .collect(),
             "shape = \"array\"" => serde_json::from_str(&text).unwrap(),
-            _ => serde_json::from_str::<Value>(&text).unwrap()["leads"].take(),
+            _ => serde_json::from_str::<Value>(&text).unwrap()["events"].take(),
         };
         assert_eq!(ids(&events), ["e-0", "e-1", "e-2"], "{shape}");
     }

@@ -318,3 +318,143 @@ fn g2_the_api_refuses_with_reasons() {
     assert_eq!(daemon.get("/v1/dead/crm:99999").0, 404);
     assert_eq!(listed(&daemon, &[]).len(), 5);
 }
+
+/// G3: to another endpoint, from one that was removed too: a new event with the old one's data, and the dead letter goes.
+#[test]
+fn g3_replay_to_another_endpoint() {
+    let mut target = Target::new();
+    let daemon = with_five(&target);
+    target.take(5);
+    let other = endpoint("other", &target.url("/other"), "events = [\"none\"]");
+    let crm = endpoint(
+        "crm",
+        &target.url("/status/422"),
+        &format!("events = [\"a.*\"]\n{ONCE}"),
+    );
+    daemon.write_config(&(crm + &other));
+    daemon.cli(&["reload"]).exits(0);
+    let refused = daemon.cli(&["dead", "replay", "--endpoint", "erp"]).exits(1);
+    assert!(refused.err.contains("--to OTHER"), "{refused:?}");
+    daemon
+        .cli(&["dead", "replay", "--endpoint", "erp", "--to", "nobody"])
+        .exits(2);
+    let dry = [
+        "dead",
+        "replay",
+        "--endpoint",
+        "erp",
+        "--to",
+        "other",
+        "--dry-run",
+    ];
+    let dry = daemon.cli(&dry).exits(0);
+    assert!(dry.out.starts_with("2 dead letters would be replayed"), "{dry:?}");
+    assert_eq!(
+        (listed(&daemon, &["--endpoint", "erp"]).len(), target.requests()),
+        (2, 5)
+    );
+    let done = [
+        "dead",
+        "replay",
+        "--endpoint",
+        "erp",
+        "--to",
+        "other",
+        "--rate",
+        "5/s",
+    ];
+    let done = daemon.cli(&done).exits(0);
+    assert!(
+        done.out.starts_with("2 dead letters replayed, the last one due"),
+        "{done:?}"
+    );
+    let got = target.take(2);
+    let took = got[1].at.since(got[0].at);
+    assert!(took >= Duration::from_millis(150), "two at 5/s in {took:?}");
+    let mut events: Vec<Value> = got
+        .iter()
+        .map(|got| {
+            let event: Value = serde_json::from_slice(&got.body).unwrap();
+            assert_eq!(
+                (&*got.path, header(got, "webhook-id")),
+                ("/other", event["id"].as_str().unwrap())
+            );
+            assert_ne!(event["id"], event["replayof"]);
+            json!([event["type"], event["replayof"], event["data"], event["endpoint"]])
+        })
+        .collect();
+    events.sort_by_key(Value::to_string);
+    assert_eq!(
+        events,
+        [
+            json!(["b", "4", { "n": "4" }, "other"]),
+            json!(["b", "5", { "n": "5" }, "other"])
+        ]
+    );
+    assert_eq!(listed(&daemon, &[]), ["1", "2", "3"]);
+    daemon.until_settled("other");
+}
+
+/// G3: with another payload, from a file, from standard input, and by an editor; once each, also when asked twice.
+#[test]
+fn g3_replay_with_another_payload() {
+    let mut target = Target::new();
+    let more = format!("events = [\"a\"]\nconcurrency = 1\n{ONCE}");
+    let daemon = Daemon::start(&endpoint("crm", &target.url("/status/422"), &more));
+    for id in ["1", "2", "3"] {
+        daemon.accept(&event("a", id));
+    }
+    let letters = daemon.until_dead("crm", 3);
+    target.take(3);
+    daemon.write_config(&endpoint("crm", &target.url("/ok"), &more));
+    daemon.cli(&["reload"]).exits(0);
+    let id = |n: usize| letters[n]["id"].as_str().unwrap();
+    std::fs::write(daemon.path("fixed.json"), "{\"n\":\"fixed\"}").unwrap();
+    daemon
+        .cli(&["dead", "replay", "--all", "--data", "fixed.json"])
+        .exits(2);
+    daemon
+        .cli(&["dead", "replay", id(0), id(1), "--data", "fixed.json"])
+        .exits(2);
+    daemon
+        .cli_with(&["dead", "replay", id(0), "--data", "-"], "{")
+        .exits(2);
+    assert_eq!((listed(&daemon, &[]).len(), target.requests()), (3, 3));
+
+    daemon
+        .cli(&["dead", "replay", id(0), "--data", "fixed.json"])
+        .exits(0);
+    let got = target.next();
+    let body: Value = serde_json::from_slice(&got.body).unwrap();
+    assert_eq!(
+        (&body["data"]["n"], &body["replayof"]),
+        (&json!("fixed"), &letters[0]["event_id"])
+    );
+    daemon
+        .cli_with(&["dead", "replay", id(1), "--data", "-"], "[1.50]")
+        .exits(0);
+    assert!(String::from_utf8_lossy(&target.next().body).contains("\"data\":[1.5]"));
+    assert_eq!(listed(&daemon, &[]), [letters[2]["event_id"].as_str().unwrap()]);
+
+    let edit = |script: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_posthaste"));
+        command
+            .args(["dead", "replay", id(2), "--edit"])
+            .env("POSTHASTE_SOCKET", daemon.control());
+        command.env_remove("VISUAL").env("EDITOR", script);
+        crate::harness::run(&mut command, "").unwrap()
+    };
+    let unchanged = edit("true").exits(2);
+    assert!(unchanged.err.contains("nothing was changed"), "{unchanged:?}");
+    edit("false").exits(1);
+    edit("sed -i s/n/%/").exits(0);
+    let body: Value = serde_json::from_slice(&target.next().body).unwrap();
+    assert_eq!(body["data"], json!({ "%": letters[2]["event_id"] }));
+    assert_eq!(listed(&daemon, &[]), [""; 0]);
+    let again = daemon
+        .cli(&["dead", "replay", id(0), "--data", "fixed.json"])
+        .exits(1);
+    assert!(again.err.contains(id(0)), "{again:?}");
+    daemon.until_settled("crm");
+    assert_eq!(target.requests(), 6);
+}

@@ -1,6 +1,9 @@
 //! What every theme uses: a daemon in a folder of its own, producers, its control API and command line, and waiting
 //! for conditions with a bound. Knows no feature.
 
+pub mod browser;
+pub mod client;
+pub mod desks;
 pub mod servers;
 
 use std::fmt::Write as _;
@@ -14,12 +17,13 @@ use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use posthaste::domain::time::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use client::{Answer, At};
 
 /// The longest wait for anything. Far above what is usual, so that a busy machine fails no test.
 pub const BOUND: Duration = Duration::from_secs(30);
@@ -66,6 +70,7 @@ pub struct Setup {
     store: String,
     store_path: Option<PathBuf>,
     ingest: String,
+    control: String,
     rest: String,
     env: Vec<(String, String)>,
     wrapper: Vec<String>,
@@ -95,6 +100,12 @@ impl Setup {
     /// More lines for `[ingest]`.
     pub fn ingest(mut self, lines: &str) -> Self {
         self.ingest = lines.to_owned();
+        self
+    }
+
+    /// More lines for `[control]`.
+    pub fn control(mut self, lines: &str) -> Self {
+        self.control = lines.to_owned();
         self
     }
 
@@ -248,7 +259,8 @@ impl Daemon {
         }
         write!(
             text,
-            "[control]\nsocket = \"{folder}/control.sock\"\ngroup = \"\"\n{rest}\n"
+            "[control]\nsocket = \"{folder}/control.sock\"\ngroup = \"\"\n{}\n{rest}\n",
+            self.setup.control
         )
         .unwrap();
         fs::write(self.path("config.toml"), text).expect("the configuration can be written");
@@ -373,31 +385,14 @@ impl Daemon {
 
     /// One exchange with the control API: status and body.
     pub fn http(&self, method: &str, path: &str, body: Option<String>) -> (u16, String) {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "posthaste")
-            .header("content-type", "application/json")
-            .body(Full::new(bytes::Bytes::from(body.unwrap_or_default())))
-            .expect("a request");
-        let socket = self.control();
-        let exchange = async {
-            let stream = tokio::net::UnixStream::connect(&socket)
-                .await
-                .expect("the control socket");
-            let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-                .await
-                .expect("HTTP");
-            let driver = tokio::spawn(connection);
-            let answer = sender.send_request(request).await.expect("an answer");
-            let status = answer.status().as_u16();
-            let body = answer.into_body().collect().await.expect("a body").to_bytes();
-            driver.abort();
-            (status, String::from_utf8_lossy(&body).into_owned())
-        };
-        RUNTIME
-            .block_on(async { tokio::time::timeout(BOUND, exchange).await })
-            .unwrap_or_else(|_| panic!("{method} {path}: no answer"))
+        let headers = [("content-type", "application/json")];
+        let answer = self.ask(method, path, &headers, body.unwrap_or_default());
+        (answer.status, answer.body)
+    }
+
+    /// The same with these headers and no others; everything the answer has.
+    pub fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+        client::ask(At::Socket(&self.control()), method, path, headers, body)
     }
 
     /// The row of an endpoint in the status.

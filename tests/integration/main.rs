@@ -13,26 +13,42 @@
 mod packages;
 #[path = "../support/required.rs"]
 mod required;
+#[path = "../support/signature_verifiers.rs"]
+mod signature_verifiers;
 #[path = "../support/standard_webhooks.rs"]
 mod verifiers;
 
 mod harness;
 
-mod batches;
+mod access;
+mod alerts;
+mod answers;
 mod attempts;
+mod auth;
+mod batches;
 mod control;
+mod dashboard;
 mod dead;
 mod delivery;
+mod http_events;
 mod ingest;
 mod isolation;
 mod lifecycle;
-mod order;
+mod live;
+mod managed;
 mod manners;
+mod network;
+mod openapi;
 mod operations;
+mod order;
 mod readme;
 mod reload;
+mod requests;
 mod retry;
 mod secrets;
+mod selection;
+mod signatures;
 mod space;
 mod spool;
 mod store;
+mod trial;

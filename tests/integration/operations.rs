@@ -75,7 +75,8 @@ fn i8_the_commands_of_the_operations_manual_work() {
             line if line.starts_with("posthaste send") => {
                 assert!(ran.err.contains("1 duplicates"), "{ran:?}")
             }
-            line if line.ends_with("--dry-run") => assert!(ran.out.contains('3'), "{ran:?}"),
+            // The event that was moved may be among them by now.
+            line if line.ends_with("--dry-run") => assert!(ran.out.starts_with(['3', '4']), "{ran:?}"),
             _ => {}
         }
     }

@@ -11,7 +11,12 @@ use crate::required;
 /// The folder with an npm package, such as `ajv@8.17.1`, in its `node_modules`. `None`, after saying so, where it
 /// can't be had; under `CI=true` that is a failure.
 pub fn npm(package: &str) -> Option<PathBuf> {
-    installed("npm", package, |folder| {
+    npm_all(package, &[package])
+}
+
+/// The same for several packages in one folder called `name`.
+pub fn npm_all(name: &str, packages: &[&str]) -> Option<PathBuf> {
+    installed("npm", name, |folder| {
         let mut install = Command::new("npm");
         install
             .args([
@@ -21,7 +26,8 @@ pub fn npm(package: &str) -> Option<PathBuf> {
                 "--loglevel=error",
                 "--prefix",
             ])
-            .arg(folder);
+            .arg(folder)
+            .args(packages);
         install
     })
 }
@@ -32,12 +38,13 @@ pub fn pypi(package: &str) -> Option<PathBuf> {
         let mut install = Command::new("python3");
         install
             .args(["-m", "pip", "install", "--quiet", "--target"])
-            .arg(folder);
+            .arg(folder)
+            .arg(package);
         install
     })
 }
 
-/// The folder with `package` in it. Tests that ask at once wait for the first; what is installed stays.
+/// The folder with `package` in it, whatever `install` puts there. Tests that ask at once wait for the first; what is installed stays.
 fn installed(manager: &str, package: &str, install: impl FnOnce(&Path) -> Command) -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{manager}-{package}"));
     fs::create_dir_all(&folder).expect("target/tmp can be written");
@@ -45,7 +52,7 @@ fn installed(manager: &str, package: &str, install: impl FnOnce(&Path) -> Comman
     lock.lock().expect("the file system knows locks");
     let done = folder.join("installed");
     if !done.exists() {
-        if let Err(error) = run(install(&folder).arg(package)) {
+        if let Err(error) = run(&mut install(&folder)) {
             required::missing(
                 &format!("{package}, installed by {manager}"),
                 "needs the network, Debian's nodejs and npm or python3 and python3-pip",

@@ -57,28 +57,8 @@ impl Verifier {
         let script = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/standard_webhooks")
             .join(self.script);
-        let mut child = Command::new(self.program)
-            .arg(script)
-            .arg(&self.folder)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("what has installed the package can also be run");
-        let mut stdin = child.stdin.take().expect("stdin is piped");
-        let lines: String = requests.iter().map(line).collect();
-        // From a thread, because both pipes may be full at once.
-        let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
-        let output = child
-            .wait_with_output()
-            .expect("the verifier ends when its input does");
-        writer
-            .join()
-            .expect("the writer doesn't panic")
-            .expect("the verifier reads all of its input");
-        let verdicts: Vec<_> = String::from_utf8_lossy(&output.stdout)
-            .lines()
-            .map(str::to_owned)
-            .collect();
+        let lines = requests.iter().map(line).collect();
+        let verdicts = run_verifier(self.program, &script, &self.folder, lines);
         assert_eq!(
             verdicts.len(),
             requests.len(),
@@ -87,6 +67,31 @@ impl Verifier {
         );
         verdicts
     }
+}
+
+/// Runs a verifier's script on lines of JSON; the lines it prints.
+pub fn run_verifier(program: &str, script: &Path, folder: &Path, lines: String) -> Vec<String> {
+    let mut child = Command::new(program)
+        .arg(script)
+        .arg(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("what has installed the package can also be run");
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    // From a thread, because both pipes may be full at once.
+    let writer = thread::spawn(move || stdin.write_all(lines.as_bytes()));
+    let output = child
+        .wait_with_output()
+        .expect("the verifier ends when its input does");
+    writer
+        .join()
+        .expect("the writer doesn't panic")
+        .expect("the verifier reads all of its input");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 fn line(request: &Signed) -> String {

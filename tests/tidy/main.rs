@@ -27,10 +27,13 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("delivery", &["domain", "template"]),
     // Metrics show what the status shows, by the same schema.
     ("observe", &["domain", "config", "control::types"]),
+    // The files of a page.
+    ("dashboard", &[]),
     (
         "control",
         &[
             "domain",
+            "dashboard",
             "template",
             "config",
             "store",
@@ -81,8 +84,9 @@ const PURE: &[&str] = &[
     "src/scheduler/",
     "src/ingest/frame.rs",
     "src/store/record.rs",
-    "src/delivery/render.rs",
-    "src/delivery/sign.rs",
+    "src/delivery/render/",
+    "src/delivery/redirect.rs",
+    "src/delivery/sign/",
     "src/delivery/interpret.rs",
 ];
 

@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 use ulid::Ulid;
 
 use crate::daemon::clock::Clock;
-use crate::ingest::build::{self, Moment, Sender};
+use crate::ingest::build::{self, Moment};
 use crate::ingest::frame::{Line, Parsed, Refused, judge};
 use crate::ingest::lines::{Limits, LineBuffer, RawLine};
-use crate::ingest::listener::user_name;
+use crate::ingest::sender::Sender;
 use crate::ingest::spool::SUFFIX;
 
 /// A longer input is spread over several files.
@@ -59,7 +59,7 @@ impl<'a> Spooler<'a> {
         Self {
             folder,
             limits,
-            sender: Sender::local(Some(uid), user_name(uid).as_deref()),
+            sender: Sender::of_user(uid),
             open: None,
             spooled: 0,
             rejected: 0,

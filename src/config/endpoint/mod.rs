@@ -2,21 +2,33 @@
 //! business; here stand the defaults, the bounds and the rules that need more than one key,
 //! one file for each group of keys.
 
+mod address;
+mod auth;
 mod batch;
+mod body;
+mod case;
 mod limits;
+mod network;
 pub(super) mod order;
 mod request;
 mod response;
 mod retry;
+mod selection;
 mod sign;
+#[cfg(test)]
+mod tests;
 mod tls;
 
 use super::NetworkConfig;
+use super::module::{self, Module};
 use super::raw::{Table, Value};
 use super::source::Place;
+use super::url;
 use super::values::{self, Read, Wrong};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Integration};
 use crate::domain::route::TypePattern;
+use crate::domain::secret::Secret;
+use crate::domain::url::{is_loopback, parse};
 
 const NAME_BYTES_MAX: usize = 63;
 
@@ -29,7 +41,8 @@ pub(super) struct Written {
 }
 
 /// Whether `name` may name an endpoint: `[a-z0-9-]+`, 1 to 63 bytes.
-pub(super) fn is_name(name: &str) -> bool {
+#[must_use]
+pub fn is_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len())
         && name
             .bytes()
@@ -44,14 +57,30 @@ pub(super) fn check_defaults(table: &Table<'_>, network: &NetworkConfig) {
             "move it into the [[endpoint]]",
         ));
     }
-    policies(table, network);
+    let integration = Integration::default();
+    policies(table, network, integration);
 }
 
-/// One endpoint. What is missing or wrong is noted and stands in as its default.
-pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
+/// One endpoint over its module over `[defaults]`. What is missing or wrong is noted and stands in as its default.
+pub(super) fn endpoint(
+    own: &Table<'_>,
+    defaults: &Table<'_>,
+    modules: &[(&str, Module<'_>)],
+    network: &NetworkConfig,
+) -> Written {
+    let table = own.clone().above(defaults);
+    let Some(module) = module::of(&table, modules) else {
+        return written(&table, network, Integration::default());
+    };
+    let given = module.given(&table, &selection::bind(&table));
+    let table = own.clone().above(&module.endpoint).above(defaults);
+    written(&table.giving(&given), network, given.integration())
+}
+
+fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Written {
     for key in ["name", "url"] {
-        let replaced_by_other = key == "url" && (table.has("urls") || table.has("use"));
-        if !table.has(key) && !replaced_by_other {
+        let replaced_by_other = key == "url" && table.has("urls");
+        if !table.is_written(key) && !replaced_by_other {
             table.missing(key);
         }
     }
@@ -60,7 +89,7 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
         .as_ref()
         .map(|value| value.place.clone())
         .or_else(|| table.place().cloned());
-    let mut endpoint = policies(table, network);
+    let mut endpoint = policies(table, network, integration);
     endpoint.name = name
         .and_then(|value| value.read(endpoint_name))
         .unwrap_or_default()
@@ -69,25 +98,66 @@ pub(super) fn endpoint(table: &Table<'_>, network: &NetworkConfig) -> Written {
 }
 
 /// Everything of an endpoint but its name.
-fn policies(table: &Table<'_>, network: &NetworkConfig) -> Endpoint {
+fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
+    let bind = selection::bind(table);
+    let batch = batch::batch(&table.table("batch"), &table.table("body"), &bind);
+    let response = response::response(&table.table("response"), &bind);
+    let cases = table.tables("test");
+    let cases = cases
+        .iter()
+        .filter_map(|table| case::case(table, &bind))
+        .collect();
     Endpoint {
         name: "".into(),
         description: text("description"),
         enabled: table.read("enabled", Value::flag).unwrap_or(true),
         tenant: text("tenant"),
         events: events(table),
-        request: request::request(table, network),
+        selection: selection::selection(table, &bind),
+        settings: table.settings(),
+        integration,
+        request: request::request(table, network, &bind),
+        bind,
+        auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
-        response: response::response(&table.table("response")),
+        response,
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
         rate: order::rate(table),
-        batch: batch::batch(&table.table("batch")),
+        batch,
         order: order::order(table),
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
+        cases,
     }
+}
+
+/// Whether this endpoint may be reached without encryption although `https_only` is on.
+fn allows_http(table: &Table<'_>) -> bool {
+    table.read("allow_http", Value::flag).unwrap_or(false)
+}
+
+/// A URL that requests go to, and its masked form; refused without encryption unless that is wanted (D7), for which
+/// `danger` says why.
+fn request_url(
+    value: &Value<'_>,
+    network: &NetworkConfig,
+    allow_http: bool,
+    danger: &str,
+) -> Read<(Secret, String)> {
+    let written = value.resolved()?;
+    let url = parse(&written.text).ok_or_else(|| {
+        Wrong::whole(
+            "the value is not an absolute http or https URL",
+            "write it like https://example.com/hook",
+        )
+    })?;
+    if url.scheme() == "http" && network.https_only && !allow_http && !is_loopback(&url) {
+        let help = "write https://, or allow_http = true for this endpoint";
+        return Err(Wrong::whole(danger, help));
+    }
+    Ok((Secret::new(&written.text), url::masked(&url, &written)))
 }
 
 fn endpoint_name(value: &Value<'_>) -> Read<String> {

@@ -115,7 +115,7 @@ fn delays(list: &Value<'_>) -> Vec<Duration> {
         .collect()
 }
 
-fn retry_matches(list: &Value<'_>) -> Vec<RetryMatch> {
+pub(super) fn retry_matches(list: &Value<'_>) -> Vec<RetryMatch> {
     let items = list
         .items("write it like [\"5xx\", 429, \"timeout\"]")
         .unwrap_or_default();

@@ -1,15 +1,17 @@
 //! `/v1/attempts`: the log of attempts.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dead::AttemptView;
 use super::rfc3339;
+use super::schema::Instant;
 use crate::domain::outcome::Exchange;
 use crate::domain::time::Timestamp;
 use crate::store::LoggedAttempt;
 
 /// What one request took: time by phase in microseconds, and bytes. A phase is `null` when it did not happen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExchangeView {
     /// The whole of it.
     pub total_us: u64,
@@ -46,7 +48,7 @@ impl From<Exchange> for ExchangeView {
 
 /// One try in the log. Of one that delivered only the numbers are kept, neither request nor answer; where an endpoint
 /// fails by the thousand, that is so of most of its failures too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggedAttemptView {
     /// Its number in the log; newer ones have higher ones.
     pub id: u64,
@@ -62,6 +64,7 @@ pub struct LoggedAttemptView {
     pub event_seq: u64,
     /// When the event was accepted.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub accepted: Timestamp,
     /// The id of the request, where it carried several events; `null`: it carried this one.
     pub batch: Option<String>,

@@ -1,9 +1,10 @@
 //! `GET /v1/config` and `POST /v1/reload`: what is in force.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The configuration in force.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ConfigView {
     /// Identifies it; the same files give the same hash.
     pub hash: String,
@@ -13,7 +14,7 @@ pub struct ConfigView {
 }
 
 /// What a reload changed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadReport {
     /// The hash now in force.
     pub hash: String,

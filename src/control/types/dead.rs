@@ -1,30 +1,35 @@
 //! `/v1/dead`: dead letters with their evidence, and what is asked of them.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::attempt::ExchangeView;
 use super::rfc3339;
+use super::schema::{Class, Instant, Reason};
 use crate::domain::delivery::DeadReason;
 use crate::domain::outcome::{Attempt, ErrorClass};
 use crate::domain::time::Timestamp;
 
 /// A delivery that was given up, with everything needed to judge it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DeadLetterView {
     /// `<endpoint>:<number>`; never used twice.
     pub id: String,
     /// To whom it was owed.
     pub endpoint: String,
     /// Why it was given up.
+    #[schemars(with = "Reason")]
     pub reason: DeadReason,
     /// Since when it is dead.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub since: Timestamp,
     /// Tries used.
     pub tries: u32,
     /// When the first try began; `null`: there was none.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub first_attempt: Option<Timestamp>,
     /// The last try, request and answer; `null`: there was none.
     pub last: Option<AttemptView>,
@@ -36,9 +41,11 @@ pub struct DeadLetterView {
     pub event_type: String,
     /// When the event was accepted.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub accepted: Timestamp,
     /// The event as CloudEvents JSON; only where it was asked for (`GET /v1/dead/{id}`, or `with=event`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<serde_json::Value>")]
     pub event: Option<Box<RawValue>>,
     /// Why the event cannot be shown though it was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,18 +53,20 @@ pub struct DeadLetterView {
 }
 
 /// One try: what was sent, what came back.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptView {
     /// 1 for the first try.
     pub number: u32,
     /// When it began.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub started: Timestamp,
     /// How long it took, the answer's body included.
     pub duration_ms: u64,
     /// `delivered` `rejected` `error` `skipped`.
     pub outcome: String,
     /// The kind of error; `null` for other outcomes.
+    #[schemars(with = "Option<Class>")]
     pub class: Option<ErrorClass>,
     /// What to look at first; `null` for other outcomes.
     pub hint: Option<String>,
@@ -100,7 +109,7 @@ impl From<&Attempt> for AttemptView {
 }
 
 /// Which dead letters; every field narrows, none given means all.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DeadSelect {
     /// One endpoint only.
@@ -132,7 +141,7 @@ impl DeadSelect {
 }
 
 /// `POST /v1/dead/replay` and `/v1/dead/purge`: `ids` or `filter`, never both.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Dead letters by id.
@@ -147,16 +156,17 @@ pub struct Change {
     /// Replay only: at most so many become due per second or minute (`"50/s"`, `"600/m"`); absent: all at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<String>,
-    /// Replay only: to this endpoint instead.
+    /// Replay only: to this endpoint instead. A new event is made of each dead letter, with the same type, source and
+    /// data, an id of its own, and the old id as `replayof`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Replay only: with this payload instead.
+    /// Replay only: with this payload instead, as a new event; for one id alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<serde_json::Value>,
 }
 
 /// What a replay or a purge did, or with `dry_run` would do.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangeReport {
     /// Whether it only counted.
     pub dry_run: bool,
@@ -166,9 +176,13 @@ pub struct ChangeReport {
     pub changed: u64,
     /// Found, but their endpoint is orphaned, so there is nowhere to replay them to.
     pub orphaned: u64,
+    /// Dead letters of which no new event could be made, each with why.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Ids that name no dead letter (any more).
     pub not_found: Vec<String>,
     /// When the last of a paced replay becomes due; `null`: nothing is replayed.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub last_due: Option<Timestamp>,
 }

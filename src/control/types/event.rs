@@ -1,16 +1,18 @@
 //! `GET /v1/events/{id}`: an event, what it still owes, and what was tried.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::dead::AttemptView;
 use super::rfc3339;
+use super::schema::{Instant, Reason};
 use crate::domain::delivery::DeadReason;
 use crate::domain::time::Timestamp;
 
 /// One event. It is kept as long as it owes anything or has a dead letter; after that the log of attempts tells what
 /// became of it, for as long as that reaches back.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EventView {
     /// Its id.
     pub id: String,
@@ -21,6 +23,7 @@ pub struct EventView {
     pub kind: String,
     /// When it was accepted.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub accepted: Timestamp,
     /// The uid of the process that sent it; `null`: not known.
     pub sender_uid: Option<u32>,
@@ -29,13 +32,14 @@ pub struct EventView {
     /// Other events kept under the same id with another source; `?source=` asks for one of them.
     pub other_sources: Vec<String>,
     /// The event as CloudEvents JSON; `null` when it is not kept, or its bytes are not JSON.
+    #[schemars(with = "Option<serde_json::Value>")]
     pub event: Option<Box<RawValue>>,
     /// The deliveries it still owes, those that are dead, and of the others those in the log of attempts.
     pub deliveries: Vec<DeliveryView>,
 }
 
 /// One delivery of an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DeliveryView {
     /// To whom.
     pub endpoint: String,
@@ -46,12 +50,15 @@ pub struct DeliveryView {
     pub tries: u32,
     /// The next try, not before; `null`: as soon as the endpoint has room, or never when dead.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub due: Option<Timestamp>,
     /// When the first try began.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub first_attempt: Option<Timestamp>,
     /// When the latest try began.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub last_attempt: Option<Timestamp>,
     /// The latest answer's status.
     pub last_status: Option<u16>,
@@ -60,6 +67,7 @@ pub struct DeliveryView {
     /// The dead letter's id; `null` unless dead.
     pub dead_id: Option<String>,
     /// Why it is dead.
+    #[schemars(with = "Option<Reason>")]
     pub reason: Option<DeadReason>,
     /// The attempts that are known, oldest first.
     pub attempts: Vec<AttemptView>,

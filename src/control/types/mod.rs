@@ -6,21 +6,32 @@ pub mod attempt;
 pub mod config;
 pub mod dead;
 pub mod event;
+pub mod ingest;
+pub mod live;
+mod schema;
 pub mod status;
+pub mod trial;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use schema::Instant;
 
 pub use attempt::{ExchangeView, LoggedAttemptView};
 pub use config::{ConfigView, ReloadReport};
 pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 pub use event::{DeliveryView, EventView};
+pub use ingest::IngestAnswer;
+pub use live::{LiveDead, LiveEvent, LiveRates, LiveRow, LiveState};
 pub use status::{
-    EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers, Status, StoreNumbers,
-    Totals,
+    AlertView, DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers,
+    Status, StoreNumbers, Totals,
 };
 
+pub use trial::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView, TestRequest, TestView};
+
 /// A page of a list.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Page<T> {
     /// The items, in the list's order.
     pub items: Vec<T>,
@@ -30,14 +41,14 @@ pub struct Page<T> {
 }
 
 /// Every answer that is not a success: `{"error":{"code":"…","message":"…"}}`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// The error.
     pub error: ErrorDetail,
 }
 
 /// What went wrong.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorDetail {
     /// For programs: one of a fixed set of snake_case words.
     pub code: String,
@@ -49,7 +60,7 @@ pub struct ErrorDetail {
 }
 
 /// `POST /v1/endpoints/{name}/pause`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PauseRequest {
     /// Why, for whoever finds the endpoint paused.
@@ -61,7 +72,7 @@ pub struct PauseRequest {
 }
 
 /// `POST /v1/endpoints/{name}/move`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MoveRequest {
     /// The configured endpoint that takes over what is owed.
@@ -69,7 +80,7 @@ pub struct MoveRequest {
 }
 
 /// `POST /v1/endpoints/{name}/bury`
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BuryRequest {
     /// Why, for the audit log.
@@ -78,17 +89,29 @@ pub struct BuryRequest {
 }
 
 /// The answer to flush, move and bury.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Moved {
     /// How many deliveries it concerned.
     pub deliveries: u64,
 }
 
+/// The answer to `DELETE /v1/endpoints/{name}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Removed {
+    /// The endpoint that is gone.
+    pub name: String,
+    /// Deliveries it is still owed; they stay, as orphaned.
+    pub deliveries: u64,
+    /// Its dead letters, which stay as well.
+    pub dead: u64,
+}
+
 /// A record that would not decode, set aside. `GET /v1/quarantine`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct QuarantinedView {
     /// When it was found.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub found: crate::domain::time::Timestamp,
     /// What kind of record it was, and where.
     pub what: String,

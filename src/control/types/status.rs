@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::rfc3339;
+use super::schema::Instant;
 use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
 
 /// The whole daemon on one screen.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The daemon's version.
     pub version: String,
@@ -17,6 +19,7 @@ pub struct Status {
     pub config_hash: String,
     /// The daemon's clock when this was read; ages are relative to it.
     #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
     pub now: Timestamp,
     /// How long the daemon has been running, in milliseconds.
     pub uptime_ms: u64,
@@ -28,12 +31,32 @@ pub struct Status {
     pub store: StoreNumbers,
     /// The producers' socket.
     pub ingest: IngestNumbers,
+    /// What is past a limit of `[alerts]`, by endpoint.
+    #[serde(default)]
+    pub alerts: Vec<AlertView>,
     /// One row for each endpoint: those configured, in the order written, then the orphaned ones.
     pub endpoints: Vec<EndpointRow>,
 }
 
+/// An alert that is raised; also the payload of `posthaste.alert.raised` and `posthaste.alert.cleared`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct AlertView {
+    /// The endpoint.
+    pub endpoint: String,
+    /// What about it: a key of `[alerts]`.
+    pub alert: String,
+    /// The latest value: seconds, a share from 0 to 1, or a count.
+    pub value: f64,
+    /// The limit, in the same unit.
+    pub limit: f64,
+    /// When it was raised.
+    #[serde(with = "rfc3339")]
+    #[schemars(with = "Instant")]
+    pub since: Timestamp,
+}
+
 /// Whether the daemon works.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "state", content = "why")]
 pub enum Health {
     /// It takes events and delivers them.
@@ -45,7 +68,7 @@ pub enum Health {
 }
 
 /// Sums over every endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Totals {
     /// Deliveries owed, those that wait for a later try too.
     pub pending: u64,
@@ -57,13 +80,14 @@ pub struct Totals {
     pub dead: u64,
     /// When the oldest event still owed to anyone was accepted; `null`: nothing is owed.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub oldest: Option<Timestamp>,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
 }
 
 /// The store as a whole.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreNumbers {
     /// Events kept.
     pub events: u64,
@@ -83,6 +107,7 @@ pub struct StoreNumbers {
     pub dedup_ids: u64,
     /// How far back they reach; `null`: nothing is remembered.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub dedup_since: Option<Timestamp>,
     /// Bytes of the attempt log on disk.
     #[serde(default)]
@@ -95,7 +120,7 @@ pub struct StoreNumbers {
 }
 
 /// What the producers' socket has seen since the start.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct IngestNumbers {
     /// Connections open now.
     pub connections: u64,
@@ -118,7 +143,7 @@ pub struct IngestNumbers {
 }
 
 /// What the attempts at one endpoint have shown since the start.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct LaneNumbers {
     /// Attempts the endpoint took.
     pub delivered: u64,
@@ -130,6 +155,9 @@ pub struct LaneNumbers {
     pub errors: BTreeMap<String, u64>,
     /// Deliveries given up because their event had expired, as its sender wished.
     pub expired: u64,
+    /// Deliveries settled without a request because `when` was false.
+    #[serde(default)]
+    pub skipped: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.
@@ -160,11 +188,12 @@ pub struct LaneNumbers {
     pub last_error: Option<String>,
     /// When the latest attempt began.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub last_attempt: Option<Timestamp>,
 }
 
 /// What an endpoint is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EndpointState {
     /// Sends as its limits allow.
@@ -206,7 +235,7 @@ impl EndpointState {
 }
 
 /// One endpoint in the status.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointRow {
     /// Its name.
     pub name: String,
@@ -214,9 +243,11 @@ pub struct EndpointRow {
     pub state: EndpointState,
     /// Since when; `null` where that is not known.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub since: Option<Timestamp>,
     /// Until when at the latest; `null`: until something happens.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub until: Option<Timestamp>,
     /// Why, in one sentence; empty while ready and nothing is held up.
     pub why: String,
@@ -232,14 +263,17 @@ pub struct EndpointRow {
     pub limit: u32,
     /// When the oldest event still owed to it was accepted.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub oldest: Option<Timestamp>,
     /// How old what is owed to it is.
     pub ages: Ages,
     /// The earliest retry that is planned; `null`: none.
     #[serde(with = "rfc3339::option")]
+    #[schemars(with = "Option<Instant>")]
     pub next_attempt: Option<Timestamp>,
     /// Until when a batch waits for more events; `null`: none does.
     #[serde(with = "rfc3339::option", default)]
+    #[schemars(with = "Option<Instant>")]
     pub batch_until: Option<Timestamp>,
     /// With `order`: keys whose first delivery waits for another try and holds up all that follows.
     #[serde(default)]
@@ -249,12 +283,33 @@ pub struct EndpointRow {
 }
 
 /// One endpoint whole. `GET /v1/endpoints` and `GET /v1/endpoints/{name}`
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct EndpointView {
     /// Its name.
     pub name: String,
+    /// Where it is defined, which is where it can be changed; `null` for an orphaned one.
+    #[serde(default)]
+    pub defined_in: Option<DefinedIn>,
     /// What it is doing.
     pub status: EndpointRow,
     /// Its keys of config.toml with every default filled in, secrets masked; `null` for an orphaned one.
     pub config: Option<serde_json::Value>,
+}
+
+/// Where an endpoint is defined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DefinedIn {
+    /// In the configuration's files: read-only over the API.
+    File,
+    /// Over the API.
+    Api,
+}
+
+impl DefinedIn {
+    /// By whether the API has it.
+    #[must_use]
+    pub fn of(is_managed: bool) -> Self {
+        if is_managed { Self::Api } else { Self::File }
+    }
 }

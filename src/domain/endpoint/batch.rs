@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::template::Expression;
+
 /// How an endpoint's events are put together. A batch leaves when the first of the bounds is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchPolicy {
@@ -13,6 +15,19 @@ pub struct BatchPolicy {
     pub wait_max: Duration,
     /// How they stand in the body.
     pub shape: BatchShape,
+    /// How the answer speaks of each event by itself (E5); `None`: it does not.
+    pub items: Option<ItemsPolicy>,
+}
+
+/// Where an answer says what became of each event of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ItemsPolicy {
+    /// The list of what it says, one item an event.
+    pub list: Expression,
+    /// The id in `item`: that of the event, or the `id` in its data.
+    pub id: Expression,
+    /// Whether `item` means delivered.
+    pub success: Expression,
 }
 
 /// How several events stand in one body.
@@ -24,4 +39,6 @@ pub enum BatchShape {
     Ndjson,
     /// An object with the array in the field of this name.
     Wrapped(Box<str>),
+    /// One document, from a template that loops over `batch.events`.
+    Template,
 }

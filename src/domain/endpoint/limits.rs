@@ -15,6 +15,21 @@ pub enum RetryMatch {
     Class(ErrorClass),
 }
 
+impl RetryMatch {
+    /// Whether an error of `class`, with `status` if an answer came, is one that this names.
+    #[must_use]
+    pub fn matches(self, class: ErrorClass, status: Option<u16>) -> bool {
+        match self {
+            Self::Status(listed) => status == Some(listed),
+            // A status outside every class counts as 5xx (RFC 9110 §15).
+            Self::StatusClass(hundred) => {
+                status.is_some_and(|status| (status / 100).min(5) == u16::from(hundred))
+            }
+            Self::Class(listed) => listed == class,
+        }
+    }
+}
+
 /// When the breaker of an endpoint trips and how it comes back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BreakerPolicy {

@@ -1,28 +1,49 @@
 //! An endpoint: a destination, what it subscribes to, and the rules for delivering to it. These values are
 //! already checked; how they are written down is `config`'s business.
 
+mod auth;
 mod batch;
+mod body;
+mod case;
 #[cfg(test)]
 pub mod fixture;
+mod integration;
 mod limits;
 mod order;
 mod rate;
 mod request;
 mod response;
+mod selection;
+mod settings;
 mod sign;
 mod tls;
 
-pub use batch::{BatchPolicy, BatchShape};
+pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
+pub use batch::{BatchPolicy, BatchShape, ItemsPolicy};
+pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
+pub use case::SavedCase;
+pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
 pub use rate::RatePolicy;
-pub use request::RequestPolicy;
-pub use response::ResponsePolicy;
-pub use sign::{SignPolicy, SigningKey};
-pub use tls::TlsPolicy;
+pub use request::{Address, Balance, RequestPolicy, Route};
+pub use response::{Emit, ErrorFields, Parse, ResponsePolicy};
+pub use selection::{Judgement, Selection};
+pub use settings::Settings;
+pub use sign::{
+    CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
+    TimestampFormat,
+};
+pub use tls::{ClientIdentity, TlsPolicy};
+
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::backoff::RetryPolicy;
 use super::route::TypePattern;
+use super::time::Timestamp;
+use crate::template::{Scope, Value};
 
 /// One destination and its policies. `name` is the identity of its queue: renaming makes a new queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,8 +58,18 @@ pub struct Endpoint {
     pub tenant: Box<str>,
     /// Event types it subscribes to.
     pub events: Vec<TypePattern>,
+    /// Which of these it really gets.
+    pub selection: Selection,
+    /// What templates call data beside `data`.
+    pub bind: Box<str>,
+    /// `[vars]` and `[secrets]`.
+    pub settings: Arc<Settings>,
+    /// The module it uses.
+    pub integration: Integration,
     /// What a request to it looks like.
     pub request: RequestPolicy,
+    /// Who its requests say they come from.
+    pub auth: AuthPolicy,
     /// How signatures are made; several may stand side by side.
     pub sign: Vec<SignPolicy>,
     /// How an answer is read.
@@ -57,4 +88,21 @@ pub struct Endpoint {
     pub order: OrderPolicy,
     /// One try, no dead letter.
     pub best_effort: bool,
+    /// Cases to try it out with.
+    pub cases: Vec<SavedCase>,
+}
+
+impl Endpoint {
+    /// What this endpoint's templates and expressions see of the event that `event_json` holds: `event`, `data` and
+    /// its second name, `endpoint`, `vars`, `secrets`, `with`, `now`. Whoever has more (`delivery`, `batch`, `appended`,
+    /// `response`) adds it by [`Scope::with`].
+    #[must_use]
+    pub fn scope(&self, event_json: &Bytes, now: Timestamp) -> Scope {
+        Scope::new(event_json.clone(), now.0)
+            .bind(&self.bind)
+            .with("endpoint", Value::from_pairs([("name", &*self.name)]))
+            .with("vars", self.settings.vars().clone())
+            .with_secrets(self.settings.secrets().clone())
+            .with_given(self.integration.given.clone())
+    }
 }

@@ -361,11 +361,12 @@ impl Lines {
         }
         self.lines.retain(|_, line| line.in_hand > 0);
         self.lines.shrink_to_fit();
-        let read = self.read;
+        let read = (self.read, self.read_all);
         let departed = std::mem::take(&mut self.departed);
         let lines = std::mem::take(&mut self.lines);
         *self = Self::new(self.line_max);
-        (self.departed, self.lines, self.read) = (departed, lines, read);
+        (self.departed, self.lines) = (departed, lines);
+        (self.read, self.read_all) = read;
         (out, from)
     }
 

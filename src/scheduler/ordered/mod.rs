@@ -265,6 +265,10 @@ impl Backlog for Ordered {
         self.lines.waiting()
     }
 
+    fn fresh(&self) -> usize {
+        self.lines.fresh()
+    }
+
     fn hand(&self) -> &Hand {
         &self.hand
     }

@@ -11,6 +11,7 @@ fn batching(limit: u32, events_max: usize, wait: Duration) -> World {
         bytes_max: 100,
         wait_max: wait,
         shape: BatchShape::Array,
+        items: None,
     });
     let mut world = World::new(SchedulerConfig::default(), vec![config]);
     assert!(world.poll().is_empty());
@@ -134,6 +135,7 @@ fn batch_memory_is_shared_out() {
             bytes_max: 10,
             wait_max: secs(0),
             shape: BatchShape::Array,
+            items: None,
         });
         config
     });

@@ -169,6 +169,7 @@ fn c8_f7_batches_keep_the_order() {
         bytes_max: 1000,
         wait_max: secs(1),
         shape: crate::domain::endpoint::BatchShape::Array,
+        items: None,
     });
     let mut world = World::new(small(), vec![config]);
     world.keys = 3;
@@ -200,4 +201,18 @@ fn another_order_takes_over_between_requests() {
     assert!(world.poll().is_empty());
     jobs.into_iter().for_each(|job| world.end(job, OK, secs(0)));
     assert_eq!(world.poll().len(), 1);
+}
+
+/// F7: a pause forgets nothing of how far the queue has been read, or a delayed event would wait for news that never come.
+#[test]
+fn f7_a_delayed_event_goes_after_a_pause_though_nothing_new_comes() {
+    let mut world = ordered(OrderPolicy::Key, 4);
+    let later = world.now.wall.plus(secs(10));
+    world.accept(A, Some(later));
+    world.handle(Input::Paused { lane: A, until: None });
+    assert!(world.poll().is_empty());
+    world.handle(Input::Resumed { lane: A });
+    assert!(world.poll().is_empty());
+    world.pass(secs(10));
+    assert_eq!(seqs(&world.poll()), [0]);
 }

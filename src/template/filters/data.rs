@@ -4,8 +4,8 @@ use minijinja::value::{Rest, ValueKind};
 use minijinja::{Error, Value};
 
 use super::super::engine::Engine;
-use super::super::value::{JsonText, invalid, text_of, write_json};
-use super::{check_growth, defined};
+use super::super::value::{JsonText, defined, invalid, text_of, write_json};
+use super::check_growth;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.filter("compact", Value::from_function(compact));
@@ -84,6 +84,7 @@ fn csv(list: &Value, delimiter: Option<char>) -> Result<String, Error> {
 }
 
 fn pairs(value: &Value) -> Result<Vec<(Value, Value)>, Error> {
+    defined(value)?;
     if value.kind() != ValueKind::Map {
         return Err(invalid(format!("it is no object but {}", value.kind())));
     }

@@ -11,7 +11,8 @@ use super::super::engine::Engine;
 use super::super::value::{invalid, text_of};
 
 pub(super) fn register(engine: &mut Engine) {
-    let simple: [(&str, fn(&[u8]) -> String); 6] = [
+    type Change = fn(&[u8]) -> String;
+    let simple: [(&str, Change); 6] = [
         ("b64", |bytes| STANDARD.encode(bytes)),
         ("b64url", |bytes| URL_SAFE_NO_PAD.encode(bytes)),
         ("hex", hex),

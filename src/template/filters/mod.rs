@@ -7,7 +7,7 @@ mod digests;
 mod text;
 
 use minijinja::functions::{dict, range};
-use minijinja::{Error, ErrorKind, Value, filters, tests};
+use minijinja::{Error, Value, filters, tests};
 
 use super::engine::Engine;
 use super::limits::GROWN_BYTES_MAX;
@@ -110,14 +110,6 @@ fn check_growth(bytes: usize, from_bytes: usize) -> Result<(), Error> {
         return Err(invalid(format!(
             "it would make a text of {bytes} bytes, at most {GROWN_BYTES_MAX} are allowed"
         )));
-    }
-    Ok(())
-}
-
-/// The error of a filter that was given something undefined.
-fn defined(value: &Value) -> Result<(), Error> {
-    if value.is_undefined() {
-        return Err(Error::from(ErrorKind::UndefinedError));
     }
     Ok(())
 }

@@ -13,7 +13,8 @@ use super::check_growth;
 const WIDTH_MAX: usize = 65_536;
 
 pub(super) fn register(engine: &mut Engine) {
-    let simple: [(&str, fn(&str) -> String); 6] = [
+    type Change = fn(&str) -> String;
+    let simple: [(&str, Change); 6] = [
         ("upper", str::to_uppercase),
         ("lower", str::to_lowercase),
         ("string", str::to_owned),

@@ -268,6 +268,38 @@ fn what_costs_too_much_ends() {
     }
 }
 
+/// What is broken whatever the event holds is found without one; what an event may mend is not complained of.
+#[test]
+fn a_trial_finds_broken_documents() {
+    for (target, text, message) in [
+        (Target::Json, r#"{"a": {{ data.a }},}"#, "not JSON"),
+        (Target::Json, r#"{"a": "{{ data.a }}}"#, "not JSON"),
+        (Target::Xml, "<a><!-- {{ data.a }} --></a>", "inside a comment"),
+        (Target::Xml, "<a>{{ data.a }}</a", "ends inside a tag"),
+    ] {
+        let problem = Template::compile(text, target).unwrap().trial().unwrap_err();
+        assert!(problem.says.contains(message), "{text}: {problem}");
+    }
+    for (target, text) in [
+        (
+            Target::Json,
+            r#"{"a": {{ data.a.b.c }}, "d": "{{ data.d|date('%Y') }}"}"#,
+        ),
+        (
+            Target::Json,
+            r#"[{% for x in data.list %}{{ x }}{% if not loop.last %},{% endif %}{% endfor %}]"#,
+        ),
+        (Target::Xml, "<a b='{{ data.a|upper }}'>{{ data.b|int + 1 }}</a>"),
+        (Target::Url, "https://a.example/{{ data.a }}?b={{ data.b.c }}"),
+    ] {
+        assert_eq!(Template::compile(text, target).unwrap().trial(), Ok(()), "{text}");
+    }
+    assert!(
+        Template::compile(r#"{"a": }"#, Target::Json).is_err(),
+        "fixed text is checked at once"
+    );
+}
+
 /// References of the configuration are data, whatever they hold, and never shown.
 #[test]
 fn references_are_data() {
@@ -294,6 +326,18 @@ fn references_are_data() {
             .help
             .contains("[secrets]")
     );
+    for failing in [
+        "{{ secrets.crm_key|int }}",
+        "{{ secrets.crm_key - 1 }}",
+        "{{ now|tz(secrets.crm_key) }}",
+    ] {
+        let template = Template::compile(failing, Target::Text).unwrap();
+        let error = template.render(&scope()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{failing}: {error}");
+        let expression = Expression::compile(failing.trim_matches(['{', '}', ' '])).unwrap();
+        let error = expression.eval(&scope()).unwrap_err();
+        assert!(!error.to_string().contains("hunter2"), "{failing}: {error}");
+    }
     let masked = Template::compile("{{ secrets.crm_key|b64 }}", Target::Text).unwrap();
     assert_eq!(masked.render(&scope().masked()).unwrap(), "Kioq");
 }

@@ -1,0 +1,243 @@
+//! Readers of templates and expressions: compiled where they are written, so that a mistake is shown with its file,
+//! line and key. What they may name stands here; what the language can do is `template`'s business.
+
+use super::module;
+use super::raw::Value;
+use super::values::{Read, Wrong};
+use crate::template::{Expression, Problem, Target, Template};
+
+/// What every template and expression may name.
+const ALWAYS: &[&str] = &[
+    "event", "data", "endpoint", "delivery", "batch", "vars", "secrets", "with", "appended", "now",
+];
+
+/// Names with a meaning somewhere, which data can't take.
+const TAKEN: &[&str] = &[
+    "response",
+    "captured",
+    "item",
+    "outcome",
+    "signature",
+    "loop",
+    "range",
+    "dict",
+    "merge",
+];
+
+/// What a template of one key may name.
+#[derive(Clone, Copy)]
+pub(super) struct Names<'n> {
+    bind: &'n str,
+    also: &'n [&'static str],
+}
+
+impl<'n> Names<'n> {
+    /// What is there before a request; `bind` is the endpoint's second name for data.
+    pub(super) fn of_event(bind: &'n str) -> Self {
+        Self::with(bind, &[])
+    }
+
+    /// The same and `also`: `response` behind a request, `item`, `signature` …
+    pub(super) fn with(bind: &'n str, also: &'n [&'static str]) -> Self {
+        Self { bind, also }
+    }
+
+    /// Every name used has to be one that is there: a misspelt one would be undefined for every event.
+    fn check<'u>(&self, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+        let known = || ALWAYS.iter().chain(self.also).copied().chain([self.bind]);
+        for name in used {
+            if !known().any(|known| known == name) {
+                let help = format!(
+                    "known here: {}; data is also called by `bind`",
+                    known().collect::<Vec<_>>().join(", ")
+                );
+                let help = if TAKEN.contains(&name) {
+                    format!("`{name}` is not there yet at this point")
+                } else {
+                    help
+                };
+                return Err(Wrong::whole(
+                    format!("there is nothing called `{name}` here"),
+                    help,
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` can be written in a template.
+pub(super) fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Whether `name` means something already.
+pub(super) fn is_taken(name: &str) -> bool {
+    ALWAYS.contains(&name) || TAKEN.contains(&name) || name.starts_with("__")
+}
+
+/// A template for `target`.
+pub(super) fn template<'n>(
+    target: Target,
+    names: &'n Names<'n>,
+) -> impl Fn(&Value<'_>) -> Read<Template> + 'n {
+    move |value| {
+        let resolved = value.masked()?;
+        let template = Template::compile_parts(&resolved.parts(), target).map_err(wrong)?;
+        names.check(template.names())?;
+        check_settings(value, template.settings())?;
+        if let Err(problem) = template.trial() {
+            value.warn(&wrong(problem));
+        }
+        Ok(template)
+    }
+}
+
+/// An expression.
+pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Read<Expression> + 'n {
+    move |value| {
+        let resolved = value.masked()?;
+        if resolved.has_reference {
+            return Err(Wrong::whole(
+                "a reference can't stand in an expression",
+                "give it a name under [secrets] and write secrets.name",
+            ));
+        }
+        let expression = Expression::compile(&resolved.text).map_err(wrong)?;
+        names.check(expression.names())?;
+        check_settings(value, expression.settings())?;
+        Ok(expression)
+    }
+}
+
+/// What `how` reads; none when the text is empty.
+pub(super) fn optional<'n, T>(
+    how: impl Fn(&Value<'_>) -> Read<T> + 'n,
+) -> impl Fn(&Value<'_>) -> Read<Option<T>> + 'n {
+    move |value| {
+        if value.is_empty_text() {
+            return Ok(None);
+        }
+        how(value).map(Some)
+    }
+}
+
+/// Every `vars.…`, `secrets.…` and `with.…` has to be set: one that is not could never be rendered.
+fn check_settings<'u>(value: &Value<'_>, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+    let settings = value.settings();
+    for name in used {
+        let (section, key) = name.split_once('.').unwrap_or((name, ""));
+        if section == "with" {
+            module::check_name(value.given(), key)?;
+        } else if !settings.has(section, key) {
+            return Err(Wrong::whole(
+                format!("{name} is not set"),
+                format!("add {key} = … under [{section}]"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The place within the text goes before the message: the file's line is told by whoever reports it.
+fn wrong(problem: Problem) -> Wrong {
+    let place = match (problem.line, problem.column) {
+        (Some(1), Some(column)) => format!("at character {column}: "),
+        (Some(line), Some(column)) => format!("at its line {line}, character {column}: "),
+        _ => String::new(),
+    };
+    Wrong::whole(format!("{place}{}", problem.says), problem.help)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::load::load_text;
+    use crate::config::secrets::Secrets;
+    use crate::config::{Loaded, Problems, effective};
+    use crate::domain::endpoint::Judgement;
+    use crate::domain::time::Timestamp;
+
+    fn read(lines: &str) -> Result<Loaded, Problems> {
+        let text = format!(
+            "[vars]\nflow = \"spring\"\nlimits = {{ score = 50 }}\n[secrets]\nkey = \"${{env:KEY}}\"\n\
+             [[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n{lines}\n"
+        );
+        let variable = |name: &str| (name == "KEY").then(|| "{{ hunter2 }}".to_owned());
+        load_text(Path::new("config.toml"), text, &Secrets { variable: &variable })
+    }
+
+    /// B2, C6: conditions see the event, the operator's values and its secrets; secrets show nowhere.
+    #[test]
+    fn b2_c6_conditions_see_the_event_and_the_settings() {
+        let loaded = read(concat!(
+            "bind = \"lead\"\nwhen = \"lead.score >= vars.limits.score and secrets.key\"\n",
+            "skip_reason = \"{{ lead.score }} in {{ vars.flow }} with {{ secrets.key }} of ${env:KEY}\""
+        ));
+        let loaded = loaded.unwrap();
+        let endpoint = &loaded.config.endpoints[0];
+        let judge = |json: &'static str| {
+            let scope = endpoint.scope(&bytes::Bytes::from_static(json.as_bytes()), Timestamp(0));
+            endpoint.selection.judge(&scope)
+        };
+        assert_eq!(judge(r#"{"data":{"score":50}}"#), Ok(Judgement::Send));
+        let reason = "49 in spring with *** of ***".to_owned();
+        assert_eq!(judge(r#"{"data":{"score":49}}"#), Ok(Judgement::Skip(reason)));
+        assert!(judge("{}").unwrap_err().says.contains("undefined"));
+        let shown = format!("{:?} {}", loaded.config, effective(&loaded.config));
+        assert!(
+            !shown.contains("hunter2") && shown.contains("lead.score >= vars.limits.score"),
+            "{shown}"
+        );
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+    }
+
+    /// C4: a mistake is shown with its file, line, key, its place in the text, and how to mend it.
+    #[test]
+    fn c4_mistakes_are_shown_where_they_are() {
+        for (lines, expected) in [
+            (
+                "when = \"data.score >=\"",
+                "config.toml:9:8: endpoint.crm.when: at character 12: it can't be read",
+            ),
+            (
+                "when = \"scor > 5\"",
+                "there is nothing called `scor` here; known here: event, data",
+            ),
+            ("when = \"response.ok\"", "`response` is not there yet"),
+            (
+                "when = \"vars.flwo == 'x'\"",
+                "vars.flwo is not set; add flwo = … under [vars]",
+            ),
+            ("when = \"secrets.none\"", "secrets.none is not set"),
+            (
+                "when = \"'${env:KEY}' == data.k\"",
+                "give it a name under [secrets]",
+            ),
+            ("when = \"{{ data.x }}\"", "an expression has no braces"),
+            ("when = 5", "endpoint.crm.when: 5 has to be a string"),
+            (
+                "when = \"data.x\"\nskip_reason = \"{{ data.x|uper }}\"",
+                "at character 11: there is no filter `uper`; did you mean `upper`?",
+            ),
+            (
+                "when = \"data.x\"\nskip_reason = \"{{ '${env:KEY}' }}\"",
+                "a ${…} stands inside a tag",
+            ),
+            ("skip_reason = \"x\"", "nothing is skipped without `when`"),
+            ("bind = \"vars\"", "\"vars\" can't name data"),
+            ("bind = \"a-b\"", "can't name data"),
+            (
+                "filter = { data = { score = { \"$gtt\" = 5 } } }",
+                "endpoint.crm.filter: at data.score.$gtt: there is no such operator; did you mean $gt",
+            ),
+            ("filter = \"x\"", "has to be a table"),
+        ] {
+            let found = read(lines).unwrap_err().to_string();
+            assert!(found.contains(expected), "{lines}\n{found}");
+            assert!(!found.contains("hunter2"), "{found}");
+        }
+    }
+}

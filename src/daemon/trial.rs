@@ -1,0 +1,164 @@
+//! What would become of an event at each endpoint, and a try at one of them, without a trace of either in the store,
+//! the numbers or the scheduler.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use crate::control::types::{ExplainedEndpoint, Explanation, RequestView, TestView};
+use crate::delivery::Courier;
+use crate::delivery::scene::{self, Load};
+use crate::delivery::trial::{ShownRequest, Trial};
+use crate::domain::endpoint::{Endpoint, Judgement};
+use crate::domain::event::Event;
+use crate::domain::filter::EventJson;
+use crate::domain::route::{addressees, is_owed};
+use crate::domain::time::Timestamp;
+use crate::ingest::build;
+use crate::ingest::lines::Limits;
+use crate::ingest::sender::Sender;
+
+/// The event of a test that names none.
+const PING: &str = r#"{"type":"posthaste.ping","source":"/posthaste","data":{}}"#;
+/// Marks the event of a test, for receivers that must tell it from others.
+const MARK: &str = r#"{"is_ping":true,"#;
+
+/// The event in `text`, as it would be if root sent it.
+///
+/// # Errors
+/// Why no producer could send it.
+pub fn event(text: &str, limits: &Limits, now: Timestamp) -> Result<Event, String> {
+    build::single(text.as_bytes(), limits, &Sender::of_user(0), now).map_err(|refused| refused.message)
+}
+
+/// The event of a test: the one in `text`, or a ping, marked by `is_ping`.
+///
+/// # Errors
+/// Those of [`event`].
+pub fn marked(text: Option<&str>, limits: &Limits, now: Timestamp) -> Result<Event, String> {
+    let mut event = event(text.unwrap_or(PING), limits, now)?;
+    let json = event.json.trim_ascii_start();
+    let rest = json.strip_prefix(b"{").unwrap_or(json);
+    event.json = Bytes::from([MARK.as_bytes(), rest].concat());
+    Ok(event)
+}
+
+/// What would become of `event` at `endpoints`, each with its courier, at `now`.
+#[must_use]
+pub fn explain(
+    event: &Event,
+    endpoints: &[(&Endpoint, Result<Courier, String>)],
+    now: Timestamp,
+) -> Explanation {
+    let text = String::from_utf8_lossy(&event.json).into_owned();
+    let each = endpoints.iter().map(|(endpoint, courier)| {
+        let (gets, why) = match verdict(endpoint, event, now) {
+            Ok(why) => (true, why),
+            Err(why) => (false, why),
+        };
+        let shown = gets.then(|| courier.as_ref().map_err(Clone::clone)?.show(&load(event, now)));
+        let (request, error) = match shown {
+            Some(Ok(request)) => (Some(view(request)), None),
+            Some(Err(error)) => (None, Some(error)),
+            None => (None, None),
+        };
+        ExplainedEndpoint {
+            endpoint: endpoint.name.to_string(),
+            gets,
+            why,
+            state: None,
+            request,
+            error,
+        }
+    });
+    Explanation {
+        event: RawValue::from_string(text).unwrap_or_default(),
+        endpoints: each.collect(),
+    }
+}
+
+fn load(event: &Event, now: Timestamp) -> Load<'_> {
+    Load {
+        events: std::slice::from_ref(event),
+        id: &event.head.id,
+        number: 1,
+        now,
+    }
+}
+
+/// Why `endpoint` gets the event; or why it does not.
+fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String, String> {
+    let (kind, tenant) = (&*event.head.kind, event.head.tenant.as_deref());
+    let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
+    let addressed = json.get("endpoint").and_then(serde_json::Value::as_str);
+    if !is_owed(endpoint, kind, tenant, addressed) {
+        return Err(why_not(endpoint, kind, tenant, addressed));
+    }
+    let passes = |event: &EventJson<'_>| {
+        endpoint
+            .selection
+            .filter
+            .as_ref()
+            .is_none_or(|filter| filter.matches(event))
+    };
+    if addressed.is_none() && !passes(&EventJson::new(&event.json)) {
+        return Err("its filter does not let the event pass".to_owned());
+    }
+    let scope = endpoint.scope(&event.json, now);
+    let scope = scope.with("delivery", scene::delivery(&load(event, now), event));
+    match endpoint.selection.judge(&scope) {
+        Ok(Judgement::Send) => {}
+        Ok(Judgement::Skip(reason)) => return Err(format!("skipped by `when`: {reason}")),
+        Err(error) => return Ok(format!("`when` can't be worked out, so every try fails: {error}")),
+    }
+    let why = match addressed {
+        Some(_) => "the event is addressed to it".to_owned(),
+        None => format!("it takes events of type {kind}"),
+    };
+    Ok(match endpoint.enabled {
+        true => why,
+        false => format!("{why}; it is disabled, so the delivery would be parked"),
+    })
+}
+
+fn why_not(endpoint: &Endpoint, kind: &str, tenant: Option<&str>, addressed: Option<&str>) -> String {
+    if let Some(names) = addressed {
+        let names: Vec<_> = addressees(names).collect();
+        return format!("the event is addressed to {} alone", names.join(", "));
+    }
+    if !endpoint.tenant.is_empty() && Some(&*endpoint.tenant) != tenant {
+        let of = tenant.unwrap_or("none");
+        return format!(
+            "it takes events of tenant {}, this one is of {of}",
+            endpoint.tenant
+        );
+    }
+    let patterns: Vec<_> = endpoint.events.iter().map(|pattern| pattern.as_str()).collect();
+    format!("{kind} is none of the types it takes: {}", patterns.join(", "))
+}
+
+fn view(request: ShownRequest) -> RequestView {
+    RequestView {
+        line: request.line,
+        headers: request.headers,
+        body: request.body,
+    }
+}
+
+/// A test of the endpoint called `name`, for whoever asked for it.
+#[must_use]
+pub fn tested(name: String, trial: Trial) -> TestView {
+    let answer = trial.answer;
+    TestView {
+        endpoint: name,
+        outcome: trial.outcome.name().to_owned(),
+        message: trial.message,
+        duration_ms: u64::try_from(trial.took.as_millis()).unwrap_or(u64::MAX),
+        request: trial.request.map(view),
+        status: answer.as_ref().map(|answer| answer.status),
+        response_headers: answer
+            .as_ref()
+            .map(|answer| answer.headers.clone())
+            .unwrap_or_default(),
+        response_body: answer.map(|answer| answer.body).unwrap_or_default(),
+    }
+}

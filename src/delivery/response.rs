@@ -1,0 +1,451 @@
+//! An answer as templates and expressions see it, under the name `response`. Pure; the body is parsed when somebody
+//! first asks for it, and once.
+//!
+//! `status_code`, `headers`, `body` and `text` are always ours; every other name is a member of the parsed body, so a
+//! body's own `status_code` is `response.body.status_code`. The methods look at the text: `xpath("//Id")`, `split("|")`
+//! and `match("regex")`. Whatever is asked of a hostile answer has a bound: its bytes, its depth, the steps of a
+//! search, and how often it is searched.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+
+use http::header::{CONTENT_TYPE, HeaderMap};
+use minijinja::value::{Enumerator, ObjectRepr};
+use minijinja::{Error, ErrorKind, State};
+use regex::{Regex, RegexBuilder};
+use uppsala::dom::Document;
+use uppsala::xpath::{XPathEvaluator, XPathValue};
+
+use super::send::Answer;
+use crate::domain::endpoint::Parse;
+use crate::template::{Object, Value};
+
+/// The longest XML that is parsed, in bytes.
+const XML_BYTES_MAX: usize = 256 << 10;
+/// The longest tag in it, in bytes: the parser compares each attribute of a tag with all others.
+const TAG_BYTES_MAX: usize = 8 << 10;
+/// Nodes that one XPath may look at.
+const XPATH_VISITS_MAX: usize = 200_000;
+/// Parts that a text is split into; the last one is the rest.
+const PARTS_MAX: usize = 10_000;
+/// Size of one compiled regular expression, in bytes.
+const REGEX_BYTES_MAX: usize = 1 << 20;
+/// Compiled regular expressions that are kept.
+const REGEXES_MAX: usize = 256;
+/// Method calls on one answer: each may look at all of it.
+const CALLS_MAX: u32 = 1000;
+
+/// One answer.
+pub struct Response {
+    status: u16,
+    headers: Value,
+    text: Arc<str>,
+    parse: Parse,
+    is_json: bool,
+    body: OnceLock<Result<Value, String>>,
+    xml: OnceLock<Result<Document<'static>, String>>,
+    calls: AtomicU32,
+}
+
+impl Response {
+    /// Wraps `answer`, whose body is taken for what `parse` says.
+    #[must_use]
+    pub fn new(answer: &Answer, parse: Parse) -> Self {
+        Self {
+            status: answer.status.as_u16(),
+            headers: headers(&answer.headers),
+            text: String::from_utf8_lossy(&answer.body).into(),
+            parse,
+            is_json: is_json(&answer.headers),
+            body: OnceLock::new(),
+            xml: OnceLock::new(),
+            calls: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether the body is what it was said to be; anything is, unless `parse` demands JSON or XML.
+    ///
+    /// # Errors
+    /// One sentence saying why it is not.
+    pub fn check(&self) -> Result<(), String> {
+        match self.parse {
+            Parse::Json => self.body().as_ref().map(|_| ()).map_err(Clone::clone),
+            Parse::Xml => self.xml().as_ref().map(|_| ()).map_err(Clone::clone),
+            Parse::Auto | Parse::Text | Parse::None => Ok(()),
+        }
+    }
+
+    fn body(&self) -> &Result<Value, String> {
+        self.body.get_or_init(|| match self.parse {
+            Parse::None => Ok(Value::UNDEFINED),
+            Parse::Json => self.json(),
+            Parse::Auto if self.is_json => self.json().or_else(|_| Ok(self.whole())),
+            Parse::Auto | Parse::Xml | Parse::Text => Ok(self.whole()),
+        })
+    }
+
+    fn json(&self) -> Result<Value, String> {
+        serde_json::from_str(&self.text).map_err(|error| format!("the answer is not JSON: {error}"))
+    }
+
+    fn whole(&self) -> Value {
+        Value::from(Arc::clone(&self.text))
+    }
+
+    fn xml(&self) -> &Result<Document<'static>, String> {
+        self.xml.get_or_init(|| {
+            check_xml(&self.text)?;
+            let parsed = uppsala::parse_bytes(self.text.as_bytes());
+            let mut document = parsed.map_err(|error| format!("the answer is not XML: {error}"))?;
+            document.prepare_xpath();
+            Ok(document)
+        })
+    }
+
+    /// What `path` finds: the text of the first node, or the value; undefined when it finds nothing.
+    fn xpath(&self, path: &str) -> Result<Value, String> {
+        static EVALUATOR: LazyLock<XPathEvaluator> =
+            LazyLock::new(|| XPathEvaluator::new().with_max_node_visits(XPATH_VISITS_MAX));
+        let document = self.xml().as_ref().map_err(Clone::clone)?;
+        let found = EVALUATOR.evaluate(document, document.root(), path);
+        Ok(
+            match found.map_err(|error| format!("xpath({path:?}): {error}"))? {
+                XPathValue::Boolean(holds) => Value::from(holds),
+                XPathValue::Number(number) => Value::from(number),
+                XPathValue::String(text) => Value::from(text),
+                XPathValue::NodeSet(nodes) => nodes.first().map_or(Value::UNDEFINED, |first| {
+                    Value::from(XPathValue::NodeSet(vec![*first]).to_string_value(document))
+                }),
+            },
+        )
+    }
+
+    fn split(&self, separator: &str) -> Result<Value, String> {
+        if separator.is_empty() {
+            return Err("split needs a text to split at".to_owned());
+        }
+        Ok(self.text.splitn(PARTS_MAX, separator).map(Value::from).collect())
+    }
+
+    /// The whole match and its groups; an empty list when there is none.
+    fn find(&self, pattern: &str) -> Result<Value, String> {
+        let groups = regex(pattern)?.captures(&self.text);
+        let text = |group: Option<regex::Match<'_>>| group.map(|group| Value::from(group.as_str()));
+        Ok(groups
+            .iter()
+            .flat_map(|groups| groups.iter())
+            .map(|group| text(group).unwrap_or(Value::from(())))
+            .collect())
+    }
+
+    fn search(&self, method: &str, argument: &str) -> Option<Result<Value, String>> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) >= CALLS_MAX {
+            return Some(Err(format!("the answer is searched more than {CALLS_MAX} times")));
+        }
+        match method {
+            "xpath" => Some(self.xpath(argument)),
+            "split" => Some(self.split(argument)),
+            "match" => Some(self.find(argument)),
+            _ => None,
+        }
+    }
+}
+
+/// By its status: what an answer says may be private.
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[response {}]", self.status)
+    }
+}
+
+impl Object for Response {
+    fn repr(self: &Arc<Self>) -> ObjectRepr {
+        ObjectRepr::Map
+    }
+
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "status_code" => Some(Value::from(self.status)),
+            "headers" => Some(self.headers.clone()),
+            "text" => Some(self.whole()),
+            "body" => self.body().clone().ok(),
+            _ => {
+                let member = self.body().as_ref().ok()?.get_item(key).ok()?;
+                (!member.is_undefined()).then_some(member)
+            }
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::NonEnumerable
+    }
+
+    fn call_method(
+        self: &Arc<Self>,
+        _: &mut State<'_, '_>,
+        method: &str,
+        args: &[Value],
+    ) -> Result<Value, Error> {
+        let [argument] = args else {
+            let says = "xpath, split and match each take one text";
+            return Err(Error::new(ErrorKind::InvalidOperation, says));
+        };
+        let text = argument
+            .as_str()
+            .ok_or_else(|| Error::new(ErrorKind::InvalidOperation, format!("{method} takes a text")))?;
+        match self.search(method, text) {
+            Some(found) => found.map_err(|says| Error::new(ErrorKind::InvalidOperation, says)),
+            None => Err(Error::from(ErrorKind::UnknownMethod)),
+        }
+    }
+
+    fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// By lower-case names; the values of one name with commas between them (RFC 9110, section 5.3).
+fn headers(headers: &HeaderMap) -> Value {
+    let joined = |name: &http::HeaderName| {
+        let values = headers.get_all(name).iter();
+        let texts: Vec<_> = values
+            .map(|value| String::from_utf8_lossy(value.as_bytes()))
+            .collect();
+        Value::from(texts.join(", "))
+    };
+    Value::from_pairs(
+        headers
+            .keys()
+            .map(|name| (name.as_str().to_owned(), joined(name))),
+    )
+}
+
+/// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).
+fn is_json(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let essence = content_type
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let essence = essence.trim().to_ascii_lowercase();
+    essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
+}
+
+/// Refuses XML that could take long or grow in the parser.
+fn check_xml(text: &str) -> Result<(), String> {
+    if text.len() > XML_BYTES_MAX {
+        return Err(format!("the answer has more than {XML_BYTES_MAX} bytes of XML"));
+    }
+    if text.contains("<!DOCTYPE") {
+        return Err("the answer is XML with a <!DOCTYPE>, which is refused".to_owned());
+    }
+    let longest = text.split('<').skip(1).map(tag_bytes).max().unwrap_or(0);
+    if longest > TAG_BYTES_MAX {
+        return Err(format!(
+            "the answer is XML with a tag of more than {TAG_BYTES_MAX} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// Bytes from behind a `<` to the `>` outside quotes that ends its tag. Comments and character data are no tags.
+fn tag_bytes(after: &str) -> usize {
+    if after.starts_with('!') {
+        return 0;
+    }
+    let mut quote = None;
+    for (at, byte) in after.bytes().enumerate() {
+        match (quote, byte) {
+            (None, b'>') => return at,
+            (None, b'"' | b'\'') => quote = Some(byte),
+            (Some(open), _) if open == byte => quote = None,
+            _ => {}
+        }
+    }
+    after.len()
+}
+
+/// The compiled `pattern`: compiling takes far longer than searching, and a configuration has few of them.
+fn regex(pattern: &str) -> Result<Regex, String> {
+    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(known) = compiled.get(pattern) {
+        return Ok(known.clone());
+    }
+    let new = RegexBuilder::new(pattern)
+        .size_limit(REGEX_BYTES_MAX)
+        .build()
+        .map_err(|error| format!("match({pattern:?}): {error}"))?;
+    if compiled.len() < REGEXES_MAX {
+        compiled.insert(pattern.to_owned(), new.clone());
+    }
+    Ok(new)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderName, StatusCode};
+
+    use super::*;
+    use crate::template::{Expression, Scope, to_json_text};
+
+    fn answer(content_type: &str, body: &str) -> Answer {
+        let headers = [
+            (CONTENT_TYPE, content_type.parse().unwrap()),
+            (HeaderName::from_static("x-id"), "7".parse().unwrap()),
+        ];
+        Answer {
+            status: StatusCode::CREATED,
+            headers: headers.into_iter().collect(),
+            body: body.as_bytes().to_vec(),
+            broken: None,
+        }
+    }
+
+    fn eval(answer: &Answer, parse: Parse, expression: &str) -> Result<String, String> {
+        let response = Value::from_object(Response::new(answer, parse));
+        let scope = Scope::without_event(0).with("response", response);
+        let value = Expression::compile(expression).unwrap().eval(&scope);
+        let value = value.map_err(|error| error.to_string())?;
+        Ok(match value.is_undefined() {
+            true => "undefined".to_owned(),
+            false => to_json_text(&value).unwrap(),
+        })
+    }
+
+    const JSON: &str =
+        r#"{"status":"created","status_code":9,"lead":{"id":"12345","score":87,"tags":["a",{"b":1.5}]}}"#;
+    const XML: &str =
+        "<response><status ok='yes'>success</status><leadId>12345</leadId><leadId>2</leadId></response>";
+
+    /// E3: members of a JSON body by their paths, numbers, objects and arrays as what they are; our names go first.
+    #[test]
+    fn e3_paths_into_json() {
+        let answer = answer("application/json; charset=utf-8", JSON);
+        for (expression, expected) in [
+            ("response.status", r#""created""#),
+            ("response.lead.id", r#""12345""#),
+            ("response.lead.score", "87"),
+            ("response.lead.tags", r#"["a",{"b":1.5}]"#),
+            ("response.lead.tags[1]", r#"{"b":1.5}"#),
+            ("response.status_code", "201"),
+            ("response.body.status_code", "9"),
+            ("response.headers['x-id']", r#""7""#),
+            ("response.nothing", "undefined"),
+            ("response.text|length", "94"),
+            ("response.match('\"id\":\"([0-9]+)\"')[1]", r#""12345""#),
+        ] {
+            let expected = expected.replace("94", &JSON.len().to_string());
+            assert_eq!(
+                eval(&answer, Parse::Auto, expression),
+                Ok(expected),
+                "{expression}"
+            );
+        }
+    }
+
+    /// E3: XPath, split text and regular expressions.
+    #[test]
+    fn e3_xpath_split_and_match() {
+        let xml = answer("text/xml", XML);
+        let text = answer("text/plain", "ok|12345|87");
+        for (answer, expression, expected) in [
+            (&xml, "response.xpath('//leadId')", r#""12345""#),
+            (&xml, "response.xpath('//status/@ok')", r#""yes""#),
+            (&xml, "response.xpath('count(//leadId)')", "2.0"),
+            (&xml, "response.xpath('//none')", "undefined"),
+            (&xml, "response.body[:10]", r#""<response>""#),
+            (&text, "response.split('|')[1]", r#""12345""#),
+            (&text, "response.split('|')", r#"["ok","12345","87"]"#),
+            (
+                &text,
+                r"response.match('(\\d+)\\|(x)?')",
+                r#"["12345|","12345",null]"#,
+            ),
+            (&text, "response.match('none')", "[]"),
+            (&text, "response.match('none')[1]", "undefined"),
+            (&text, "response.body", r#""ok|12345|87""#),
+        ] {
+            assert_eq!(
+                eval(answer, Parse::Auto, expression).as_deref(),
+                Ok(expected),
+                "{expression}"
+            );
+        }
+        for (answer, expression, expected) in [
+            (&text, "response.xpath('//a')", "not XML"),
+            (&xml, "response.xpath('//[')", "xpath("),
+            (&text, "response.match('(')", "match("),
+            (&text, "response.split('')", "a text to split at"),
+            (&text, "response.find('x')", "no method named find"),
+            (&text, "response.match(5)", "takes a text"),
+            (&text, "response.match()", "one text"),
+        ] {
+            let found = eval(answer, Parse::Auto, expression).unwrap_err();
+            assert!(found.contains(expected), "{expression}: {found}");
+        }
+    }
+
+    /// E3: what a body is taken for, and what is demanded of it.
+    #[test]
+    fn e3_bodies_are_taken_for_what_parse_says() {
+        for (content_type, body, parse, is_fine, shown) in [
+            ("application/json", "[1]", Parse::Auto, true, "[1]"),
+            ("application/problem+json", "[1]", Parse::Auto, true, "[1]"),
+            ("application/json", "[1", Parse::Auto, true, r#""[1""#),
+            ("text/plain", "[1]", Parse::Auto, true, r#""[1]""#),
+            ("text/plain", "[1]", Parse::Json, true, "[1]"),
+            ("application/json", "[1", Parse::Json, false, "undefined"),
+            ("application/json", "", Parse::Json, false, "undefined"),
+            ("application/json", "[1]", Parse::Text, true, r#""[1]""#),
+            ("application/json", "[1]", Parse::None, true, "undefined"),
+            ("text/html", "<a/>", Parse::Xml, true, r#""<a/>""#),
+            ("text/xml", "<a>", Parse::Xml, false, r#""<a>""#),
+        ] {
+            let answer = answer(content_type, body);
+            assert_eq!(
+                Response::new(&answer, parse).check().is_ok(),
+                is_fine,
+                "{body} {parse:?}"
+            );
+            assert_eq!(
+                eval(&answer, parse, "response.body").as_deref(),
+                Ok(shown),
+                "{body} {parse:?}"
+            );
+        }
+    }
+
+    /// E6: answers that would take long or grow are refused before they are parsed; searching has a bound.
+    #[test]
+    fn e6_hostile_answers_are_refused() {
+        let long_tag = format!("<a {}/>", "b='' ".repeat(TAG_BYTES_MAX / 5 + 1));
+        let quoted = format!("<a b='{}'/>", ">".repeat(TAG_BYTES_MAX + 1));
+        let long = format!("<a>{}</a>", "x".repeat(XML_BYTES_MAX));
+        let deep = format!("{}{}", "<a>".repeat(10_000), "</a>".repeat(10_000));
+        for (xml, expected) in [
+            ("<!DOCTYPE a><a/>", "DOCTYPE"),
+            (&long_tag, "a tag of more"),
+            (&quoted, "a tag of more"),
+            (&long, "bytes of XML"),
+            (&deep, "not XML"),
+        ] {
+            let found = Response::new(&answer("text/xml", xml), Parse::Xml)
+                .check()
+                .unwrap_err();
+            assert!(found.contains(expected), "{found}");
+        }
+        let huge = eval(
+            &answer("text/plain", "x"),
+            Parse::Auto,
+            "response.match('(a{1000}){1000}')",
+        );
+        assert!(huge.unwrap_err().contains("match("));
+        let response = Response::new(&answer("text/plain", "a"), Parse::Auto);
+        let calls = (0..=CALLS_MAX).map(|_| response.search("split", "|").unwrap().is_ok());
+        assert_eq!(calls.filter(|fine| *fine).count(), CALLS_MAX as usize);
+    }
+}

@@ -1,0 +1,111 @@
+//! What templates and expressions see of one try. Pure; nothing is parsed before a template asks for it.
+
+use bytes::Bytes;
+
+use crate::domain::endpoint::Endpoint;
+use crate::domain::event::Event;
+use crate::domain::time::Timestamp;
+use crate::template::{Scope, Value};
+
+/// What one request carries, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Load<'a> {
+    /// The events, at least one.
+    pub events: &'a [Event],
+    /// What the request is called: the event's id, or the batch's.
+    pub id: &'a str,
+    /// Which try it is, 1 for the first.
+    pub number: u32,
+    /// When it begins.
+    pub now: Timestamp,
+}
+
+impl<'a> Load<'a> {
+    /// The first event: the one that a request about a single event is about.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn first(&self) -> Result<&'a Event, String> {
+        self.events
+            .first()
+            .ok_or_else(|| "a request needs an event".to_owned())
+    }
+}
+
+/// The part of what templates see that is the same for every try at one endpoint.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    base: Scope,
+    /// The member of `batch` that lists the events' `data`, beside `batch.events`; empty: none.
+    list: Box<str>,
+}
+
+impl Scene {
+    /// For `endpoint`; a batch's `data` are also seen as `batch.<body.wrap>`.
+    #[must_use]
+    pub fn new(endpoint: &Endpoint) -> Self {
+        Self {
+            base: endpoint.scope(&Bytes::from_static(b"{}"), Timestamp(0)),
+            list: endpoint.request.body.wrap.clone(),
+        }
+    }
+
+    /// What the request of `load` sees: its first event, and all of them as `batch`.
+    ///
+    /// # Errors
+    /// There is no event, or one is not JSON.
+    pub fn of(&self, load: &Load<'_>) -> Result<Scope, String> {
+        let scope = self.of_event(load, load.first()?);
+        if load.events.len() < 2 && self.list.is_empty() {
+            let events = vec![scope.event()];
+            return Ok(scope.with("batch", batch(load.id, events, "")));
+        }
+        let parsed = |event: &Event| Scope::new(event.json.clone(), 0).event();
+        let events: Vec<Value> = load.events.iter().map(parsed).collect();
+        Ok(scope.with("batch", batch(load.id, events, &self.list)))
+    }
+
+    /// What the part of a request sees that is about `event`, one of `load`.
+    #[must_use]
+    pub fn of_event(&self, load: &Load<'_>, event: &Event) -> Scope {
+        self.base
+            .clone()
+            .with_event(event.json.clone())
+            .at(load.now.0)
+            .with("delivery", delivery(load, event))
+    }
+
+    /// What the part of a request sees that is about `event`, when the whole request sees `scope`.
+    #[must_use]
+    pub fn within(&self, scope: &Scope, event: &Event) -> Scope {
+        scope.clone().with_event(event.json.clone())
+    }
+
+    /// What is seen where there is no event yet.
+    #[must_use]
+    pub fn without_event(&self, now: Timestamp) -> Scope {
+        self.base.clone().with_event(Bytes::from_static(b"{}")).at(now.0)
+    }
+}
+
+/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, and when the event was
+/// accepted.
+#[must_use]
+pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
+    let created = event.head.accepted.to_string();
+    Value::from_pairs([
+        ("id", Value::from(load.id)),
+        ("attempt", Value::from(load.number)),
+        ("created", Value::from(created)),
+    ])
+}
+
+fn batch(id: &str, events: Vec<Value>, list: &str) -> Value {
+    let data = |event: &Value| event.get_attr("data").unwrap_or_default();
+    let mut members = vec![("id", Value::from(id)), ("size", Value::from(events.len()))];
+    if !list.is_empty() {
+        members.push((list, events.iter().map(data).collect::<Vec<_>>().into()));
+    }
+    members.push(("events", events.into()));
+    Value::from_pairs(members)
+}

@@ -1,0 +1,145 @@
+//! A request, and a try at it, for people who want to see what happens: everything of both sides is shown, bounded, with
+//! secrets masked. A trial leaves nothing behind: whoever asks for it learns its end, nobody else does.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::evidence::{excerpt, hide, listed, secrets};
+use super::render::{Composer, Course, OutgoingRequest};
+use super::scene::Load;
+use super::send::Answer;
+use super::{Courier, Pass};
+use crate::domain::event::Event;
+use crate::domain::outcome::{Exchange, Outcome};
+use crate::domain::time::Timestamp;
+
+/// A request as people may see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownRequest {
+    /// `POST https://example.com/hook`
+    pub line: String,
+    /// In no order.
+    pub headers: Vec<(String, String)>,
+    /// The beginning of the body; of one that is not text its length.
+    pub body: String,
+}
+
+/// An answer as people may see it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShownAnswer {
+    /// The status.
+    pub status: u16,
+    /// In no order.
+    pub headers: Vec<(String, String)>,
+    /// The beginning of the body.
+    pub body: String,
+}
+
+/// What came of a trial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trial {
+    /// How it would have ended for a delivery.
+    pub outcome: Outcome,
+    /// One sentence why; empty when delivered.
+    pub message: String,
+    /// From the beginning to the last byte of the answer.
+    pub took: Duration,
+    /// What its phases took.
+    pub exchange: Exchange,
+    /// What was sent last; `None`: no request could be made.
+    pub request: Option<ShownRequest>,
+    /// What came back, if anything.
+    pub answer: Option<ShownAnswer>,
+}
+
+impl Courier {
+    /// The first request for `load` as it would go out, but for a token that would have to be fetched first.
+    ///
+    /// # Errors
+    /// One sentence saying why there can be no such request.
+    pub fn show(&self, load: &Load<'_>) -> Result<ShownRequest, String> {
+        let course = self.composer.course(load)?;
+        let request = self.request_with(&self.auth.preview(), load, &course, 0)?;
+        self.shown(&request, load, &course, 0)
+    }
+
+    /// Makes one try at `event`, beginning at `now`, as for a first delivery. Never fails: whatever goes wrong is its end.
+    pub async fn try_out(&self, event: &Event, now: Timestamp) -> Trial {
+        let clock = Instant::now();
+        let load = Load {
+            events: std::slice::from_ref(event),
+            id: &event.head.id,
+            number: 1,
+            now,
+        };
+        let unsent = |outcome, message| Trial {
+            outcome,
+            message,
+            took: clock.elapsed(),
+            exchange: Exchange::default(),
+            request: None,
+            answer: None,
+        };
+        let course = match self.composer.course(&load) {
+            Ok(course) => course,
+            Err(why) => {
+                let verdict = super::Verdict::unsendable(why);
+                return unsent(verdict.outcome, verdict.message);
+            }
+        };
+        let ended = match self.go(&load, &course, clock).await {
+            Ok(ended) => ended,
+            Err(why) => return unsent(why.verdict.outcome, why.verdict.message),
+        };
+        let request = self.request_of(&ended.pass, &load, &course, ended.stop);
+        let masked = request.as_ref().map(secrets).unwrap_or_default();
+        let shown = request.and_then(|request| self.shown(&request, &load, &course, ended.stop).ok());
+        Trial {
+            outcome: ended.reading.verdict.outcome,
+            message: ended.reading.verdict.message,
+            took: clock.elapsed(),
+            exchange: ended.sent.exchange,
+            request: shown,
+            answer: ended.sent.result.ok().map(|answer| answered(&answer, &masked)),
+        }
+    }
+
+    fn request_of(
+        &self,
+        pass: &Pass,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
+    ) -> Option<OutgoingRequest> {
+        self.request_with(pass, load, course, stop).ok()
+    }
+
+    /// The body is written once more, for eyes that may not see secrets.
+    fn shown(
+        &self,
+        request: &OutgoingRequest,
+        load: &Load<'_>,
+        course: &Course,
+        stop: usize,
+    ) -> Result<ShownRequest, String> {
+        let body = self.composer.masked_body(load, course)?;
+        let body = match std::str::from_utf8(&body) {
+            Ok(text) => excerpt(text.as_bytes()),
+            Err(_) => format!("({} bytes that are not text)", request.body.len()),
+        };
+        Ok(ShownRequest {
+            line: Composer::shown(&self.composer, course, stop),
+            headers: listed(&request.headers, &[]),
+            body,
+        })
+    }
+}
+
+fn answered(answer: &Answer, secrets: &[String]) -> ShownAnswer {
+    ShownAnswer {
+        status: answer.status.as_u16(),
+        headers: listed(&answer.headers, secrets),
+        body: hide(excerpt(&answer.body), secrets),
+    }
+}

@@ -1,0 +1,217 @@
+//! Trying things out: explaining an event, testing an endpoint, saved cases, and endpoints that use modules.
+
+use serde_json::{Value, json};
+
+use crate::harness::servers::{Scripted, Target, header};
+use crate::harness::{Daemon, Setup, endpoint, event};
+
+/// H3: for each endpoint, whether it would get the event, why or why not, and the request, secrets masked; nothing is sent.
+#[test]
+fn h3_explain_says_who_why_and_how() {
+    let target = Target::new();
+    let url = target.url("/ok");
+    let text = endpoint(
+        "takes",
+        &format!("{url}?key=hunter2-hunter2"),
+        "headers = { X-Key = \"hunter2-hunter2\" }\nbody = { format = \"json\", fields = { mail = \"data.mail\", key = \"secrets.k\" } }",
+    ) + &endpoint("other-type", &url, "events = [\"lead.*\"]")
+        + &endpoint("other-tenant", &url, "tenant = \"acme\"")
+        + &endpoint(
+            "filters",
+            &url,
+            "filter = { data = { score = { \"$gte\" = 50 } } }",
+        )
+        + &endpoint(
+            "skips",
+            &url,
+            "when = \"data.score > 50\"\nskip_reason = \"only {{ data.score }}\"",
+        )
+        + &endpoint(
+            "broken",
+            &url,
+            "body = { format = \"text\", template = \"{{ data.none }}\" }",
+        )
+        + &endpoint("off", &url, "enabled = false")
+        + "[secrets]\nk = \"hunter2-hunter2\"\n";
+    let daemon = Daemon::start(&text);
+    daemon.cli(&["endpoints", "pause", "takes"]).exits(0);
+    let sample = json!({ "type": "contact.created", "data": { "mail": "a@example.com", "score": 7 } });
+    let (code, explained) = daemon.post("/v1/explain", &json!({ "event": sample }));
+    assert_eq!(code, 200, "{explained}");
+    let rows = explained["endpoints"].as_array().unwrap();
+    let row = |name: &str| rows.iter().find(|row| row["endpoint"] == name).unwrap();
+    for (name, gets, why) in [
+        ("takes", true, "it takes events of type contact.created"),
+        (
+            "other-type",
+            false,
+            "contact.created is none of the types it takes: lead.*",
+        ),
+        (
+            "other-tenant",
+            false,
+            "it takes events of tenant acme, this one is of none",
+        ),
+        ("filters", false, "its filter does not let the event pass"),
+        ("skips", false, "skipped by `when`: only 7"),
+        ("broken", true, "it takes events of type contact.created"),
+        ("off", true, "it is disabled, so the delivery would be parked"),
+    ] {
+        let row = row(name);
+        assert_eq!(row["gets"], gets, "{row}");
+        assert!(row["why"].as_str().unwrap().contains(why), "{row}");
+    }
+    assert_eq!(
+        (&row("takes")["state"], &row("off")["state"]),
+        (&json!("paused"), &json!("disabled"))
+    );
+    let request = &row("takes")["request"];
+    assert_eq!(request["line"], format!("POST {url}?key=***"));
+    assert_eq!(request["body"], r#"{"mail":"a@example.com","key":"***"}"#);
+    assert!(
+        request["headers"]
+            .as_array()
+            .unwrap()
+            .contains(&json!(["x-key", "[secret]"])),
+        "{request}"
+    );
+    assert!(
+        row("broken")["error"].as_str().unwrap().contains("undefined"),
+        "{}",
+        row("broken")
+    );
+    assert!(!explained.to_string().contains("hunter2"), "{explained}");
+
+    let shown = daemon
+        .cli_with(&["explain", "-"], &sample.to_string())
+        .exits(0)
+        .out;
+    for part in [
+        "takes gets it: it takes",
+        "skips does not get it: skipped",
+        "POST http://",
+        "it is paused now",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not in\n{shown}");
+    }
+    let lines = daemon
+        .cli(&["explain", "--json", "--type", "lead.x"])
+        .exits(0)
+        .lines();
+    assert_eq!((lines.len(), &lines[1]["gets"]), (7, &json!(true)));
+    assert_eq!(
+        daemon.post("/v1/explain", &json!({ "event": { "data": 1 } })).0,
+        400
+    );
+    assert_eq!(target.requests(), 0);
+}
+
+/// H3: a test sends one marked event and shows both sides; it is neither stored nor counted, paused or not.
+#[test]
+fn h3_a_test_sends_one_marked_event_and_leaves_no_trace() {
+    let mut target = Target::new();
+    let daemon = Daemon::start(
+        &(endpoint(
+            "crm",
+            &target.url("/ok"),
+            "headers = { X-Key = \"hunter2-hunter2\" }",
+        ) + &endpoint("bad", &target.url("/status/500"), "")),
+    );
+    daemon.cli(&["endpoints", "pause", "crm"]).exits(0);
+    let (code, view) = daemon.post("/v1/endpoints/crm/test", &json!({}));
+    assert_eq!(
+        (code, &view["outcome"], &view["status"]),
+        (200, &json!("delivered"), &json!(200)),
+        "{view}"
+    );
+    let received = target.next();
+    let body: Value = serde_json::from_slice(&received.body).unwrap();
+    assert_eq!(
+        (&body["type"], &body["is_ping"]),
+        (&json!("posthaste.ping"), &json!(true))
+    );
+    assert_eq!(header(&received, "x-key"), "hunter2-hunter2");
+    assert!(
+        view["request"]["body"]
+            .as_str()
+            .unwrap()
+            .contains("\"is_ping\":true"),
+        "{view}"
+    );
+    assert!(!view.to_string().contains("hunter2"), "{view}");
+
+    let shown = daemon
+        .cli_with(&["endpoints", "test", "bad", "--event", "-"], &event("a.b", "e1"))
+        .exits(1);
+    assert!(
+        shown.out.contains("500 after") && shown.out.contains("bad: "),
+        "{shown:?}"
+    );
+    let sent: Value = serde_json::from_slice(&target.next().body).unwrap();
+    assert_eq!((&sent["id"], &sent["is_ping"]), (&json!("e1"), &json!(true)));
+    for name in ["crm", "bad"] {
+        let row = daemon.row(name);
+        assert_eq!((&row["pending"], &row["dead"]), (&json!(0), &json!(0)), "{row}");
+        assert_eq!(row["attempts"]["delivered"], 0, "{row}");
+        assert_eq!(row["last_status"], Value::Null, "{row}");
+    }
+    let (_, attempts) = daemon.get("/v1/attempts");
+    assert_eq!(attempts["items"], json!([]));
+    assert_eq!(daemon.post("/v1/endpoints/none/test", &json!({})).0, 404);
+    assert_eq!(
+        daemon.post("/v1/endpoints/crm/test", &json!({ "event": [] })).0,
+        400
+    );
+}
+
+/// H5: saved cases run without a daemon, by real requests; one that fails is told with its reason and by the exit code.
+#[test]
+fn h5_saved_cases_are_run_and_judged() {
+    let gate = Scripted::new(|_| {
+        "HTTP/1.1 201 Created\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 11\r\n\r\n{\"id\":\"c7\"}"
+            .to_owned()
+    });
+    let case = |name: &str, expect: &str| {
+        format!(
+            "[[endpoint.test]]\nname = \"{name}\"\nevent = '{{\"type\":\"a.b\",\"data\":{{\"n\":1}}}}'\nexpect = \"{expect}\"\n"
+        )
+    };
+    let text = endpoint("crm", &gate.url(), "")
+        + &case(
+            "created",
+            "outcome == 'delivered' and response.status_code == 201 and response.id == 'c7'",
+        )
+        + &case("wrong", "response.id == data.n");
+    let text = text
+        + &endpoint("other", &gate.url(), "")
+        + &case("fine", "response.headers['content-type'] == 'application/json'");
+    let daemon = Setup::new(&text).stopped();
+    let config = daemon.path("config.toml");
+    let config = config.to_str().unwrap();
+    let ran = daemon.cli(&["test", "--config", config]).exits(1);
+    for part in ["created", "FAILED", "not response.id == data.n; delivered", "201"] {
+        assert!(ran.out.contains(part), "{part:?} is not in\n{}", ran.out);
+    }
+    assert!(ran.err.contains("1 of 3 cases failed"), "{ran:?}");
+    let lines = daemon
+        .cli(&["test", "other", "--json", "--config", config])
+        .exits(0)
+        .lines();
+    assert_eq!((lines.len(), &lines[0]["passed"]), (1, &json!(true)));
+    daemon.cli(&["test", "nobody", "--config", config]).exits(1);
+}
+
+/// H9: an endpoint that uses a module delivers as the module says.
+#[test]
+fn h9_an_endpoint_delivers_by_its_module() {
+    let mut target = Target::new();
+    let text = format!(
+        "[[endpoint]]\nname = \"chat\"\nuse = \"slack/message\"\n[endpoint.with]\nurl = \"{}\"\ntext = \"*{{{{ data.name }}}}*\"\n",
+        target.url("/ok")
+    );
+    let daemon = Daemon::start(&text);
+    daemon.accept(r#"{"type":"a.b","id":"e1","data":{"name":"O\"Hara"}}"#);
+    let received = target.next();
+    assert_eq!(String::from_utf8_lossy(&received.body), r#"{"text":"*O\"Hara*"}"#);
+    daemon.until_settled("chat");
+}

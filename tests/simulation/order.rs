@@ -1,0 +1,108 @@
+//! Who may not overtake whom (F7): in an ordered lane nothing leaves while something accepted before it in its line is
+//! owed, or anything of its line is in the daemon's hands. Knows lines by the keys of events, as the daemon does, and
+//! nothing of how the scheduler keeps them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use posthaste::domain::endpoint::{OrderKey, OrderPolicy};
+use posthaste::domain::event::Seq;
+use posthaste::domain::time::Timestamp;
+use posthaste::scheduler::{Job, LaneView};
+use posthaste::store::{DeliveryId, DueAnswer, LaneId};
+
+use crate::world::World;
+
+/// Ordering keys of events.
+const KEYS: usize = 4;
+
+impl World {
+    /// The ordering key of a new event, if it has one.
+    pub fn partition_key(&mut self) -> Option<Box<str>> {
+        let with = !self.dice.one_in(3);
+        with.then(|| format!("key-{}", self.dice.below(KEYS)).into())
+    }
+
+    fn order(&self, lane: LaneId) -> OrderPolicy {
+        self.sites[lane.0 as usize].endpoint.order
+    }
+
+    /// Whether a lane keeps any order.
+    pub fn keeps_order(&self, lane: LaneId) -> bool {
+        self.order(lane) != OrderPolicy::None
+    }
+
+    /// What an event is kept in order with; a damaged one has lost its key.
+    fn order_key(&self, lane: LaneId, seq: Seq) -> OrderKey {
+        self.order(lane).key(seq, self.keys.get(&seq).map(|key| &**key))
+    }
+
+    /// What the dispatcher adds to the store's answer.
+    pub fn order_keys(&self, lane: LaneId, answer: &DueAnswer) -> Vec<OrderKey> {
+        if !self.keeps_order(lane) {
+            return Vec::new();
+        }
+        let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
+        all.map(|due| self.order_key(lane, due.seq)).collect()
+    }
+
+    /// A request is about to begin: of each line, nothing else is in the daemon's hands, and nothing earlier that holds
+    /// it up is left out.
+    pub fn check_order(&mut self, job: &Job) {
+        let lane = job.lane;
+        if !self.keeps_order(lane) {
+            return;
+        }
+        let busy: Vec<Seq> = self.ledger.waiting(lane).busy.iter().copied().collect();
+        let line = self.ledger.line(lane);
+        let mut before = BTreeSet::new();
+        for due in &job.batch {
+            let key = self.order_key(lane, due.seq);
+            let same = |seq: &Seq| self.order_key(lane, *seq) == key;
+            if let Some(other) = busy.iter().copied().find(same) {
+                self.fail(&format!(
+                    "{lane:?} {due:?} goes while {other:?} of its line is not over"
+                ));
+            }
+            let earlier = line
+                .range(..due.seq)
+                .filter(|(seq, (_, holds_up))| *holds_up && same(seq));
+            let loose = self.ledger.is_loose(DeliveryId { lane, seq: due.seq });
+            let other = earlier.map(|(seq, _)| *seq).find(|seq| !before.contains(seq));
+            if let Some(other) = other.filter(|_| !loose) {
+                self.fail(&format!("{lane:?} {due:?} overtakes {other:?}"));
+            }
+            before.insert(due.seq);
+        }
+        let waits = |seq: &Seq| {
+            !before.contains(seq)
+                && before
+                    .iter()
+                    .any(|b| self.order_key(lane, *b) == self.order_key(lane, *seq))
+        };
+        let waited_for = line.keys().any(waits);
+        self.totals.waited_for += u64::from(waited_for);
+    }
+
+    /// When an ordered lane with nothing under way can send something, as the heads of its lines wait for another try.
+    /// `None`: not before something else happens, or that is for the scheduler to know: it keeps what failed a try in
+    /// memory, and while that is full nothing new leaves.
+    pub fn next_in_line(&mut self, view: &LaneView) -> Option<Timestamp> {
+        let lane = view.lane;
+        let is_full = view.window as usize >= 8 * self.scenario.scheduler.window_max;
+        if view.in_flight > 0 || is_full || !self.ledger.waiting(lane).busy.is_empty() {
+            return None;
+        }
+        let line = self.ledger.line(lane);
+        let mut held_up: BTreeMap<OrderKey, Timestamp> = BTreeMap::new();
+        // What has come in late, from another lane or under another order, waits for retries of later events too.
+        for (seq, (due, _)) in line.iter().filter(|(_, (_, holds_up))| *holds_up) {
+            let until = held_up.entry(self.order_key(lane, *seq)).or_default();
+            *until = (*until).max(*due);
+        }
+        let starts = line.iter().map(|(seq, (due, _))| {
+            let until = held_up.get(&self.order_key(lane, *seq)).copied();
+            until.map_or(*due, |until| until.max(*due))
+        });
+        starts.min()
+    }
+}
