@@ -51,4 +51,5 @@ mod signatures;
 mod space;
 mod spool;
 mod store;
+mod traces;
 mod trial;

@@ -21,9 +21,10 @@ const WARM_UP: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(4);
 
 /// What one round gave.
-struct Round {
-    delivered_per_second: f64,
-    daemon_cpu_us: f64,
+pub(super) struct Round {
+    pub(super) delivered_per_second: f64,
+    /// Of the daemon's, per event.
+    pub(super) daemon_cpu_us: f64,
 }
 
 /// Measures it.
@@ -61,7 +62,8 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     Ok(())
 }
 
-async fn deliver(stage: &Stage, receiver: &mut Counter, span: Duration) -> io::Result<Round> {
+/// Has `stage` take and deliver as much as it can for `span`, and then the rest.
+pub(super) async fn deliver(stage: &Stage, receiver: &mut Counter, span: Duration) -> io::Result<Round> {
     let flow = Arc::new(Flow::new(UNDELIVERED_MAX));
     let crew = Crew {
         socket: stage.socket(),
