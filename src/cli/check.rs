@@ -44,7 +44,12 @@ fn cases(path: &Path, loaded: Loaded) -> Result<Loaded, Problems> {
     let limits = cases::limits(&loaded.config);
     let couriers = Couriers::new();
     let mut problems = Vec::new();
-    for endpoint in loaded.config.endpoints.iter().filter(|endpoint| !endpoint.cases.is_empty()) {
+    for endpoint in loaded
+        .config
+        .endpoints
+        .iter()
+        .filter(|endpoint| !endpoint.cases.is_empty())
+    {
         let problem = |key: String, message| {
             let help = "mend the template, or the event of the case";
             let problem = Problem::of_file(path.to_owned(), message, help);

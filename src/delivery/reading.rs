@@ -130,7 +130,7 @@ impl Reader {
     }
 
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its
-    /// status says no already.
+    /// status says no already, and so does a rule that can't be worked out.
     fn verdict(
         &self,
         judged: &Judged<'_>,
@@ -145,7 +145,11 @@ impl Reader {
         }
         let holds = |key: &str, rule: &Option<Expression>| {
             let held = rule.as_ref().map(|rule| rule.test(&judged.scope)).transpose();
-            held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says)))
+            match held {
+                // An error page has not the fields that the rule looks at.
+                Err(_) if by_status.outcome != Outcome::Delivered => Ok(None),
+                held => held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says))),
+            }
         };
         if holds("rejected", &self.response.rejected)? == Some(true) {
             let message = self.explained(&judged.scope, &format!("{} and rejects it", judged.answered()));

@@ -7,9 +7,9 @@ use tokio::time::Instant;
 
 use super::evidence::{excerpt, hide, listed, secrets};
 use super::render::{Composer, Course, OutgoingRequest};
+use super::response::Response;
 use super::scene::Load;
 use super::send::Answer;
-use super::response::Response;
 use super::{Courier, Pass};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Exchange, Outcome};

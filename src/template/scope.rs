@@ -256,7 +256,11 @@ impl Object for Names {
                 .iter()
                 .find(|(name, _)| *name == key)
                 .map(|(_, value)| value.clone())
-                .or_else(|| (self.bind.as_deref() == Some(key)).then(|| self.event.data()).flatten()),
+                .or_else(|| {
+                    (self.bind.as_deref() == Some(key))
+                        .then(|| self.event.data())
+                        .flatten()
+                }),
         }
     }
 

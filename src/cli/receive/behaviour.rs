@@ -5,7 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 /// What a system answers that has taken a lead, in JSON.
-pub const CREATED: &str = r#"{"status":"created","lead":{"id":"12345","score":87},"message":"Lead created successfully"}"#;
+pub const CREATED: &str =
+    r#"{"status":"created","lead":{"id":"12345","score":87},"message":"Lead created successfully"}"#;
 
 /// One way to answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

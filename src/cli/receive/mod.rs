@@ -212,7 +212,10 @@ mod tests {
              signature not verified: no --secret\n{\"n\":1}\u{fffd}[2J\n"
         );
         let long = as_text(&received(&[b'x'; 100_000]), &Ok(GOOD));
-        assert!(long.contains("  signature verified: github, secret 2\n"), "{long}");
+        assert!(
+            long.contains("  signature verified: github, secret 2\n"),
+            "{long}"
+        );
         assert!(
             long.len() < 20_000 && long.ends_with("… (100000 bytes in all)\n"),
             "{}",

@@ -63,7 +63,8 @@ impl Verifier {
         let url = format!("http://{}{}", host.unwrap_or("localhost"), received.path);
         let request = OutgoingRequest {
             method: received.method.clone(),
-            url: Url::parse(&url).map_err(|error| format!("not verified: its address can't be read: {error}"))?,
+            url: Url::parse(&url)
+                .map_err(|error| format!("not verified: its address can't be read: {error}"))?,
             headers: received.headers.clone(),
             body: received.body.clone(),
         };
@@ -111,7 +112,10 @@ mod tests {
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+        pairs
+            .iter()
+            .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect()
     }
 
     /// H4: agrees with the official library on what it signed, and says what is wrong with everything else.
@@ -142,7 +146,10 @@ mod tests {
             ]);
             let verifier = Verifier::new(Preset::Standard, secrets).unwrap();
             let verdict = format!("{:?}", verifier.verify(&received(headers, body)));
-            assert!(verdict.contains(expected), "{signature} {timestamp} {body}: {verdict}");
+            assert!(
+                verdict.contains(expected),
+                "{signature} {timestamp} {body}: {verdict}"
+            );
         }
         let verifier = Verifier::new(Preset::Standard, &[secret(7)]).unwrap();
         let missing = verifier.verify(&received(HeaderMap::new(), "{}")).unwrap_err();
@@ -170,13 +177,23 @@ mod tests {
             let mut request = OutgoingRequest {
                 method: http::Method::POST,
                 url: Url::parse("http://a.example/hook?a=1").unwrap(),
-                headers: headers(&[("webhook-id", "evt-1"), ("webhook-timestamp", "1700000000"), ("host", "a.example")]),
+                headers: headers(&[
+                    ("webhook-id", "evt-1"),
+                    ("webhook-timestamp", "1700000000"),
+                    ("host", "a.example"),
+                ]),
                 body: Bytes::from_static(b"{}"),
             };
             Signer::new(&[policy]).unwrap().sign(&mut request, NOW).unwrap();
             let verifier = Verifier::new(preset, std::slice::from_ref(known)).unwrap();
             let verdict = verifier.verify(&received(request.headers.clone(), "{}"));
-            assert_eq!(verdict, Ok(Verified { scheme: name, secret: 1 }));
+            assert_eq!(
+                verdict,
+                Ok(Verified {
+                    scheme: name,
+                    secret: 1
+                })
+            );
             let changed = verifier.verify(&received(request.headers, "{ }"));
             assert!(changed.unwrap_err().contains("over other bytes"), "{name}");
         }
@@ -187,7 +204,10 @@ mod tests {
         }
         for wrong in ["whpk_short", "hunter2"] {
             let error = Verifier::new(Preset::StandardEd25519, &[wrong.to_owned()]).unwrap_err();
-            assert!(error.contains("a public key is") && !error.contains(wrong), "{error}");
+            assert!(
+                error.contains("a public key is") && !error.contains(wrong),
+                "{error}"
+            );
         }
     }
 }
