@@ -33,7 +33,7 @@ impl Side {
     }
 
     async fn round(&mut self, bench: &Bench) -> io::Result<()> {
-        let round = deliver(&self.stage, &mut self.receiver, bench.span()).await?;
+        let round = deliver(&self.stage, "live", &mut self.receiver, bench.span()).await?;
         self.rounds.push(round);
         Ok(())
     }
