@@ -97,7 +97,7 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
             return ran;
         }
     };
-    let trial = courier.try_out(&event, now).await;
+    let trial = courier.try_out(&event, now, &case.steps).await;
     ran.status = trial.answer.as_ref().map(|answer| answer.status);
     ran.took_ms = trial.took.as_millis();
     let scope = endpoint
