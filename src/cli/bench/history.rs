@@ -24,6 +24,7 @@ impl Side {
             address: receiver.address(),
             path: "/",
             enabled: true,
+            keys: "",
         };
         Ok(Self {
             stage: Stage::with_store(&bench.args.dir, name, store, &[target])?,
@@ -33,7 +34,7 @@ impl Side {
     }
 
     async fn round(&mut self, bench: &Bench) -> io::Result<()> {
-        let round = deliver(&self.stage, &mut self.receiver, bench.span()).await?;
+        let round = deliver(&self.stage, "live", &mut self.receiver, bench.span()).await?;
         self.rounds.push(round);
         Ok(())
     }

@@ -4,8 +4,8 @@
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
 //! [`producers`] are what it works with; [`limits`] is what it compares to; [`machine`] tells who else used the
-//! processors. Each scenario has a file: [`deliver`], [`accept`], [`delay`], [`backlog`], [`isolation`], [`alone`],
-//! [`idle`], [`history`]. [`report`] is what a person reads.
+//! processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
+//! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
 use std::io;
 use std::path::PathBuf;
@@ -29,6 +29,7 @@ pub mod producers;
 pub mod receiver;
 pub mod report;
 pub mod stage;
+pub mod templated;
 
 use machine::Watch;
 use report::Report;
@@ -79,6 +80,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub enum Scenario {
     /// Events in over the socket and out over HTTP at once
     Deliver,
+    /// The same where templates make the requests and the answers are read
+    Templated,
     /// Producers that wait for their answers
     Accept,
     /// From an accepted event to its request, on an idle machine
@@ -115,6 +118,7 @@ impl Bench {
         let watch = Watch::start()?;
         match scenario {
             Scenario::Deliver => deliver::run(self).await,
+            Scenario::Templated => templated::run(self).await,
             Scenario::Accept => accept::run(self).await,
             Scenario::Delay => delay::run(self).await,
             Scenario::Backlog => backlog::run(self).await,

@@ -60,6 +60,8 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// A disabled one's events are parked.
     pub enabled: bool,
+    /// More lines of its table.
+    pub keys: &'a str,
 }
 
 impl Target<'_> {
@@ -69,11 +71,12 @@ impl Target<'_> {
             address,
             path,
             enabled,
+            keys,
         } = self;
         format!(
             "\n[[endpoint]]\nname = \"{name}\"\nevents = [\"{name}.*\"]\nenabled = {enabled}\n\
              url = \"http://{address}{path}\"\nconcurrency = 64\ntimeout = \"2s\"\n\
-             sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n"
+             sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n{keys}"
         )
     }
 }
