@@ -50,5 +50,6 @@ mod selection;
 mod signatures;
 mod space;
 mod spool;
+mod steps;
 mod store;
 mod trial;
