@@ -16,8 +16,8 @@ use crate::config::{
     AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
 };
 use crate::control::operator::{
-    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
+    NotDefined, Operator, ReloadReport,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -59,6 +59,10 @@ impl Operator for FakeDaemon {
 
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    fn hold_config(&self) -> BoxFuture<'_, Held> {
+        Box::pin(async { Box::new(()) as Held })
     }
 
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>> {

@@ -7,7 +7,6 @@ mod response;
 
 use serde_json::{Map, Value, json};
 
-use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::access::AllowRule;
@@ -128,8 +127,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
-        "rate": show_rate(endpoint.rate),
-        "order": order(endpoint.order),
+        "rate": endpoint.rate.map_or(String::new(), |rate| rate.to_string()),
+        "order": order(endpoint.order.policy),
         "best_effort": endpoint.best_effort,
         "batch": batch(endpoint.batch.as_ref()),
         "tls": tls(&request.tls),
@@ -150,6 +149,7 @@ fn endpoint(endpoint: &Endpoint) -> Value {
     });
     let case =
         |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
+    shown["order_key"] = endpoint.order.key.as_ref().map_or("", |key| key.source()).into();
     shown["test"] = endpoint.cases.iter().map(case).collect();
     shown["use"] = (*endpoint.integration.name).into();
     shown["with"] = endpoint.integration.shown.clone().into();

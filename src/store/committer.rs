@@ -37,6 +37,9 @@ const MAINTAIN_ON: Duration = Duration::from_millis(50);
 /// And this often when nothing happens, so that dead letters expire on an idle machine too.
 const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
 
+/// Nothing happens for so long: what was held for more to come is given back, once.
+const REST_AFTER: Duration = Duration::from_secs(5);
+
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
 /// a thread of its own.
 const READERS_MAX: usize = 16;
@@ -103,6 +106,25 @@ impl std::fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("failure", &*self.failure.borrow())
             .finish_non_exhaustive()
+    }
+}
+
+/// What the committer sees to beside commits.
+#[derive(Clone, Copy, Debug)]
+pub struct Upkeep {
+    /// How long dead letters are kept.
+    pub dead_keep: Duration,
+    /// Called once nothing has happened for a while after something has; it may take its time.
+    pub at_rest: fn(),
+}
+
+impl From<Duration> for Upkeep {
+    /// Nothing to do at rest.
+    fn from(dead_keep: Duration) -> Self {
+        Self {
+            dead_keep,
+            at_rest: || {},
+        }
     }
 }
 
@@ -205,14 +227,14 @@ impl Queue {
 
 impl Committer {
     /// Starts the thread that owns every write to `store`. What becomes durable is told on `notices`, one
-    /// list per commit. Dead letters are kept for `dead_keep`.
+    /// list per commit.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Clock,
-        dead_keep: Duration,
+        upkeep: impl Into<Upkeep>,
         notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
@@ -230,7 +252,7 @@ impl Committer {
         let worker = Worker {
             store,
             clock,
-            dead_keep,
+            upkeep: upkeep.into(),
             notices,
             failed,
             inbox,
@@ -303,10 +325,31 @@ enum Flow {
     Stop,
 }
 
+/// What is next when nothing happens.
+#[derive(Clone, Copy)]
+enum Idle {
+    /// A piece of housekeeping.
+    Maintain,
+    /// All of it is done; rest, if it stays so.
+    Rest,
+    /// A look now and then.
+    Sleep,
+}
+
+impl Idle {
+    fn wait(self) -> Duration {
+        match self {
+            Self::Maintain => MAINTAIN_ON,
+            Self::Rest => REST_AFTER,
+            Self::Sleep => MAINTAIN_IDLE,
+        }
+    }
+}
+
 struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
-    dead_keep: Duration,
+    upkeep: Upkeep,
     notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
@@ -319,18 +362,14 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut gathered = Gathered::default();
-        let mut more_upkeep = true;
+        let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = match gathered.patience() {
-                Some(patience) => patience,
-                None if more_upkeep => MAINTAIN_ON,
-                None => MAINTAIN_IDLE,
-            };
+            let wait = gathered.patience().unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
                 Err(RecvTimeoutError::Timeout) if gathered.patience().is_none() => {
-                    self.maintain().map(|more| {
-                        more_upkeep = more;
+                    self.while_idle(idle).map(|next| {
+                        idle = next;
                         Flow::Go
                     })
                 }
@@ -342,7 +381,7 @@ impl Worker {
                 Err(error) => break Err(error),
             };
             if stop || gathered.is_ripe(&self.settles) {
-                more_upkeep = true;
+                idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
                 }
@@ -355,6 +394,21 @@ impl Worker {
             tracing::error!(%error, "nothing more is accepted or delivered");
             self.failed.send_replace(Some(error));
         }
+    }
+
+    /// Nothing has happened for as long as `idle` waits. What is next.
+    fn while_idle(&mut self, idle: Idle) -> Result<Idle, StoreError> {
+        if matches!(idle, Idle::Rest) {
+            self.store.rest((self.clock)())?;
+            (self.upkeep.at_rest)();
+            return Ok(Idle::Sleep);
+        }
+        let more = self.maintain()?;
+        Ok(match idle {
+            _ if more => Idle::Maintain,
+            Idle::Maintain => Idle::Rest,
+            Idle::Rest | Idle::Sleep => Idle::Sleep,
+        })
     }
 
     /// Takes `first` and whatever else has come in, up to the bounds of one commit or to the first verb, so
@@ -459,7 +513,7 @@ impl Worker {
 
     fn maintain(&mut self) -> Result<bool, StoreError> {
         let now = (self.clock)();
-        let dead_before = Timestamp(now.0.saturating_sub(self.dead_keep.as_millis() as u64));
+        let dead_before = Timestamp(now.0.saturating_sub(self.upkeep.dead_keep.as_millis() as u64));
         let done = self.store.maintain(now, dead_before)?;
         self.maintained = Instant::now();
         self.unfinished = done.more;

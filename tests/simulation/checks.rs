@@ -237,7 +237,7 @@ impl World {
         while began.front().is_some_and(|at| at + 1000 <= now_ms) {
             began.pop_front();
         }
-        let (count, most) = (began.len(), rate.requests + rate.requests / 10 + 1);
+        let (count, most) = (began.len(), rate.count() + rate.count() / 10 + 1);
         self.require(count <= most as usize, || {
             format!("{count} requests in a second, not {rate:?}")
         });

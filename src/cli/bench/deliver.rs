@@ -38,6 +38,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address,
         path: "/",
         enabled: true,
+        batch: 1,
     };
     let stage = Stage::new(&bench.args.dir, "deliver", &[target])?;
     let (mut to_reqwest, mut to_raw, mut cpu_us) = (Vec::new(), Vec::new(), Vec::new());

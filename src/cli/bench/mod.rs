@@ -116,7 +116,7 @@ impl Bench {
             Scenario::Delay => delay::run(self).await,
             Scenario::Backlog => backlog::run(self).await,
             Scenario::Isolation => isolation::run(self).await,
-            Scenario::Store => alone::run(self),
+            Scenario::Store => alone::run(self).await,
             Scenario::Idle => idle::run(self).await,
         }?;
         self.report.mark(watch.others()?);

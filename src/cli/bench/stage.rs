@@ -60,6 +60,8 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// A disabled one's events are parked.
     pub enabled: bool,
+    /// Events in one request, at most.
+    pub batch: usize,
 }
 
 impl Target<'_> {
@@ -69,10 +71,12 @@ impl Target<'_> {
             address,
             path,
             enabled,
+            batch,
         } = self;
         format!(
             "\n[[endpoint]]\nname = \"{name}\"\nevents = [\"{name}.*\"]\nenabled = {enabled}\n\
              url = \"http://{address}{path}\"\nconcurrency = 64\ntimeout = \"2s\"\n\
+             batch = {{ max_events = {batch}, max_wait = \"50ms\" }}\n\
              sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n"
         )
     }

@@ -216,3 +216,23 @@ fn f7_a_delayed_event_goes_after_a_pause_though_nothing_new_comes() {
     world.pass(secs(10));
     assert_eq!(seqs(&world.poll()), [0]);
 }
+
+/// F7: when events get other keys, nothing leaves until what is in hand is over; then the new lines hold.
+#[test]
+fn f7_other_keys_make_other_lines() {
+    let mut world = ordered(OrderPolicy::Key, 2);
+    world.accept_many(A, 8);
+    let under_way = world.poll();
+    assert_eq!(seqs(&under_way), [0, 1], "the head of each of two lines");
+    world.keys = 4;
+    let mut config = ordered_config(OrderPolicy::Key);
+    config.keyed = 1;
+    world.handle(Input::Configure(vec![config.clone()]));
+    assert!(world.poll().is_empty(), "2 and 3 stood behind them, and other lines would not know");
+    under_way.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    let next = world.poll();
+    assert_eq!(seqs(&next), [2, 3, 4, 5], "the heads of four lines");
+    world.handle(Input::Configure(vec![config]));
+    next.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    assert_eq!(deliver_all(&mut world), [6, 7], "the same keys change nothing");
+}
