@@ -92,6 +92,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before all else. Huge pages would be filled by a few small allocations each: they made up two thirds of an idle
     // daemon's memory (measured). A kernel without the switch only costs that memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    memory::be_frugal();
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
     let handed = Handed::from_env();
