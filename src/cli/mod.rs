@@ -16,6 +16,7 @@ pub mod explain;
 pub mod failure;
 pub mod man;
 pub mod print;
+pub mod progress;
 pub mod receive;
 pub mod reload;
 pub mod run;

@@ -7,10 +7,13 @@ use clap::Args;
 use super::client::Connect;
 use super::failure::Done;
 use super::print::{self, Color, Column, Paint, age, age_or_dash, counted, or_dash};
-use crate::control::types::{AlertView, EndpointRow, EndpointState, Health, Status};
+use crate::control::types::{AlertView, EndpointRow, EndpointState, Health, Status, TraceNumbers};
 use crate::control::units::{bytes_text, duration_text};
 use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
+
+/// How old the oldest may be before an endpoint that works is said to fall behind.
+const STALE: Duration = Duration::from_secs(300);
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -158,9 +161,15 @@ fn problems(status: &Status) -> Vec<Problem> {
     }
     if let Some(refusing) = &status.store.refusing {
         let free = bytes_text(status.store.free_bytes);
+        let next = match &**refusing {
+            "disk_full" => "df -h: free space on the disk of [store] path, or lower min_free",
+            _ => {
+                "wait for deliveries to make room, purge dead letters, or raise [store] max_size and restart"
+            }
+        };
         add(
             format!("new events are refused: {refusing}, {free} free; deliveries go on"),
-            "df -h, or raise [store] max_size".to_owned(),
+            next.to_owned(),
         );
     }
     if status.store.quarantined > 0 {
@@ -182,6 +191,7 @@ fn problems(status: &Status) -> Vec<Problem> {
                 .to_owned(),
         );
     }
+    problems.extend(status.traces.as_ref().and_then(untraced));
     problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));
     problems.extend(
@@ -192,6 +202,18 @@ fn problems(status: &Status) -> Vec<Problem> {
             .map(dead_letters),
     );
     problems
+}
+
+/// Traces that are lost; deliveries are not touched by it.
+fn untraced(traces: &TraceNumbers) -> Option<Problem> {
+    let why = traces.failing.as_ref()?;
+    Some(Problem {
+        what: format!(
+            "traces are not taken: {why}; {} lost so far, deliveries go on",
+            counted(traces.dropped, "span")
+        ),
+        next: "look at the receiver in [traces] endpoint; nothing else waits for it".to_owned(),
+    })
 }
 
 fn raised(alert: &AlertView, now: Timestamp) -> Problem {
@@ -222,9 +244,11 @@ fn dead_letters(row: &EndpointRow) -> Problem {
 fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
     let name = &row.name;
     let retrying = row.deferred > 0 && row.attempts.last_error.is_some();
+    if row.state == EndpointState::Ready && !retrying {
+        return slow(row, now);
+    }
     let next = match row.state {
-        EndpointState::Ready if retrying => format!("posthaste endpoints flush {name}, once it is mended"),
-        EndpointState::Ready => return None,
+        EndpointState::Ready => format!("posthaste endpoints flush {name}, once it is mended"),
         EndpointState::Tripped | EndpointState::Probing | EndpointState::Suspended => {
             format!("posthaste endpoints flush {name} tries it now")
         }
@@ -241,6 +265,28 @@ fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
     Some(Problem {
         what: stuck_text(row, now),
         next,
+    })
+}
+
+/// An endpoint without failures that takes less than it gets.
+fn slow(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
+    let oldest = row.oldest.filter(|oldest| now.since(*oldest) > STALE)?;
+    // What waits for its time is not late.
+    let waiting = row
+        .pending
+        .saturating_sub(row.deferred)
+        .saturating_sub(u64::from(row.in_flight));
+    (waiting > 0).then(|| Problem {
+        what: format!(
+            "{} takes less than it gets: {waiting} wait, the oldest for {}, {:.1}/s go out",
+            row.name,
+            age(now, oldest),
+            row.attempts.rate_per_second
+        ),
+        next: format!(
+            "posthaste endpoints show {}: raise concurrency or rate if it can take more",
+            row.name
+        ),
     })
 }
 

@@ -14,10 +14,11 @@ use super::print::Paint;
 use super::status;
 use crate::config::{
     AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    TracesConfig,
 };
 use crate::control::operator::{
     AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
-    NotDefined, Operator, ReloadReport,
+    NotDefined, Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -127,6 +128,10 @@ impl Operator for FakeDaemon {
         Box::pin(async { Err("nothing is tried out".to_owned()) })
     }
 
+    fn traces(&self) -> Option<TraceNumbers> {
+        None
+    }
+
     fn alerts(&self) -> Vec<AlertView> {
         Vec::new()
     }
@@ -160,6 +165,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
         alerts: AlertsConfig::default(),
+        traces: TracesConfig::default(),
         settings: Arc::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),

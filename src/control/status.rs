@@ -122,6 +122,7 @@ pub async fn read(app: &App) -> ApiResult<Status> {
         totals: totals(&endpoints),
         store: store_numbers(stats),
         ingest: operator.ingest(),
+        traces: operator.traces(),
         alerts: operator.alerts(),
         endpoints,
     })

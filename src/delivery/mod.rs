@@ -16,7 +16,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::domain::endpoint::{Endpoint, RetryMatch};
+use crate::domain::endpoint::{Endpoint, Parse, RetryMatch};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
@@ -108,6 +108,7 @@ impl Couriers {
                 retry_after_max: endpoint.retry.max_retry_after,
             },
             reader: Reader::new(endpoint),
+            parse: endpoint.response.parse,
             fallback_on: endpoint.request.fallback_on.clone(),
             composer,
         })
@@ -124,6 +125,7 @@ pub struct Courier {
     judge: Judge,
     /// `None`: the status says everything.
     reader: Option<Reader>,
+    parse: Parse,
     fallback_on: Vec<RetryMatch>,
 }
 

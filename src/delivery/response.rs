@@ -20,7 +20,7 @@ use uppsala::xpath::{XPathEvaluator, XPathValue};
 
 use super::send::Answer;
 use crate::domain::endpoint::Parse;
-use crate::template::{Object, Value};
+use crate::template::{Object, Scope, Value};
 
 /// The longest XML that is parsed, in bytes.
 const XML_BYTES_MAX: usize = 256 << 10;
@@ -63,6 +63,15 @@ impl Response {
             xml: OnceLock::new(),
             calls: AtomicU32::new(0),
         }
+    }
+
+    /// `scope` where `answer` is known as `response`, and what [`Response::check`] says of it.
+    #[must_use]
+    pub fn seen(scope: Scope, answer: &Answer, parse: Parse) -> (Scope, Result<(), String>) {
+        let response = Self::new(answer, parse);
+        let parsed = response.check();
+        let scope = scope.with("response", Value::from_object(response));
+        (scope.weighing(answer.body.len()), parsed)
     }
 
     /// Whether the body is what it was said to be; anything is, unless `parse` demands JSON or XML.
@@ -290,7 +299,7 @@ mod tests {
     use http::{HeaderName, StatusCode};
 
     use super::*;
-    use crate::template::{Expression, Scope, to_json_text};
+    use crate::template::{Expression, to_json_text};
 
     fn answer(content_type: &str, body: &str) -> Answer {
         let headers = [

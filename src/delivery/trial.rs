@@ -7,12 +7,14 @@ use tokio::time::Instant;
 
 use super::evidence::{excerpt, hide, listed, secrets};
 use super::render::{Composer, Course, OutgoingRequest};
+use super::response::Response;
 use super::scene::Load;
 use super::send::Answer;
 use super::{Courier, Pass};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Exchange, Outcome};
 use crate::domain::time::Timestamp;
+use crate::template::Scope;
 
 /// A request as people may see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +39,10 @@ pub struct ShownAnswer {
 }
 
 /// What came of a trial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Trial {
+    /// What the endpoint's own rules saw, `response` included if there was one. Nothing in it is masked.
+    pub scope: Scope,
     /// How it would have ended for a delivery.
     pub outcome: Outcome,
     /// One sentence why; empty when delivered.
@@ -64,6 +68,11 @@ impl Courier {
         self.shown(&request, load, &course, 0)
     }
 
+    /// `scope` where `response` is `answer`.
+    fn seeing(&self, scope: Scope, answer: &Answer) -> Scope {
+        Response::seen(scope, answer, self.parse).0
+    }
+
     /// Makes one try at `event`, beginning at `now`, as for a first delivery. Never fails: whatever goes wrong is its end.
     pub async fn try_out(&self, event: &Event, now: Timestamp) -> Trial {
         let clock = Instant::now();
@@ -73,7 +82,8 @@ impl Courier {
             number: 1,
             now,
         };
-        let unsent = |outcome, message| Trial {
+        let unsent = |scope, outcome, message| Trial {
+            scope,
             outcome,
             message,
             took: clock.elapsed(),
@@ -81,27 +91,35 @@ impl Courier {
             request: None,
             answer: None,
         };
+        let scene = self.composer.scene();
+        let before = || scene.of(&load).unwrap_or_else(|_| scene.without_event(now));
         let course = match self.composer.course(&load) {
             Ok(course) => course,
             Err(why) => {
                 let verdict = super::Verdict::unsendable(why);
-                return unsent(verdict.outcome, verdict.message);
+                return unsent(before(), verdict.outcome, verdict.message);
             }
         };
+        let scope = course.scope().cloned().unwrap_or_else(before);
         let ended = match self.go(&load, &course, clock).await {
             Ok(ended) => ended,
-            Err(why) => return unsent(why.verdict.outcome, why.verdict.message),
+            Err(why) => return unsent(scope, why.verdict.outcome, why.verdict.message),
         };
         let request = self.request_of(&ended.pass, &load, &course, ended.stop);
         let masked = request.as_ref().map(secrets).unwrap_or_default();
         let shown = request.and_then(|request| self.shown(&request, &load, &course, ended.stop).ok());
+        let answer = ended.sent.result.ok();
         Trial {
+            scope: match &answer {
+                Some(answer) => self.seeing(scope, answer),
+                None => scope,
+            },
             outcome: ended.reading.verdict.outcome,
             message: ended.reading.verdict.message,
             took: clock.elapsed(),
             exchange: ended.sent.exchange,
             request: shown,
-            answer: ended.sent.result.ok().map(|answer| answered(&answer, &masked)),
+            answer: answer.map(|answer| answered(&answer, &masked)),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::attempts::check::AttemptLogCheck;
 use crate::domain::time::Timestamp;
 
 /// The store as a whole, for status and metrics.
@@ -63,4 +64,7 @@ pub struct CheckReport {
     pub damaged: u64,
     /// The first of them, each in one sentence.
     pub problems: Vec<String>,
+    /// The log of attempts, which is no part of the queue.
+    #[serde(default)]
+    pub attempts: AttemptLogCheck,
 }

@@ -32,8 +32,8 @@ const MANY_EACH: Load = Load {
     burst: 32,
     ..ONE_EACH
 };
-/// Events in one request of the endpoint that is delivered to meanwhile.
-const BATCH: usize = 100;
+/// How the endpoint that is delivered to meanwhile takes its events.
+const BATCH: &str = "batch = { max_events = 100, max_wait = \"50ms\" }\n";
 const DELIVERING: Load = Load {
     how: "256 producers, and delivered in batches of 100",
     delivers: true,
@@ -76,7 +76,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: false,
-        batch: 1,
+        keys: "",
     };
     let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
     for load in [ONE_EACH, MANY_EACH] {
@@ -96,7 +96,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     drop(parking);
     let enabled = Target {
         enabled: true,
-        batch: BATCH,
+        keys: BATCH,
         ..target
     };
     let delivering = Stage::new(&bench.args.dir, "accept", &[enabled])?;

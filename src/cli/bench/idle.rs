@@ -24,7 +24,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: true,
-        batch: 1,
+        keys: "",
     };
     let stage = Stage::new(&bench.args.dir, "idle", &[target])?;
     let rss = machine::rss_bytes(stage.pid())? as f64 / 1_048_576.0;

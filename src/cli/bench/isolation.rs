@@ -32,7 +32,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address,
         path,
         enabled: true,
-        batch: 1,
+        keys: "",
     };
     let targets = [
         target("live", live.addr(), "/"),

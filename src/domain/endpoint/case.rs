@@ -9,6 +9,6 @@ pub struct SavedCase {
     pub name: Box<str>,
     /// One event as JSON.
     pub event: Box<str>,
-    /// What has to hold of `outcome` and `response`.
+    /// What has to hold of `outcome`, `error_class` and `response`.
     pub expect: Expression,
 }
