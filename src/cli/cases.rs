@@ -111,7 +111,7 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         ran.failed = judged(case, scope, Outcome::Skipped, &why);
         return ran;
     }
-    let trial = courier.try_out(&event, now).await;
+    let trial = courier.try_out(&event, now, &case.steps).await;
     ran.status = trial.answer.as_ref().map(|answer| answer.status);
     ran.took_ms = trial.took.as_millis();
     ran.failed = judged(case, trial.scope.clone(), trial.outcome, &ended(&trial));
@@ -131,6 +131,7 @@ fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope,
         id: &event.head.id,
         number: 1,
         now,
+        beside: None,
     };
     let scope = Scene::new(endpoint).of(&load).ok()?;
     match endpoint.selection.judge(&scope) {
@@ -171,8 +172,9 @@ pub(super) fn renders(
         id: &event.head.id,
         number: 1,
         now,
+        beside: None,
     };
-    let Err(why) = courier.show(&load) else {
+    let Err(why) = courier.show_all(&load).request else {
         return Ok(());
     };
     let scope = Scene::new(endpoint).of(&load)?;

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::failure::{Done, Failure};
@@ -104,7 +105,7 @@ fn config_of(args: &StoreArgs) -> Result<StoreConfig, String> {
 }
 
 /// One endpoint's queue on disk.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct LaneLine {
     endpoint: String,
     pending: u64,
@@ -115,8 +116,8 @@ struct LaneLine {
 }
 
 /// `store status --json`
-#[derive(Clone, Debug, Serialize)]
-struct StoreStatus {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct StoreStatus {
     #[serde(flatten)]
     stats: StoreStats,
     endpoints: Vec<LaneLine>,
@@ -173,8 +174,8 @@ fn show(store: &dyn Store, json: bool) -> Done {
 }
 
 /// `store check --json`
-#[derive(Clone, Debug, Serialize)]
-struct Checked {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
     #[serde(flatten)]
     report: CheckReport,
     /// What was set aside before, newest first.
@@ -182,7 +183,7 @@ struct Checked {
 }
 
 /// One record that was set aside.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct SetAside {
     found: String,
     what: String,

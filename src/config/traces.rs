@@ -74,3 +74,60 @@ fn header_value(value: &Value<'_>) -> Read<Secret> {
         .map(|_| Secret::new(&text))
         .map_err(|_| Wrong::whole("no header can hold this value", "take out its control characters"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::effective;
+    use super::super::tests::{problems, read};
+    use super::*;
+
+    /// H6: what is wrong is said, and never what may be secret in it.
+    #[test]
+    #[cfg(feature = "otel")]
+    fn h6_bad_values_are_named() {
+        for (line, expected) in [
+            (
+                "endpoint = \"localhost:4318\"",
+                "traces.endpoint: this is no http or https URL; write it like http://127.0.0.1:4318/v1/traces",
+            ),
+            ("sample = 2.0", "traces.sample: "),
+            ("service_name = \"\"", "traces.service_name: "),
+            (
+                "headers = { \"x y\" = \"s3cret\" }",
+                "this is not the name of a header",
+            ),
+            (
+                "headers = { x-y = \"s3cret\\n\" }",
+                "no header can hold this value",
+            ),
+            ("endpont = \"\"", "did you mean `endpoint`?"),
+        ] {
+            let said = problems(&format!("[traces]\n{line}\n"));
+            assert!(
+                said.contains(expected) && !said.contains("s3cret"),
+                "{line}: {said}"
+            );
+        }
+    }
+
+    /// H6: without the feature an endpoint is refused, with what to do; the section may stand empty.
+    #[test]
+    #[cfg(not(feature = "otel"))]
+    fn h6_a_program_without_traces_says_so() {
+        let said = problems("[traces]\nendpoint = \"http://127.0.0.1:4318/v1/traces\"\n");
+        assert!(said.contains("built without traces"), "{said}");
+        assert_eq!(problems("[traces]\nendpoint = \"\"\nsample = 0.5\n"), "");
+    }
+
+    /// C6: the receiver's URL and headers are shown without their secrets.
+    #[test]
+    #[cfg(feature = "otel")]
+    fn c6_secrets_of_traces_are_masked() {
+        let text = "[traces]\nendpoint = \"https://u:s3cret@a.example/v1?key=s3cret\"\nheaders = { x-key = \"s3cret\" }\n";
+        let config = read(text).unwrap().config;
+        let shown = effective(&config)["traces"].to_string();
+        assert!(shown.contains("a.example") && shown.contains("x-key"), "{shown}");
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(!format!("{config:?}").contains("s3cret"));
+    }
+}

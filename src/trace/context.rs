@@ -120,7 +120,7 @@ mod tests {
 
     /// W3C Trace Context §3.2.2: what is valid is read and written back, what is not is no context.
     #[test]
-    fn h4_traceparents_are_read_and_written() {
+    fn h6_traceparents_are_read_and_written() {
         let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let context = Context::parse(text).unwrap();
         assert_eq!((context.span_id, context.sampled), (0x00f0_67aa_0ba9_02b7, true));
@@ -142,7 +142,7 @@ mod tests {
 
     /// A trace that begins here is the same whenever it is asked for; a producer's is gone on with.
     #[test]
-    fn h4_an_event_has_one_trace() {
+    fn h6_an_event_has_one_trace() {
         let one = Origin::of(&head("a", None), 1.0);
         assert_eq!(one, Origin::of(&head("a", None), 1.0));
         assert_ne!(
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn h4_the_sampled_share_is_what_was_asked_for() {
+    fn h6_the_sampled_share_is_what_was_asked_for() {
         let sampled = |sample: f64| {
             let origins = (0..10_000).map(|n| Origin::of(&head(&n.to_string(), None), sample));
             origins.filter(|origin| origin.context().sampled).count()

@@ -188,3 +188,101 @@ impl Attempting {
         self.tracer.put(span);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::domain::endpoint::fixture;
+    use crate::domain::outcome::Outcome;
+    use crate::domain::time::Timestamp;
+
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    fn event(id: &str, traceparent: Option<&str>) -> Event {
+        Event {
+            head: EventHead {
+                id: id.into(),
+                source: "/x".into(),
+                kind: "t".into(),
+                accepted: Timestamp(1),
+                deliver_at: None,
+                expires: None,
+                partition_key: None,
+                tenant: None,
+                traceparent: traceparent.map(Into::into),
+                sender_uid: None,
+            },
+            json: Bytes::from_static(b"{}"),
+        }
+    }
+
+    fn tracer(sample: f64) -> (Arc<Tracer>, mpsc::Receiver<Span>) {
+        let (tracer, spans) = Tracer::new(sample, Arc::new(|| 7));
+        (Arc::new(tracer), spans)
+    }
+
+    /// H6: nobody takes the spans: the queue fills up, the rest is counted, and nobody waits.
+    #[test]
+    fn h6_a_full_queue_drops_and_counts() {
+        let (tracer, mut spans) = tracer(1.0);
+        let head = event("a", None).head;
+        for _ in 0..QUEUE_MAX + 10 {
+            let accepting = tracer.accepting(std::iter::once(((0, 0), &head, 1))).unwrap();
+            tracer.accepted(accepting, |_| true);
+        }
+        assert_eq!(tracer.counts().dropped.load(Ordering::Relaxed), 10);
+        let mut taken = 0;
+        while spans.try_recv().is_ok() {
+            taken += 1;
+        }
+        assert_eq!(taken, QUEUE_MAX);
+    }
+
+    /// H6: of what was handed to the store only what is new has a span; nothing is noted of what is not sampled.
+    #[test]
+    fn h6_duplicates_are_no_accepted_events() {
+        let (on, mut spans) = tracer(1.0);
+        let heads = [event("a", None).head, event("b", None).head];
+        let events = heads.iter().enumerate().map(|(n, head)| ((0, n), head, 1));
+        let accepting = on.accepting(events.clone()).unwrap();
+        on.accepted(accepting, |(_, index)| index == 1);
+        let span = spans.try_recv().unwrap();
+        assert_eq!(span.context, Origin::of(&heads[1], 1.0).context());
+        assert!(spans.try_recv().is_err());
+        assert!(tracer(0.0).0.accepting(events).is_none());
+    }
+
+    /// H6: a batch hangs under its first event and is linked to the others; each is told of the try.
+    #[test]
+    fn h6_a_batch_is_one_span() {
+        let (tracer, mut spans) = tracer(1.0);
+        let mut events = [event("a", Some(PARENT)), event("b", None)];
+        let other = Origin::of(&events[1].head, 1.0).context();
+        let attempting = tracer.attempting(&mut events).unwrap();
+        let told = events[0].head.traceparent.clone();
+        assert_eq!(told, events[1].head.traceparent);
+        assert_ne!(told.as_deref(), Some(PARENT));
+        let attempt = Attempt {
+            number: 1,
+            started: Timestamp(1),
+            duration_ms: 1,
+            outcome: Outcome::Delivered,
+            status: Some(200),
+            message: String::new(),
+            request_line: String::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            response_excerpt: String::new(),
+        };
+        let endpoint = fixture::endpoint("crm", "https://crm.example/hook");
+        attempting.end(&endpoint, &attempt, &Exchange::default());
+        let span = spans.try_recv().unwrap();
+        assert_eq!(span.context.to_string(), &*told.unwrap());
+        assert_eq!(
+            (span.parent, span.links),
+            (Context::parse(PARENT).map(|context| context.span_id), vec![other])
+        );
+    }
+}

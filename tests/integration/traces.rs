@@ -1,4 +1,4 @@
-//! H4: traces, as a receiver of OpenTelemetry's own making reads them.
+//! H6: traces, as a receiver of OpenTelemetry's own making reads them.
 
 use std::path::{Path, PathBuf};
 
@@ -88,9 +88,9 @@ fn called<'a>(spans: &'a [Value], name: &str) -> Vec<&'a Value> {
     spans.iter().filter(|span| span["name"] == name).collect()
 }
 
-/// H4: an event with a `traceparent` continues its trace; the endpoint's own spans hang under the attempt's.
+/// H6: an event with a `traceparent` continues its trace; the endpoint's own spans hang under the attempt's.
 #[test]
-fn h4_a_producers_trace_goes_on_through_every_attempt() {
+fn h6_a_producers_trace_goes_on_through_every_attempt() {
     let Some(mut collector) = Collector::new() else {
         return;
     };
@@ -143,9 +143,9 @@ fn h4_a_producers_trace_goes_on_through_every_attempt() {
     assert_eq!(posts[1]["status"], Value::Null);
 }
 
-/// H4: without a `traceparent` the trace begins here; what its producer does not want recorded is not.
+/// H6: without a `traceparent` the trace begins here; what its producer does not want recorded is not.
 #[test]
-fn h4_traces_begin_here_and_are_sampled() {
+fn h6_traces_begin_here_and_are_sampled() {
     let Some(mut collector) = Collector::new() else {
         return;
     };
@@ -185,9 +185,9 @@ fn h4_traces_begin_here_and_are_sampled() {
     );
 }
 
-/// H4: a receiver that takes no traces costs spans and no delivery, and the operator is told.
+/// H6: a receiver that takes no traces costs spans and no delivery, and the operator is told.
 #[test]
-fn h4_a_receiver_that_fails_costs_no_delivery() {
+fn h6_a_receiver_that_fails_costs_no_delivery() {
     let collector = Target::new();
     let mut target = Target::new();
     let traces = format!("[traces]\nendpoint = \"{}\"\n", collector.url("/status/400"));
@@ -207,9 +207,9 @@ fn h4_a_receiver_that_fails_costs_no_delivery() {
     );
 }
 
-/// H4: a stop sends the spans that wait.
+/// H6: a stop sends the spans that wait.
 #[test]
-fn h4_a_stop_sends_the_last_spans() {
+fn h6_a_stop_sends_the_last_spans() {
     let Some(mut collector) = Collector::new() else {
         return;
     };

@@ -24,6 +24,7 @@ impl Side {
             address: receiver.address(),
             path: "/",
             enabled: true,
+            keys: "",
         };
         Ok(Self {
             stage: Stage::with_store(&bench.args.dir, name, store, &[target])?,

@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::block;
@@ -16,7 +17,7 @@ use crate::store::files;
 const FOLDER: &str = "attempts";
 
 /// What reading the log has shown.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptLogCheck {
     /// Files.
     pub segments: u64,
@@ -29,7 +30,7 @@ pub struct AttemptLogCheck {
 }
 
 /// A file of the log that is damaged.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct DamagedSegment {
     /// Which.
     pub file: PathBuf,
