@@ -4,6 +4,7 @@
 mod answers;
 #[cfg(test)]
 mod fairness;
+mod idle;
 mod settles;
 
 use std::sync::Arc;
@@ -14,6 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::{Told, Waiting};
+use self::idle::{Idle, MAINTAIN_ON};
+pub use self::idle::Upkeep;
 use self::settles::{SETTLES_MAX, Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
@@ -31,15 +34,6 @@ const EVENTS_MAX: usize = 2048;
 const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
-/// this leaves them most of the time.
-const MAINTAIN_ON: Duration = Duration::from_millis(50);
-/// And this often when nothing happens, so that dead letters expire on an idle machine too.
-const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
-
-/// Nothing happens for so long: what was held for more to come is given back, once.
-const REST_AFTER: Duration = Duration::from_secs(5);
-
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
 /// a thread of its own.
 const READERS_MAX: usize = 16;
@@ -106,25 +100,6 @@ impl std::fmt::Debug for Queue {
         f.debug_struct("Queue")
             .field("failure", &*self.failure.borrow())
             .finish_non_exhaustive()
-    }
-}
-
-/// What the committer sees to beside commits.
-#[derive(Clone, Copy, Debug)]
-pub struct Upkeep {
-    /// How long dead letters are kept.
-    pub dead_keep: Duration,
-    /// Called once nothing has happened for a while after something has; it may take its time.
-    pub at_rest: fn(),
-}
-
-impl From<Duration> for Upkeep {
-    /// Nothing to do at rest.
-    fn from(dead_keep: Duration) -> Self {
-        Self {
-            dead_keep,
-            at_rest: || {},
-        }
     }
 }
 
@@ -323,27 +298,6 @@ impl Gathered {
 enum Flow {
     Go,
     Stop,
-}
-
-/// What is next when nothing happens.
-#[derive(Clone, Copy)]
-enum Idle {
-    /// A piece of housekeeping.
-    Maintain,
-    /// All of it is done; rest, if it stays so.
-    Rest,
-    /// A look now and then.
-    Sleep,
-}
-
-impl Idle {
-    fn wait(self) -> Duration {
-        match self {
-            Self::Maintain => MAINTAIN_ON,
-            Self::Rest => REST_AFTER,
-            Self::Sleep => MAINTAIN_IDLE,
-        }
-    }
 }
 
 struct Worker {

@@ -275,6 +275,7 @@ mod tests {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             response_excerpt: String::new(),
+            kept: None,
         };
         let endpoint = fixture::endpoint("crm", "https://crm.example/hook");
         attempting.end(&endpoint, &attempt, &Exchange::default());

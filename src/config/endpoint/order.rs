@@ -105,7 +105,7 @@ mod tests {
             ),
             (
                 "order = \"key\"\norder_key = \"data.\"",
-                "config.toml:7:13: endpoint.crm.order_key: at character 6",
+                "config.toml:7:13: endpoint.crm.order_key: at character 5",
             ),
             ("order = \"key\"\norder_key = 5", "5 has to be a string"),
         ] {
