@@ -38,6 +38,7 @@ impl Progress {
         let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
         let bar = bar.with_style(style).with_message(what);
+        bar.tick();
         bar.enable_steady_tick(TICK);
         Self(bar)
     }

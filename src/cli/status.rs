@@ -191,8 +191,6 @@ fn problems(status: &Status) -> Vec<Problem> {
                 .to_owned(),
         );
     }
-    problems.extend(status.traces.as_ref().and_then(untraced));
-    problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));
     problems.extend(
         status
@@ -201,6 +199,8 @@ fn problems(status: &Status) -> Vec<Problem> {
             .filter(|row| row.dead > 0 && row.state != EndpointState::Orphaned)
             .map(dead_letters),
     );
+    problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
+    problems.extend(status.traces.as_ref().and_then(untraced));
     problems
 }
 
@@ -229,13 +229,22 @@ fn raised(alert: &AlertView, now: Timestamp) -> Problem {
             "{endpoint} is past {name} for {}: {value:.2}, limit {limit}",
             age(now, *since)
         ),
-        next: format!("posthaste attempts --endpoint {endpoint}"),
+        next: format!("posthaste attempts --endpoint {endpoint} --outcome error"),
     }
 }
 
 fn dead_letters(row: &EndpointRow) -> Problem {
     Problem {
-        what: format!("{} has {}", row.name, counted(row.dead, "dead letter")),
+        what: format!(
+            "{} has {}{}",
+            row.name,
+            counted(row.dead, "dead letter"),
+            // An endpoint that is stuck has said so already.
+            match &row.attempts.last_error {
+                Some(error) if row.state == EndpointState::Ready => format!("; last error: {error}"),
+                _ => String::new(),
+            }
+        ),
         next: format!("posthaste dead list --endpoint {}", row.name),
     }
 }
@@ -248,9 +257,9 @@ fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
         return slow(row, now);
     }
     let next = match row.state {
-        EndpointState::Ready => format!("posthaste endpoints flush {name}, once it is mended"),
+        EndpointState::Ready => format!("posthaste endpoints flush {name}   # once it is mended"),
         EndpointState::Tripped | EndpointState::Probing | EndpointState::Suspended => {
-            format!("posthaste endpoints flush {name} tries it now")
+            format!("posthaste endpoints flush {name}   # tries it now")
         }
         EndpointState::Paused => format!("posthaste endpoints resume {name}"),
         EndpointState::Disabled if row.pending == 0 => return None,
@@ -295,10 +304,11 @@ fn stuck_text(row: &EndpointRow, now: Timestamp) -> String {
         EndpointState::Ready => "keeps failing",
         other => other.name(),
     };
-    let since = row
-        .since
-        .filter(|_| row.state != EndpointState::Ready)
-        .map_or(String::new(), |since| format!(" for {}", age(now, since)));
+    let since = match row.state {
+        EndpointState::Ready => row.attempts.failing_since,
+        _ => row.since,
+    };
+    let since = since.map_or(String::new(), |since| format!(" for {}", age(now, since)));
     let then = match row.state {
         EndpointState::Paused => "resumes",
         _ => "next",
@@ -340,6 +350,14 @@ pub fn endpoint_table(rows: &[EndpointRow], now: Timestamp) -> String {
     print::table(&columns, rows.iter().map(|row| cells(row, now)))
 }
 
+/// When something is sent next: while an endpoint is left alone, nothing that is due goes out before the end of that.
+fn next_try(row: &EndpointRow) -> Option<Timestamp> {
+    match row.state {
+        EndpointState::Tripped | EndpointState::Suspended => row.until,
+        _ => row.next_attempt,
+    }
+}
+
 fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
     let ms = |value: Option<u64>| value.map_or("-".to_owned(), |ms| format!("{ms}ms"));
     let attempts = &row.attempts;
@@ -351,7 +369,7 @@ fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
         format!("{}/{}", row.in_flight, row.limit),
         row.dead.to_string(),
         age_or_dash(now, row.oldest),
-        row.next_attempt.map_or("-".to_owned(), |next| age(next, now)),
+        next_try(row).map_or("-".to_owned(), |next| age(next, now)),
         or_dash(attempts.last_status),
         format!("{:.1}", attempts.rate_per_second),
         ms(attempts.p50_ms),

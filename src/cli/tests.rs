@@ -401,7 +401,7 @@ async fn b6_status_shows_what_is_stuck_and_why() {
     let screen = status::screen(&status, Paint { colors: false });
     for expected in [
         "crm tripped for 12m, next in 18s, 1 pending: 5 failures in a row; status 503",
-        "→ posthaste endpoints flush crm tries it now",
+        "→ posthaste endpoints flush crm   # tries it now",
         "→ posthaste endpoints move old --to OTHER, or: posthaste endpoints bury old",
         "crm has 1 dead letter",
         "3m12s",

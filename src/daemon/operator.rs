@@ -310,6 +310,7 @@ impl Operator for Daemon {
                 .map(|last| last.message.to_string())
                 .filter(|message| !message.is_empty()),
             last_attempt: last.map(|last| last.at),
+            failing_since: reading.failing_since,
         }
     }
 

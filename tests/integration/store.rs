@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::servers::Target;
-use crate::harness::{Daemon, Setup, endpoint, event};
+use crate::harness::{Daemon, Setup, endpoint, event, run};
+use crate::required;
 
 fn store(daemon: &Daemon, words: &[&str]) -> crate::harness::Ran {
     let config = daemon.path("config.toml");
@@ -217,4 +219,32 @@ fn i6_a_damaged_log_of_attempts_is_told_and_mended() {
         .unwrap()
         .len();
     assert!((1..60).contains(&left), "{left}");
+}
+
+/// I6: what may take long shows a person on a terminal that it goes on, and nobody else.
+#[test]
+fn i6_what_takes_long_shows_progress_on_a_terminal() {
+    let target = Target::new();
+    let daemon = stopped(&target);
+    let config = daemon.path("config.toml");
+    for (words, shown) in [("check", "reading everything"), ("export", "2 events")] {
+        let command = format!(
+            "{} store {words} --config {} > {}",
+            env!("CARGO_BIN_EXE_posthaste"),
+            config.display(),
+            daemon.path("out").display()
+        );
+        // util-linux's script gives a program a terminal of its own.
+        let mut script = Command::new("script");
+        script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
+        let ran = match run(&mut script, "") {
+            Ok(ran) => ran.exits(0),
+            Err(error) => return required::missing("script", "apt-get install bsdutils", error),
+        };
+        assert!(ran.out.contains(shown), "{ran:?}");
+        let written = fs::read_to_string(daemon.path("out")).unwrap();
+        assert!(!written.is_empty() && !written.contains('\x1b'), "{written:?}");
+    }
+    let plain = store(&daemon, &["check"]).exits(0);
+    assert_eq!(plain.err, "");
 }

@@ -208,6 +208,10 @@ pub struct LaneNumbers {
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<Instant>")]
     pub last_attempt: Option<Timestamp>,
+    /// Since when every attempt has failed; `null`: the latest did not.
+    #[serde(with = "rfc3339::option", default)]
+    #[schemars(with = "Option<Instant>")]
+    pub failing_since: Option<Timestamp>,
 }
 
 /// What an endpoint is doing.

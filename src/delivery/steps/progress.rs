@@ -54,7 +54,9 @@ impl Progress {
         let fields = self.appended.iter();
         let (response, response_bytes) = response.unzip();
         Beside {
-            appended: fields.map(|(name, value)| (name.to_string(), value.clone())).collect(),
+            appended: fields
+                .map(|(name, value)| (name.to_string(), value.clone()))
+                .collect(),
             flags: self.flags.iter().map(|flag| Value::from(&**flag)).collect(),
             response,
             bytes: self.bytes.saturating_add(response_bytes.unwrap_or(0)),

@@ -151,7 +151,10 @@ mod tests {
 
     fn steps(written: &[(&'static str, &'static str)]) -> Vec<Waits<'static>> {
         let waits = |names: &'static str| names.split_whitespace().collect();
-        written.iter().map(|(name, names)| (*name, waits(names))).collect()
+        written
+            .iter()
+            .map(|(name, names)| (*name, waits(names)))
+            .collect()
     }
 
     /// C9: whoever could never begin is found, and those who only wait for them are not blamed.
@@ -161,7 +164,10 @@ mod tests {
             (&[("a", ""), ("b", "a"), ("c", "a b")][..], None),
             (&[("a", "a")], Some(vec!["a"])),
             (&[("a", "c"), ("b", "a"), ("c", "b")], Some(vec!["a", "c", "b"])),
-            (&[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")], Some(vec!["a", "b"])),
+            (
+                &[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")],
+                Some(vec!["a", "b"]),
+            ),
             (&[("a", "nobody")], None),
         ] {
             assert_eq!(circle(&steps(written)), expected, "{written:?}");
