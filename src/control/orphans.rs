@@ -175,7 +175,9 @@ async fn hold_orphan(app: &App, name: &str, lane: LaneId) -> ApiResult<Held> {
     }
     Err(ApiError::conflict(
         "in_flight",
-        format!("requests to {name:?} are still under way, begun before it was removed; try again when they have ended"),
+        format!(
+            "requests to {name:?} are still under way, begun before it was removed; try again when they have ended"
+        ),
     ))
 }
 

@@ -379,7 +379,8 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
 /// Takes out what stands behind the first event that could not be read: in an endpoint that keeps order it might
 /// overtake that one.
 fn cut_behind_unread(job: &mut Job, found: &mut Several<Result<Found, LoadError>>) -> Several<Due> {
-    let unread = |found: &Result<_, LoadError>| matches!(found, Err(LoadError::Missing(_) | LoadError::Store(_)));
+    let unread =
+        |found: &Result<_, LoadError>| matches!(found, Err(LoadError::Missing(_) | LoadError::Store(_)));
     let keep = found.iter().position(unread).map_or(found.len(), |at| at + 1);
     found.truncate(keep);
     job.batch.drain(keep.min(job.batch.len())..).collect()

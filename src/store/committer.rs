@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::{Told, Waiting};
-use self::idle::{Idle, MAINTAIN_ON};
 pub use self::idle::Upkeep;
+use self::idle::{Idle, MAINTAIN_ON};
 use self::settles::{SETTLES_MAX, Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,

@@ -95,7 +95,11 @@ fn i2_an_endpoint_that_comes_back_while_its_orphans_move() {
         .iter()
         .map(|judged| serde_json::from_str::<Value>(&judged.body).unwrap()["id"].to_string())
         .collect();
-    assert_eq!((ids.len(), seen.len()), (EVENTS, EVENTS), "{refused} moves were refused");
+    assert_eq!(
+        (ids.len(), seen.len()),
+        (EVENTS, EVENTS),
+        "{refused} moves were refused"
+    );
 }
 
 /// I2: a configuration with a mistake changes nothing, and every problem is told with its place.

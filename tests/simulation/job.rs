@@ -96,7 +96,11 @@ impl World {
             reply.signal.retry_after = reply.signal.retry_after.map(|asked| asked.min(most));
             reply
         });
-        let pause_ms = if parts.iter().any(is_unread) { READ_PAUSE_MS } else { 0 };
+        let pause_ms = if parts.iter().any(is_unread) {
+            READ_PAUSE_MS
+        } else {
+            0
+        };
         let ended = Ended {
             lane: job.lane,
             endpoint,

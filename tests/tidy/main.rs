@@ -143,8 +143,14 @@ const HTTP_LIMIT: &str = "src/cli/bench/limits.rs";
 
 /// The only files with `unsafe`, and why.
 const UNSAFE: &[(&str, &str)] = &[
-    ("src/store/sled/durable.rs", "replaces the call that sled flushes with"),
-    ("src/daemon/memory.rs", "tells the allocator, whose functions are C, to give back what is free"),
+    (
+        "src/store/sled/durable.rs",
+        "replaces the call that sled flushes with",
+    ),
+    (
+        "src/daemon/memory.rs",
+        "tells the allocator, whose functions are C, to give back what is free",
+    ),
 ];
 
 /// Longest file, in lines.
@@ -329,12 +335,7 @@ fn few_files_are_unsafe() {
         let lines = source.lines_with("unsafe");
         lines
             .into_iter()
-            .map(|line| {
-                format!(
-                    "{}:{line}: `unsafe`: find a library that does it",
-                    source.path
-                )
-            })
+            .map(|line| format!("{}:{line}: `unsafe`: find a library that does it", source.path))
             .collect::<Vec<_>>()
     });
     assert_none(&wrong.collect::<Vec<_>>());

@@ -154,7 +154,11 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Rou
             // Whatever is still being delivered would take the disk and the processors from the limit.
             stage.drained().await?;
         }
-        let behind = if load.delivers { answered.elapsed() } else { Duration::ZERO };
+        let behind = if load.delivers {
+            answered.elapsed()
+        } else {
+            Duration::ZERO
+        };
         let flushes = flush(&folder, batch as usize, bench.span() / 2)?;
         rounds.push(Round {
             answers,

@@ -185,10 +185,7 @@ impl<'a> Work<'a> {
             settles: settles.collect(),
             accepts,
         };
-        let committed = self
-            .store
-            .commit(batch, NOW)
-            .map_err(io::Error::other)?;
+        let committed = self.store.commit(batch, NOW).map_err(io::Error::other)?;
         for accepted in committed.accepts.into_iter().flatten().flatten() {
             if let Accepted::New(seq) = accepted {
                 self.owed.push(DeliveryId { lane: self.lane, seq });

@@ -21,7 +21,10 @@ pub(super) fn order(table: &Table<'_>, bind: &str) -> Order {
     let policy = table.read("order", values::choice(ORDERS)).unwrap_or_default();
     let key = table.read("order_key", optional(key(&names))).flatten();
     if key.is_some() && policy != OrderPolicy::Key {
-        let wrong = Wrong::whole("nothing is kept in order by it", "add order = \"key\", or remove it");
+        let wrong = Wrong::whole(
+            "nothing is kept in order by it",
+            "add order = \"key\", or remove it",
+        );
         table.reject_key(&["order_key"], &wrong);
     }
     Order { policy, key }

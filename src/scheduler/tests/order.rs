@@ -228,7 +228,10 @@ fn f7_other_keys_make_other_lines() {
     let mut config = ordered_config(OrderPolicy::Key);
     config.keyed = 1;
     world.handle(Input::Configure(vec![config.clone()]));
-    assert!(world.poll().is_empty(), "2 and 3 stood behind them, and other lines would not know");
+    assert!(
+        world.poll().is_empty(),
+        "2 and 3 stood behind them, and other lines would not know"
+    );
     under_way.into_iter().for_each(|job| world.end(job, OK, secs(0)));
     let next = world.poll();
     assert_eq!(seqs(&next), [2, 3, 4, 5], "the heads of four lines");

@@ -147,7 +147,9 @@ impl SledStore {
         let ids = writer.pages.ids() as u64 * size_of::<IdHash>() as u64;
         let lanes = |index: &Index| {
             let counts = index.lanes().map(|(_, lane)| lane.counts);
-            counts.map(|counts| counts.dead * DEAD_BYTES + counts.deferred * DEFERRAL_BYTES).sum::<u64>()
+            counts
+                .map(|counts| counts.dead * DEAD_BYTES + counts.deferred * DEFERRAL_BYTES)
+                .sum::<u64>()
         };
         writer.occupied() + ids + lanes(&lock(&self.index))
     }

@@ -589,7 +589,11 @@ fn a_store_at_rest_gives_more_back() {
     assert_eq!(rested.dedup_ids, at_work.dedup_ids);
     let number = files::current(folder.path()).unwrap();
     store.rest(start()).unwrap();
-    assert_eq!(files::current(folder.path()).unwrap(), number, "nothing more to gain");
+    assert_eq!(
+        files::current(folder.path()).unwrap(),
+        number,
+        "nothing more to gain"
+    );
 }
 
 /// Disk is given back once the backlog has drained, and what is left is all there.
