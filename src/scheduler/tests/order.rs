@@ -239,3 +239,23 @@ fn f7_other_keys_make_other_lines() {
     next.into_iter().for_each(|job| world.end(job, OK, secs(0)));
     assert_eq!(deliver_all(&mut world), [6, 7], "the same keys change nothing");
 }
+
+/// F7: what was delayed and stands behind a held up head leaves room for what was delayed in other lines.
+#[test]
+fn f7_what_is_put_off_behind_a_held_up_head_keeps_nobody() {
+    let mut world = ordered(OrderPolicy::Key, 2);
+    world.accept_many(A, 1);
+    let head = world.poll().remove(0);
+    let far = world.now.wall.plus(secs(3600));
+    world.end(head, DOWN, secs(3600));
+    let soon = world.now.wall.plus(secs(1));
+    for seq in 1..=40 {
+        // Those of the held up line are due first.
+        let due = soon.plus(secs(if seq % 2 == 0 { 0 } else { 1 }));
+        world.accept(A, Some(due));
+    }
+    world.pass(secs(5));
+    assert!(world.now.wall < far);
+    let odd: Vec<u64> = (1..=40).filter(|seq| seq % 2 == 1).collect();
+    assert_eq!(deliver_all(&mut world), odd);
+}
