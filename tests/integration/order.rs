@@ -90,7 +90,7 @@ fn f7_order_key_gives_the_lines() {
     let by = |key: &str| {
         let order = format!(
             "order = \"key\"\norder_key = \"{key}\"\nretry = {{ delay = \"300ms\", jitter = 0.0 }}\n\
-             breaker = {{ failures = 0, rate = 0 }}"
+             breaker = {{ failures = 1000, min_requests = 1000 }}"
         );
         endpoint("crm", &judge.url(), &order)
     };
