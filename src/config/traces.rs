@@ -79,7 +79,6 @@ fn header_value(value: &Value<'_>) -> Read<Secret> {
 mod tests {
     use super::super::effective;
     use super::super::tests::{problems, read};
-    use super::*;
 
     /// H6: what is wrong is said, and never what may be secret in it.
     #[test]

@@ -8,6 +8,7 @@ pub mod dispatcher;
 pub mod job;
 pub mod live;
 pub mod managed;
+mod memory;
 pub mod notify;
 pub mod operator;
 pub mod signals;
@@ -33,7 +34,7 @@ use crate::ingest::spool::Spool;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
-use crate::store::committer::{Committer, Notice, Queue};
+use crate::store::committer::{Committer, Notice, Queue, Upkeep};
 use crate::store::sled::{OpenError, OpenOptions, SledStore};
 
 use self::activation::Handed;
@@ -95,6 +96,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before all else. Huge pages would be filled by a few small allocations each: they made up two thirds of an idle
     // daemon's memory (measured). A kernel without the switch only costs that memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    memory::be_frugal();
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
     let handed = Handed::from_env();
@@ -109,8 +111,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     )
     .map_err(DaemonError::Store)?;
     let (told, notices) = mpsc::channel(NOTICES_MAX);
-    let dead_keep = loaded.config.store.dead_keep;
-    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
+    let upkeep = Upkeep {
+        dead_keep: loaded.config.store.dead_keep,
+        at_rest: memory::give_back,
+    };
+    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), upkeep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
         loaded,

@@ -169,6 +169,9 @@ pub(super) fn escape_json(text: &str, json: &mut String) {
 /// # Errors
 /// What JSON can't hold: bytes, numbers that are not finite, values that nest too deep.
 pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.into());
+    }
     serde_json::from_str(&to_json_text(value)?)
         .map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))
 }
