@@ -87,7 +87,13 @@ fn details(view: &EventView) -> String {
     lines.push(String::new());
     lines.push(delivery_table(&view.deliveries));
     lines.extend(tries);
-    lines.extend(attempts.iter().chain(&kept).chain(&tail).map(|text| print::printable(text)));
+    lines.extend(
+        attempts
+            .iter()
+            .chain(&kept)
+            .chain(&tail)
+            .map(|text| print::printable(text)),
+    );
     lines.join("\n")
 }
 

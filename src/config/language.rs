@@ -82,9 +82,15 @@ impl<'n> Names<'n> {
         }
         let help = match steps {
             [] => "no step has been there; a step sees those that it names in `after`".to_owned(),
-            known => format!("known here: {}; a step sees those that it names in `after`", known.join(", ")),
+            known => format!(
+                "known here: {}; a step sees those that it names in `after`",
+                known.join(", ")
+            ),
         };
-        Err(Wrong::whole(format!("appended.{name} is not there at this point"), help))
+        Err(Wrong::whole(
+            format!("appended.{name} is not there at this point"),
+            help,
+        ))
     }
 
     /// Every name used has to be one that is there: a misspelt one would be undefined for every event.

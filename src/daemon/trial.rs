@@ -180,7 +180,17 @@ pub fn tested(name: String, trial: Trial) -> TestView {
             .map(|answer| answer.headers.clone())
             .unwrap_or_default(),
         response_body: answer.map(|answer| answer.body).unwrap_or_default(),
-        steps: trial.kept.iter().flat_map(|kept| &kept.steps).map(Into::into).collect(),
-        flags: trial.kept.iter().flat_map(|kept| &kept.flags).map(ToString::to_string).collect(),
+        steps: trial
+            .kept
+            .iter()
+            .flat_map(|kept| &kept.steps)
+            .map(Into::into)
+            .collect(),
+        flags: trial
+            .kept
+            .iter()
+            .flat_map(|kept| &kept.flags)
+            .map(ToString::to_string)
+            .collect(),
     }
 }

@@ -52,8 +52,8 @@ use render::{Composer, Course, OutgoingRequest};
 use scene::Load;
 use send::{Answer, Bounds, Clients, Sender, Sent};
 use sign::Signer;
-use steps::cache::Caches;
 use steps::Steps;
+use steps::cache::Caches;
 
 /// What one try produced.
 #[derive(Clone, Debug, PartialEq, Eq)]

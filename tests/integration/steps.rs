@@ -36,7 +36,13 @@ fn attempts(daemon: &Daemon, name: &str, count: usize) -> Vec<Value> {
 /// How each step of an attempt ended.
 fn ends(attempt: &Value) -> Vec<String> {
     let steps = attempt["steps"].as_array().unwrap();
-    let end = |note: &Value| format!("{} {}", note["step"].as_str().unwrap(), note["end"].as_str().unwrap());
+    let end = |note: &Value| {
+        format!(
+            "{} {}",
+            note["step"].as_str().unwrap(),
+            note["end"].as_str().unwrap()
+        )
+    };
     steps.iter().map(end).collect()
 }
 
@@ -79,15 +85,30 @@ fn c9_answers_of_steps_are_used_further_on() {
              body = { format = \"json\", fields = { email = \"lead.email\" } }\n\
              store = { score = \"response.result.score\", reasons = \"response.result.reasons\" }",
         ),
-        step("auth", &service.url("/auth"), "store = { token = \"response.access_token\" }"),
-        step("geo", &service.url("/geo/{{ lead.ip }}"), "method = \"GET\"\nstore = { country = \"response.country\" }"),
-        step("never", &service.url("/never"), "after = [\"score\"]\nwhen = \"appended.score.score < 10\""),
+        step(
+            "auth",
+            &service.url("/auth"),
+            "store = { token = \"response.access_token\" }"
+        ),
+        step(
+            "geo",
+            &service.url("/geo/{{ lead.ip }}"),
+            "method = \"GET\"\nstore = { country = \"response.country\" }"
+        ),
+        step(
+            "never",
+            &service.url("/never"),
+            "after = [\"score\"]\nwhen = \"appended.score.score < 10\""
+        ),
     );
     let daemon = Daemon::start(&endpoint("crm", &service.url("/usual"), &keys));
     daemon.accept(&lead("lead-1"));
     let got = &service.until("/premium/us", 1)[0];
     assert_eq!(got.header("x-score"), "85");
-    assert_eq!(got.body, r#"{"email":"ann@example.com","country":"US","why":["a"]}"#);
+    assert_eq!(
+        got.body,
+        r#"{"email":"ann@example.com","country":"US","why":["a"]}"#
+    );
     assert_eq!(got.header("webhook-id"), "lead-1");
     assert_eq!(got.header("idempotency-key"), "");
     let score = &service.asked("/score")[0];
@@ -97,9 +118,15 @@ fn c9_answers_of_steps_are_used_further_on() {
     let geo = &service.asked("/geo")[0];
     assert!(geo.head.starts_with("get ") && geo.body.is_empty(), "{geo:?}");
     daemon.until_settled("crm");
-    assert_eq!((service.asked("/never").len(), service.asked("/usual").len()), (0, 0));
+    assert_eq!(
+        (service.asked("/never").len(), service.asked("/usual").len()),
+        (0, 0)
+    );
     let attempt = &attempts(&daemon, "crm", 1)[0];
-    assert_eq!(ends(attempt), ["score done", "auth done", "geo done", "never skipped"]);
+    assert_eq!(
+        ends(attempt),
+        ["score done", "auth done", "geo done", "never skipped"]
+    );
     assert_eq!(attempt["steps"][3]["message"], "not appended.score.score < 10");
     assert!(!attempt.to_string().contains("tok-1"), "{attempt}");
     assert!(!daemon.log().contains("tok-1"));
@@ -114,7 +141,13 @@ fn c9_independent_steps_go_side_by_side() {
         _ => (200, json!({ "at": asked.path })),
     });
     let steps: String = ["email", "phone", "list"]
-        .map(|name| step(name, &service.url(&format!("/step/{name}")), "store = { at = \"response.at\" }"))
+        .map(|name| {
+            step(
+                name,
+                &service.url(&format!("/step/{name}")),
+                "store = { at = \"response.at\" }",
+            )
+        })
         .concat();
     let keys = format!(
         "timeout = \"60s\"\nbody = {{ format = \"json\", fields = {{ a = \"appended.email.at\", b = \"appended.phone.at\", c = \"appended.list.at\" }} }}\n{steps}"
@@ -122,7 +155,10 @@ fn c9_independent_steps_go_side_by_side() {
     let daemon = Daemon::start(&endpoint("crm", &service.url("/lead"), &keys));
     daemon.accept(&lead("lead-1"));
     let got = &service.until("/lead", 1)[0];
-    assert_eq!(got.body, r#"{"a":"/step/email","b":"/step/phone","c":"/step/list"}"#);
+    assert_eq!(
+        got.body,
+        r#"{"a":"/step/email","b":"/step/phone","c":"/step/list"}"#
+    );
 }
 
 /// C9: a step that fails ends the attempt with its error, which is retried as the endpoint says, with the same keys; what
@@ -136,25 +172,54 @@ fn c9_a_failed_step_is_tried_again_with_its_attempt() {
         _ => (200, json!({})),
     });
     let daemon = Daemon::start(
-        &(endpoint("crm", &service.url("/lead"), &format!("{SOON}\n{}", step("check", &service.url("/step"), "")))
-            + &endpoint("gone", &service.url("/never"), &step("check", &service.url("/gone"), ""))),
+        &(endpoint(
+            "crm",
+            &service.url("/lead"),
+            &format!("{SOON}\n{}", step("check", &service.url("/step"), "")),
+        ) + &endpoint(
+            "gone",
+            &service.url("/never"),
+            &step("check", &service.url("/gone"), ""),
+        )),
     );
     daemon.accept(&json!({ "type": "t", "id": "e1", "endpoint": "crm" }).to_string());
     service.until("/lead", 1);
     let asked = service.asked("/step");
-    let keys: Vec<_> = asked.iter().map(|asked| asked.header("idempotency-key")).collect();
+    let keys: Vec<_> = asked
+        .iter()
+        .map(|asked| asked.header("idempotency-key"))
+        .collect();
     assert_eq!(keys, ["e1/crm/check", "e1/crm/check"]);
     let logged = attempts(&daemon, "crm", 2);
-    assert_eq!((&logged[0]["class"], &logged[0]["status"]), (&json!("http_5xx"), &json!(503)));
+    assert_eq!(
+        (&logged[0]["class"], &logged[0]["status"]),
+        (&json!("http_5xx"), &json!(503))
+    );
     let message = logged[0]["message"].as_str().unwrap();
-    assert!(message.starts_with("step check: 127.0.0.1:") && message.ends_with("answered 503 Service Unavailable"), "{message}");
-    assert_eq!(logged[0]["request_line"], format!("POST {}", service.url("/step")));
-    assert_eq!((ends(&logged[0]), ends(&logged[1])), (vec!["check failed".to_owned()], vec!["check done".to_owned()]));
+    assert!(
+        message.starts_with("step check: 127.0.0.1:")
+            && message.ends_with("answered 503 Service Unavailable"),
+        "{message}"
+    );
+    assert_eq!(
+        logged[0]["request_line"],
+        format!("POST {}", service.url("/step"))
+    );
+    assert_eq!(
+        (ends(&logged[0]), ends(&logged[1])),
+        (vec!["check failed".to_owned()], vec!["check done".to_owned()])
+    );
 
     // 410 is not retried; the endpoint itself has not said that it is gone.
     daemon.accept(&json!({ "type": "t", "id": "e2", "endpoint": "gone" }).to_string());
     let dead = daemon.until_dead("gone", 1);
-    assert_eq!((&dead[0]["last"]["status"], dead[0]["last"]["steps"][0]["end"].as_str()), (&json!(410), Some("failed")));
+    assert_eq!(
+        (
+            &dead[0]["last"]["status"],
+            dead[0]["last"]["steps"][0]["end"].as_str()
+        ),
+        (&json!(410), Some("failed"))
+    );
     assert_eq!(daemon.row("gone")["state"], "ready");
     assert!(service.asked("/never").is_empty());
 }
@@ -173,7 +238,10 @@ fn c9_a_step_can_reject_the_delivery() {
     let dead = daemon.until_dead("crm", 1);
     assert_eq!(dead[0]["reason"], "rejected");
     let message = dead[0]["last"]["message"].as_str().unwrap();
-    assert!(message.starts_with("step blacklist: ") && message.ends_with("known spammer"), "{message}");
+    assert!(
+        message.starts_with("step blacklist: ") && message.ends_with("known spammer"),
+        "{message}"
+    );
     assert!(service.asked("/lead").is_empty());
 }
 
@@ -184,7 +252,9 @@ fn c9_a_crash_repeats_the_steps() {
     let held = Arc::clone(&open);
     let service = Service::new(move |asked| {
         if asked.path == "/lead" {
-            eventually("the test lets it go", || held.load(Ordering::SeqCst).then_some(()));
+            eventually("the test lets it go", || {
+                held.load(Ordering::SeqCst).then_some(())
+            });
         }
         (200, json!({}))
     });
@@ -196,9 +266,17 @@ fn c9_a_crash_repeats_the_steps() {
     open.store(true, Ordering::SeqCst);
     daemon.restart();
     daemon.until_settled("crm");
-    let keys: Vec<_> = service.until("/step", 2).iter().map(|asked| asked.header("idempotency-key").to_owned()).collect();
+    let keys: Vec<_> = service
+        .until("/step", 2)
+        .iter()
+        .map(|asked| asked.header("idempotency-key").to_owned())
+        .collect();
     assert_eq!(keys, ["lead-1/crm/check", "lead-1/crm/check"]);
-    let ids: Vec<_> = service.until("/lead", 2).iter().map(|asked| asked.header("webhook-id").to_owned()).collect();
+    let ids: Vec<_> = service
+        .until("/lead", 2)
+        .iter()
+        .map(|asked| asked.header("webhook-id").to_owned())
+        .collect();
     assert_eq!(ids, ["lead-1", "lead-1"]);
 }
 
@@ -216,22 +294,46 @@ fn c9_steps_keep_to_the_bounds_of_requests() {
         &(endpoint(
             "slow",
             &service.url("/lead"),
-            &format!("timeout = \"300ms\"\n{once}{}", step("check", &service.url("/slow"), "timeout = \"20s\"")),
+            &format!(
+                "timeout = \"300ms\"\n{once}{}",
+                step("check", &service.url("/slow"), "timeout = \"20s\"")
+            ),
         ) + &endpoint(
             "metadata",
             &service.url("/lead"),
-            &format!("{once}{}", step("check", "http://169.254.169.254/latest", "allow_http = true")),
+            &format!(
+                "{once}{}",
+                step("check", "http://169.254.169.254/latest", "allow_http = true")
+            ),
         ) + &endpoint(
             "long",
             &service.url("/lead"),
-            &format!("{once}{}", step("check", &service.url("/step"), "max_response = \"20B\"\nresponse = { parse = \"json\" }")),
+            &format!(
+                "{once}{}",
+                step(
+                    "check",
+                    &service.url("/step"),
+                    "max_response = \"20B\"\nresponse = { parse = \"json\" }"
+                )
+            ),
         )),
     );
     daemon.accept(&lead("lead-1"));
-    for (name, class) in [("slow", "timeout"), ("metadata", "blocked"), ("long", "invalid_response")] {
+    for (name, class) in [
+        ("slow", "timeout"),
+        ("metadata", "blocked"),
+        ("long", "invalid_response"),
+    ] {
         let dead = daemon.until_dead(name, 1);
         assert_eq!(dead[0]["last"]["class"], class, "{}", dead[0]);
-        assert!(dead[0]["last"]["message"].as_str().unwrap().starts_with("step check: "), "{}", dead[0]);
+        assert!(
+            dead[0]["last"]["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("step check: "),
+            "{}",
+            dead[0]
+        );
     }
     assert!(service.asked("/lead").is_empty());
 }
@@ -254,7 +356,10 @@ fn c9_steps_of_a_batch_run_once_for_its_request() {
     assert_eq!(got.header("x-t"), "t");
     let asked = service.asked("/step");
     assert_eq!((asked.len(), &*asked[0].body), (1, r#"{"n":3}"#));
-    assert_eq!(asked[0].header("idempotency-key"), format!("{}/crm/check", got.header("webhook-id")));
+    assert_eq!(
+        asked[0].header("idempotency-key"),
+        format!("{}/crm/check", got.header("webhook-id"))
+    );
 }
 
 /// C10: a step after the delivery runs when its answer asks for it; what it stores is captured and passed on.
@@ -272,18 +377,44 @@ fn c10_a_step_runs_after_the_delivery_when_the_answer_asks_for_it() {
     );
     let rules = "[endpoint.response]\ncapture = { id = \"response.id\", ok = \"appended.verify.ok if appended.verify else 'not asked'\" }\nemit = { type = \"lead.sold\" }\n";
     let daemon = Daemon::start(
-        &(endpoint("asks", &service.url("/lead"), &format!("events = [\"lead.new\"]\n{rules}{after}"))
-            + &endpoint("plain", &service.url("/plain"), &format!("events = [\"lead.new\"]\n{rules}{after}"))
-            + &endpoint("born", &service.url("/born"), "events = [\"lead.sold\"]\nbody = { format = \"data\" }")),
+        &(endpoint(
+            "asks",
+            &service.url("/lead"),
+            &format!("events = [\"lead.new\"]\n{rules}{after}"),
+        ) + &endpoint(
+            "plain",
+            &service.url("/plain"),
+            &format!("events = [\"lead.new\"]\n{rules}{after}"),
+        ) + &endpoint(
+            "born",
+            &service.url("/born"),
+            "events = [\"lead.sold\"]\nbody = { format = \"data\" }",
+        )),
     );
     daemon.accept(&lead("lead-1"));
-    let mut born: Vec<_> = service.until("/born", 2).into_iter().map(|asked| asked.body).collect();
+    let mut born: Vec<_> = service
+        .until("/born", 2)
+        .into_iter()
+        .map(|asked| asked.body)
+        .collect();
     born.sort();
-    assert_eq!(born, [r#"{"id":"l-7","ok":true}"#, r#"{"id":"l-8","ok":"not asked"}"#]);
+    assert_eq!(
+        born,
+        [r#"{"id":"l-7","ok":true}"#, r#"{"id":"l-8","ok":"not asked"}"#]
+    );
     let verify = service.asked("/verify");
-    assert_eq!((verify.len(), verify[0].header("idempotency-key")), (1, "lead-1/asks/verify"));
+    assert_eq!(
+        (verify.len(), verify[0].header("idempotency-key")),
+        (1, "lead-1/asks/verify")
+    );
     let asks = &attempts(&daemon, "asks", 1)[0];
-    assert_eq!((ends(asks), &asks["captured"]), (vec!["verify done".to_owned()], &json!({ "id": "l-7", "ok": true })));
+    assert_eq!(
+        (ends(asks), &asks["captured"]),
+        (
+            vec!["verify done".to_owned()],
+            &json!({ "id": "l-7", "ok": true })
+        )
+    );
     assert_eq!(ends(&attempts(&daemon, "plain", 1)[0]), ["verify skipped"]);
 }
 
@@ -298,21 +429,41 @@ fn c10_a_failing_step_after_the_delivery_counts_only_when_it_is_asked_to() {
         _ => (200, json!({})),
     });
     let daemon = Daemon::start(
-        &(endpoint("notes", &service.url("/one"), &step("verify", &service.url("/noted"), "stage = \"after\""))
-            + &endpoint(
-                "counts",
-                &service.url("/two"),
-                &format!("{SOON}\n{}", step("verify", &service.url("/counts"), "stage = \"after\"\non_error = \"fail\"")),
-            )),
+        &(endpoint(
+            "notes",
+            &service.url("/one"),
+            &step("verify", &service.url("/noted"), "stage = \"after\""),
+        ) + &endpoint(
+            "counts",
+            &service.url("/two"),
+            &format!(
+                "{SOON}\n{}",
+                step(
+                    "verify",
+                    &service.url("/counts"),
+                    "stage = \"after\"\non_error = \"fail\""
+                )
+            ),
+        )),
     );
     daemon.accept(&lead("lead-1"));
     let notes = &attempts(&daemon, "notes", 1)[0];
-    assert_eq!((&notes["outcome"], ends(notes)), (&json!("delivered"), vec!["verify left_out".to_owned()]));
+    assert_eq!(
+        (&notes["outcome"], ends(notes)),
+        (&json!("delivered"), vec!["verify left_out".to_owned()])
+    );
     let counts = attempts(&daemon, "counts", 2);
-    assert_eq!((&counts[0]["outcome"], &counts[1]["outcome"]), (&json!("error"), &json!("delivered")));
+    assert_eq!(
+        (&counts[0]["outcome"], &counts[1]["outcome"]),
+        (&json!("error"), &json!("delivered"))
+    );
     let message = counts[0]["message"].as_str().unwrap();
     assert!(message.starts_with("delivered, but step verify: "), "{message}");
-    let ids: Vec<_> = service.asked("/two").iter().map(|asked| asked.header("webhook-id").to_owned()).collect();
+    let ids: Vec<_> = service
+        .asked("/two")
+        .iter()
+        .map(|asked| asked.header("webhook-id").to_owned())
+        .collect();
     assert_eq!(ids, ["lead-1", "lead-1"]);
     daemon.until_settled("notes");
     assert_eq!(service.asked("/one").len(), 1);
@@ -333,24 +484,50 @@ fn c11_what_happens_without_an_answer() {
     let store = "store = { score = \"response.score\" }\n";
     let keys = format!(
         "body = {{ format = \"json\", fields = {{ second = \"appended.second.score\", default = \"appended.default.score\", left = \"appended.left.score\", again = \"appended.again.n\", flags = \"delivery.flags\" }} }}\n{}{}{}{}",
-        step("second", &format!("http://{}/", nobody()), &format!("{store}fallback_urls = [\"{}\"]", service.url("/backup"))),
-        step("default", &service.url("/broken"), &format!("{store}on_error = \"default\"\ndefault = {{ score = 50 }}\nflag = \"review\"")),
-        step("left", &service.url("/broken"), &format!("{store}on_error = \"skip\"")),
-        step("again", &service.url("/again"), "store = { n = \"response.n\" }\nretry = 1"),
+        step(
+            "second",
+            &format!("http://{}/", nobody()),
+            &format!("{store}fallback_urls = [\"{}\"]", service.url("/backup"))
+        ),
+        step(
+            "default",
+            &service.url("/broken"),
+            &format!("{store}on_error = \"default\"\ndefault = {{ score = 50 }}\nflag = \"review\"")
+        ),
+        step(
+            "left",
+            &service.url("/broken"),
+            &format!("{store}on_error = \"skip\"")
+        ),
+        step(
+            "again",
+            &service.url("/again"),
+            "store = { n = \"response.n\" }\nretry = 1"
+        ),
     );
     let daemon = Daemon::start(&endpoint("crm", &service.url("/lead"), &keys));
     daemon.accept(&lead("lead-1"));
     let got = &service.until("/lead", 1)[0];
-    assert_eq!(got.body, r#"{"second":7,"default":50,"again":2,"flags":["review"]}"#);
+    assert_eq!(
+        got.body,
+        r#"{"second":7,"default":50,"again":2,"flags":["review"]}"#
+    );
     daemon.until_settled("crm");
     let attempt = &attempts(&daemon, "crm", 1)[0];
-    assert_eq!(ends(attempt), ["second done", "default default", "left left_out", "again done"]);
+    assert_eq!(
+        ends(attempt),
+        ["second done", "default default", "left left_out", "again done"]
+    );
     assert_eq!(attempt["flags"], json!(["review"]));
     let note = attempt["steps"][2]["message"].as_str().unwrap();
     assert!(note.ends_with("answered 500 Internal Server Error"), "{note}");
     assert_eq!(attempt["steps"][2]["status"], 500);
     let shown = daemon.cli(&["events", "show", "lead-1"]).exits(0).out;
-    for part in ["step default: default 500", "flags: review", "step left: left_out 500"] {
+    for part in [
+        "step default: default 500",
+        "flags: review",
+        "step left: left_out 500",
+    ] {
         assert!(shown.contains(part), "{part:?} is not in\n{shown}");
     }
 }
@@ -371,7 +548,9 @@ fn c11_the_last_good_value_stands_in() {
             step(
                 "score",
                 &service.url("/score"),
-                &format!("store = {{ score = \"response.score\" }}\non_error = \"cached\"\n{rest}\ncache = {{ key = \"data.k\", {cache} }}")
+                &format!(
+                    "store = {{ score = \"response.score\" }}\non_error = \"cached\"\n{rest}\ncache = {{ key = \"data.k\", {cache} }}"
+                )
             )
         );
         endpoint(name, &service.url(&format!("/{name}")), &keys)
@@ -379,7 +558,11 @@ fn c11_the_last_good_value_stands_in() {
     let daemon = Daemon::start(
         &(scored("keeps", "ttl = \"0s\"", "")
             + &scored("forgets", "ttl = \"0s\", max_age = \"1ms\"", "")
-            + &scored("defaults", "ttl = \"0s\", max_age = \"1ms\"", "default = { score = 1 }\nflag = \"review\"")),
+            + &scored(
+                "defaults",
+                "ttl = \"0s\", max_age = \"1ms\"",
+                "default = { score = 1 }\nflag = \"review\"",
+            )),
     );
     let about = |id: &str, k: &str| json!({ "type": "t", "id": id, "data": { "k": k } }).to_string();
     daemon.accept(&about("e1", "a"));
@@ -393,7 +576,10 @@ fn c11_the_last_good_value_stands_in() {
     assert_eq!(daemon.until_dead("forgets", 1)[0]["event_id"], "e2");
     assert_eq!(ends(&attempts(&daemon, "keeps", 2)[1]), ["score last_good"]);
     let defaulted = &attempts(&daemon, "defaults", 2)[1];
-    assert_eq!((ends(defaulted), &defaulted["flags"]), (vec!["score default".to_owned()], &json!(["review"])));
+    assert_eq!(
+        (ends(defaulted), &defaulted["flags"]),
+        (vec!["score default".to_owned()], &json!(["review"]))
+    );
     // Another key has no good value.
     daemon.accept(&about("e3", "b"));
     assert_eq!(daemon.until_dead("keeps", 1)[0]["event_id"], "e3");
@@ -405,10 +591,16 @@ fn c11_the_last_good_value_stands_in() {
 fn c12_answers_are_used_again() {
     let service = Service::new(|_| (200, json!({ "score": 85 })));
     let config = |ttl: &str, rest: &str| {
-        let cache = format!("store = {{ score = \"response.score\" }}\ncache = {{ key = \"data.k\", ttl = \"{ttl}\" }}");
+        let cache = format!(
+            "store = {{ score = \"response.score\" }}\ncache = {{ key = \"data.k\", ttl = \"{ttl}\" }}"
+        );
         let score = step("score", &service.url("/score/{{ data.k }}"), &cache);
         let header = "headers = { X-Score = \"{{ appended.score.score }}\" }";
-        endpoint("crm", &service.url("/lead"), &format!("{header}\n{rest}\n{score}"))
+        endpoint(
+            "crm",
+            &service.url("/lead"),
+            &format!("{header}\n{rest}\n{score}"),
+        )
     };
     let daemon = Daemon::start(&config("1h", ""));
     let mut sent = 0;
@@ -419,16 +611,30 @@ fn c12_answers_are_used_again() {
         assert_eq!(got[sent - 1].header("x-score"), "85");
         service.asked("/score").len()
     };
-    assert_eq!((deliver("a"), deliver("a"), deliver("b"), deliver("b"), deliver("a")), (1, 1, 2, 2, 2));
+    assert_eq!(
+        (
+            deliver("a"),
+            deliver("a"),
+            deliver("b"),
+            deliver("b"),
+            deliver("a")
+        ),
+        (1, 1, 2, 2, 2)
+    );
     daemon.write_config(&config("1h", "description = \"another\""));
     daemon.cli(&["reload"]).exits(0);
     assert_eq!(deliver("a"), 2);
     // A test looks at the service itself and leaves nothing behind.
     let sample = daemon.path("event.json");
     std::fs::write(&sample, r#"{"type":"t","data":{"k":"a"}}"#).unwrap();
-    let shown = daemon.cli(&["endpoints", "test", "crm", "--event", sample.to_str().unwrap()]).exits(0);
+    let shown = daemon
+        .cli(&["endpoints", "test", "crm", "--event", sample.to_str().unwrap()])
+        .exits(0);
     assert!(shown.out.contains("step score: done 200"), "{shown:?}");
-    assert_eq!((service.asked("/score").len(), service.asked("/lead").len()), (3, 7));
+    assert_eq!(
+        (service.asked("/score").len(), service.asked("/lead").len()),
+        (3, 7)
+    );
     sent += 1;
 
     daemon.write_config(&config("200ms", ""));
@@ -437,7 +643,8 @@ fn c12_answers_are_used_again() {
     let until_asked = |count: usize, sent: &mut usize| {
         eventually(&format!("request {count} to the service"), || {
             *sent += 1;
-            daemon.accept(&json!({ "type": "t", "id": format!("e{sent}"), "data": { "k": "a" } }).to_string());
+            daemon
+                .accept(&json!({ "type": "t", "id": format!("e{sent}"), "data": { "k": "a" } }).to_string());
             service.until("/lead", *sent);
             (service.asked("/score").len() == count).then_some(())
         });
@@ -454,7 +661,9 @@ fn c12_one_request_for_all_who_wait_for_it() {
     let held = Arc::clone(&open);
     let service = Service::new(move |asked: &Asked| {
         if asked.path == "/score" {
-            eventually("the test lets it go", || held.load(Ordering::SeqCst).then_some(()));
+            eventually("the test lets it go", || {
+                held.load(Ordering::SeqCst).then_some(())
+            });
         }
         (200, json!({ "score": 85 }))
     });
@@ -481,7 +690,10 @@ fn c12_one_request_for_all_who_wait_for_it() {
 fn e3_captures_are_kept_on_the_attempt() {
     let service = Service::new(|asked| match &*asked.path {
         "/no" => (200, json!({ "no": true, "id": "l-9" })),
-        _ => (200, json!({ "id": "l-7", "echo": "hunter2-hunter2", "score": 85 })),
+        _ => (
+            200,
+            json!({ "id": "l-7", "echo": "hunter2-hunter2", "score": 85 }),
+        ),
     });
     let keys = "headers = { X-Key = \"hunter2-hunter2\" }\n[endpoint.response]\nrejected = \"response.no\"\n\
                 capture = { lead_id = \"response.id\", echo = \"response.echo\", own = \"secrets.k\", score = \"response.score\" }\n";
@@ -494,14 +706,25 @@ fn e3_captures_are_kept_on_the_attempt() {
     .start();
     daemon.accept(&event("t", "e1"));
     let logged = &attempts(&daemon, "crm", 1)[0];
-    assert_eq!(logged["captured"], json!({ "lead_id": "l-7", "echo": "[secret]", "own": "***", "score": 85 }));
+    assert_eq!(
+        logged["captured"],
+        json!({ "lead_id": "l-7", "echo": "[secret]", "own": "***", "score": 85 })
+    );
     assert_eq!(logged["steps"], json!([]));
     let dead = daemon.until_dead("picky", 1);
     assert_eq!(dead[0]["last"]["captured"]["lead_id"], "l-9");
     daemon.until_settled("crm");
     let shown = daemon.cli(&["events", "show", "e1"]).exits(0).out;
-    assert!(shown.contains("captured: {\"") && shown.contains("l-7"), "{shown}");
-    for text in [shown, daemon.cli(&["attempts", "--json"]).exits(0).out, dead[0].to_string(), daemon.log()] {
+    assert!(
+        shown.contains("captured: {\"") && shown.contains("l-7"),
+        "{shown}"
+    );
+    for text in [
+        shown,
+        daemon.cli(&["attempts", "--json"]).exits(0).out,
+        dead[0].to_string(),
+        daemon.log(),
+    ] {
         assert!(!text.contains("hunter2") && !text.contains("s3cret"), "{text}");
     }
 }
@@ -514,14 +737,22 @@ fn h3_steps_are_shown_tried_and_answered_by_cases() {
         "/broken" => (500, json!({ "why": "maintenance" })),
         _ => (200, json!({ "country": "us" })),
     });
-    let geo = step("geo", &service.url("/geo"), "store = { country = \"response.country\" }");
+    let geo = step(
+        "geo",
+        &service.url("/geo"),
+        "store = { country = \"response.country\" }",
+    );
     let list = step(
         "list",
         &service.url("/list/{{ appended.geo.country }}"),
         "after = [\"geo\"]\nmethod = \"GET\"\nheaders = { X-Key = \"hunter2-hunter2\" }\nstore = { listed = \"response.listed\" }\n\
          on_error = \"default\"\ndefault = { listed = false }",
     );
-    let verify = step("verify", &service.url("/verify"), "stage = \"after\"\nwhen = \"response.id\"");
+    let verify = step(
+        "verify",
+        &service.url("/verify"),
+        "stage = \"after\"\nwhen = \"response.id\"",
+    );
     let case = "[[endpoint.test]]\nname = \"listed\"\nevent = '{\"type\":\"lead.new\",\"data\":{}}'\n\
                 steps = { geo = { body = { country = \"fr\" } }, list = { status = 200, body = '{\"listed\":true}' } }\n\
                 expect = \"outcome == 'delivered'\"\n";
@@ -530,30 +761,67 @@ fn h3_steps_are_shown_tried_and_answered_by_cases() {
     );
     let daemon = Daemon::start(
         &(endpoint("crm", &service.url("/lead"), &keys)
-            + &endpoint("broken", &service.url("/never"), &step("check", &service.url("/broken"), ""))),
+            + &endpoint(
+                "broken",
+                &service.url("/never"),
+                &step("check", &service.url("/broken"), ""),
+            )),
     );
-    let (code, explained) = daemon.post("/v1/explain", &json!({ "event": { "type": "lead.new", "data": {} } }));
+    let (code, explained) = daemon.post(
+        "/v1/explain",
+        &json!({ "event": { "type": "lead.new", "data": {} } }),
+    );
     assert_eq!(code, 200, "{explained}");
     let row = &explained["endpoints"][0];
-    assert_eq!(row["request"]["body"], r#"{"country":"appended.geo.country","listed":false}"#);
+    assert_eq!(
+        row["request"]["body"],
+        r#"{"country":"appended.geo.country","listed":false}"#
+    );
     assert_eq!(row["steps"][0]["name"], "geo");
-    assert_eq!(row["steps"][1]["request"]["line"], format!("GET {}", service.url("/list/appended.geo.country")));
-    assert!(row["steps"][2]["why"].as_str().unwrap().starts_with("it depends on the answer: "), "{row}");
+    assert_eq!(
+        row["steps"][1]["request"]["line"],
+        format!("GET {}", service.url("/list/appended.geo.country"))
+    );
+    assert!(
+        row["steps"][2]["why"]
+            .as_str()
+            .unwrap()
+            .starts_with("it depends on the answer: "),
+        "{row}"
+    );
     assert!(!explained.to_string().contains("hunter2"));
     let shown = daemon.cli(&["explain", "--type", "lead.new"]).exits(0).out;
-    assert!(shown.contains("step geo, before the request\n") && shown.contains("step verify, after the request: it depends"), "{shown}");
+    assert!(
+        shown.contains("step geo, before the request\n")
+            && shown.contains("step verify, after the request: it depends"),
+        "{shown}"
+    );
     assert_eq!(service.asked("/").len(), 0);
 
     let (_, tested) = daemon.post("/v1/endpoints/crm/test", &json!({}));
-    assert_eq!((&tested["outcome"], ends(&tested)), (&json!("delivered"), vec!["geo done".into(), "list done".into(), "verify skipped".into()]));
+    assert_eq!(
+        (&tested["outcome"], ends(&tested)),
+        (
+            &json!("delivered"),
+            vec!["geo done".into(), "list done".into(), "verify skipped".into()]
+        )
+    );
     assert_eq!(tested["request"]["body"], r#"{"country":"us","listed":null}"#);
     let (_, tested) = daemon.post("/v1/endpoints/broken/test", &json!({}));
-    assert_eq!((&tested["outcome"], &tested["status"]), (&json!("error"), &json!(500)));
-    assert!(tested["response_body"].as_str().unwrap().contains("maintenance"), "{tested}");
+    assert_eq!(
+        (&tested["outcome"], &tested["status"]),
+        (&json!("error"), &json!(500))
+    );
+    assert!(
+        tested["response_body"].as_str().unwrap().contains("maintenance"),
+        "{tested}"
+    );
 
     let before = service.asked("/").len();
     let config = daemon.path("config.toml");
-    daemon.cli(&["test", "crm", "--config", config.to_str().unwrap()]).exits(0);
+    daemon
+        .cli(&["test", "crm", "--config", config.to_str().unwrap()])
+        .exits(0);
     let asked = service.asked("/");
     assert_eq!(asked.len(), before + 1);
     assert_eq!(asked.last().unwrap().body, r#"{"country":"fr","listed":null}"#);
@@ -574,5 +842,8 @@ fn c9_managed_endpoints_may_have_steps() {
     daemon.accept(&event("t", "e1"));
     assert_eq!(service.until("/lead", 1)[0].header("x-valid"), "true");
     let (_, view) = daemon.get("/v1/endpoints/crm");
-    assert_eq!(view["config"]["step"][0]["store"]["valid"], "response.valid", "{view}");
+    assert_eq!(
+        view["config"]["step"][0]["store"]["valid"], "response.valid",
+        "{view}"
+    );
 }

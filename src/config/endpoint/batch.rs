@@ -33,7 +33,12 @@ const SHAPES: &[(&str, Shape)] = &[
 ];
 
 /// How events are put together; `None` for one at a time. `bind`: the second name of data, `steps`: those before it.
-pub(super) fn batch(table: &Table<'_>, body: &Table<'_>, bind: &str, steps: &[Box<str>]) -> Option<BatchPolicy> {
+pub(super) fn batch(
+    table: &Table<'_>,
+    body: &Table<'_>,
+    bind: &str,
+    steps: &[Box<str>],
+) -> Option<BatchPolicy> {
     let events_max = table
         .read("max_events", values::count(1..=EVENTS_MAX))
         .unwrap_or(1);

@@ -34,7 +34,11 @@ pub(super) fn response(table: &Table<'_>, seen: Seen<'_>) -> ResponsePolicy {
         parse: table.read("parse", values::choice(PARSES)).unwrap_or_default(),
         success: expression("success"),
         rejected: expression("rejected"),
-        capture: named(table, "capture", &Names::with(seen.bind, &["response"]).behind(seen.all)),
+        capture: named(
+            table,
+            "capture",
+            &Names::with(seen.bind, &["response"]).behind(seen.all),
+        ),
         error: error(&table.table("error"), seen),
         emit: emit(&table.table("emit"), seen),
     }

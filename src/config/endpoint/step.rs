@@ -95,7 +95,9 @@ impl<'a> Written<'a> {
         Step {
             name: self.names[index].clone(),
             stage,
-            when: table.read("when", optional(language::expression(&names))).flatten(),
+            when: table
+                .read("when", optional(language::expression(&names)))
+                .flatten(),
             after: self.after[index].clone(),
             request: request_of(table, network, &names),
             auth: auth::auth(&table.table("auth"), network, super::allows_http(table)),
@@ -188,7 +190,10 @@ fn name(table: &Table<'_>, others: &[Box<str>]) -> Box<str> {
             return Err(Wrong::new("is not a name", help));
         }
         if others.iter().any(|other| **other == *name) {
-            return Err(Wrong::new("is also the name of another step", "give each its own"));
+            return Err(Wrong::new(
+                "is also the name of another step",
+                "give each its own",
+            ));
         }
         Ok(name)
     };
@@ -207,7 +212,10 @@ fn request_of(table: &Table<'_>, network: &NetworkConfig, names: &Names<'_>) -> 
 
 /// What is kept of an answer has a key of its own.
 fn response_of(table: &Table<'_>, seen: response::Seen<'_>) -> ResponsePolicy {
-    let wrong = Wrong::whole("a step keeps what it needs of its answer by `store`", "write store = { … }");
+    let wrong = Wrong::whole(
+        "a step keeps what it needs of its answer by `store`",
+        "write store = { … }",
+    );
     if table.has("capture") {
         table.reject_key(&["capture"], &wrong);
     }
@@ -240,7 +248,10 @@ fn on_error(table: &Table<'_>, stage: Stage, has_cache: bool) -> OnError {
     let written = table.read("on_error", values::choice(OnError::NAMES));
     if written == Some(OnError::Cached) && !has_cache {
         let help = "add cache = { key = \"data.email\", ttl = \"1h\", max_age = \"24h\" }";
-        table.reject_key(&["on_error"], &Wrong::whole("there is no cache to take a value from", help));
+        table.reject_key(
+            &["on_error"],
+            &Wrong::whole("there is no cache to take a value from", help),
+        );
     }
     written.unwrap_or(match stage {
         Stage::Before => OnError::Fail,
@@ -257,11 +268,14 @@ fn default(
     let written = table.value("default").filter(|value| !value.is_empty());
     let read = |value: &Value<'_>| match value.json()? {
         serde_json::Value::Object(members) => Ok(members),
-        _ => Err(value.wrong_type("a table").or_write("write it like { valid = false }")),
+        _ => Err(value
+            .wrong_type("a table")
+            .or_write("write it like { valid = false }")),
     };
     let default = written.as_ref().and_then(|value| value.read(read));
     let flag = table.read("flag", values::text).unwrap_or_default();
-    let refuse = |key: &'static str, says: &str, help: &str| table.reject_key(&[key], &Wrong::whole(says, help));
+    let refuse =
+        |key: &'static str, says: &str, help: &str| table.reject_key(&[key], &Wrong::whole(says, help));
     match (&written, is_used) {
         (Some(_), false) => refuse(
             "default",
@@ -276,7 +290,11 @@ fn default(
         _ => {}
     }
     if written.is_none() && !flag.is_empty() {
-        refuse("flag", "there is no default that it could mark", "add default = { … }, or remove it");
+        refuse(
+            "flag",
+            "there is no default that it could mark",
+            "add default = { … }, or remove it",
+        );
     }
     (default, flag.into())
 }
@@ -321,7 +339,10 @@ mod tests {
         assert_eq!((geo.on_error, verify.on_error), (OnError::Cached, OnError::Skip));
         assert_eq!((&geo.request.body.format, geo.retries), (&BodyFormat::None, 0));
         assert_eq!(verify.request.body.format, BodyFormat::Event);
-        assert_eq!((geo.request.proxy.is_some(), verify.request.proxy.is_some()), (true, false));
+        assert_eq!(
+            (geo.request.proxy.is_some(), verify.request.proxy.is_some()),
+            (true, false)
+        );
         let cache = geo.cache.as_ref().unwrap();
         let hours = |hours: u64| Duration::from_secs(3600 * hours);
         assert_eq!((cache.ttl, cache.max_age), (hours(1), hours(24)));
@@ -329,7 +350,10 @@ mod tests {
         let shown = &effective(&loaded.config)["endpoint"][0]["step"];
         assert_eq!(shown[0]["cache"]["key"], "data.ip");
         assert_eq!(shown[0]["default"]["country"], "US");
-        assert_eq!(shown[1]["when"], "response.needs_verification and appended.geo.country");
+        assert_eq!(
+            shown[1]["when"],
+            "response.needs_verification and appended.geo.country"
+        );
         let all = format!("{shown} {:?}", loaded.config);
         assert!(!all.contains("hunter2"), "{all}");
     }
@@ -342,7 +366,7 @@ mod tests {
             ("[[endpoint.step]]\nname = \"a\"".to_owned(), "endpoint.crm.step[1]: url is missing"),
             (format!("[[endpoint.step]]\n{URL}"), "step[1]: name is missing"),
             (step("a-b", ""), "\"a-b\" is not a name; use letters, digits and _"),
-            (step("a", "") + &step("a", ""), "config.toml:8:8: endpoint.crm.step[2].name: \"a\" is also the name of"),
+            (step("a", "") + &step("a", ""), "config.toml:9:8: endpoint.crm.step[2].name: \"a\" is also the name of"),
             (step("a", "after = [\"b\"]"), "step[1].after: \"b\" is no step of this endpoint; its steps are a"),
             (step("a", "after = [\"a\"]"), "steps wait for each other: a for a"),
             (

@@ -28,7 +28,9 @@ pub use status::{
     Status, StoreNumbers, Totals,
 };
 
-pub use trial::{ExplainRequest, ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestRequest, TestView};
+pub use trial::{
+    ExplainRequest, ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestRequest, TestView,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -11,7 +11,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout_at};
 
 use super::shelf::{Key, Shelf};
-use super::{Fields, Fetched};
+use super::{Fetched, Fields};
 use crate::domain::endpoint::{CachePolicy, Endpoint, Integration, Settings, Step};
 
 /// The caches in use. A step that stays as it is over a reload keeps its answers.

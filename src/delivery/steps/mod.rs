@@ -221,8 +221,14 @@ impl Steps {
             message: ended.message,
         };
         tracing::debug!(
-            endpoint = &*self.endpoint, id = load.id, step = &*note.step, end = note.end.name(),
-            status = note.status, ms = note.duration_ms, message = &*note.message, "step"
+            endpoint = &*self.endpoint,
+            id = load.id,
+            step = &*note.step,
+            end = note.end.name(),
+            status = note.status,
+            ms = note.duration_ms,
+            message = &*note.message,
+            "step"
         );
         progress.note(place, note);
         match ended.end {
@@ -233,7 +239,11 @@ impl Steps {
                 progress.append(&step.name, fields);
                 Ok(())
             }
-            End::Without(_) => Ok(()),
+            // Empty, so that a field of it is what is not there, as where an answer does not have it.
+            End::Without(_) => {
+                progress.append(&step.name, Fields::of(serde_json::Map::new()));
+                Ok(())
+            }
             End::Failed(tried) => Err(blamed(tried, step)),
         }
     }
@@ -267,7 +277,10 @@ impl Prepared {
         };
         Ok(Self {
             courier: couriers.alone(&as_endpoint)?,
-            cache: step.cache.as_ref().map(|policy| caches.of(endpoint, step, policy)),
+            cache: step
+                .cache
+                .as_ref()
+                .map(|policy| caches.of(endpoint, step, policy)),
             retry: endpoint.retry.clone(),
             default: step.default.clone().map(Fields::of),
             step: step.clone(),
@@ -280,7 +293,8 @@ impl Prepared {
             return Ok(true);
         };
         let scope = self.courier.composer.scene().of(load)?;
-        when.test(&scope).map_err(|error| format!("`when` can't be worked out: {error}"))
+        when.test(&scope)
+            .map_err(|error| format!("`when` can't be worked out: {error}"))
     }
 
     /// Why it is skipped when its `when` does not hold.

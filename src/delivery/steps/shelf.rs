@@ -138,11 +138,7 @@ mod tests {
         }
         assert_eq!(shelf.entries.len(), ENTRIES_MAX);
         assert!(shelf.get(&key(0), at(0), HOUR).is_none());
-        assert!(
-            shelf
-                .get(&key(2 * ENTRIES_MAX as u32 - 1), at(0), HOUR)
-                .is_some()
-        );
+        assert!(shelf.get(&key(2 * ENTRIES_MAX as u32 - 1), at(0), HOUR).is_some());
         for n in 0..2 * ENTRIES_MAX as u32 {
             shelf.put(key(7), fields(n, 1), at(1));
         }
@@ -150,7 +146,11 @@ mod tests {
         for n in 0..100 {
             shelf.put(key(n), fields(n, BYTES_MAX / 10), at(2));
         }
-        assert!(shelf.bytes <= BYTES_MAX && shelf.entries.len() == 9, "{}", shelf.bytes);
+        assert!(
+            shelf.bytes <= BYTES_MAX && shelf.entries.len() == 9,
+            "{}",
+            shelf.bytes
+        );
         shelf.put(key(200), fields(1, BYTES_MAX + 1), at(2));
         assert!(shelf.get(&key(200), at(2), HOUR).is_none());
         shelf.put(key(201), fields(1, 1), at(4000));

@@ -28,7 +28,10 @@ impl Steps {
         for prepared in self.all() {
             progress.append(&prepared.step.name, prepared.stand_in());
         }
-        let shown = self.all().iter().map(|prepared| self.show_one(prepared, load, &progress));
+        let shown = self
+            .all()
+            .iter()
+            .map(|prepared| self.show_one(prepared, load, &progress));
         (shown.collect(), progress.beside(None, None))
     }
 

@@ -15,7 +15,7 @@ pub struct Step {
     pub name: Box<str>,
     /// Before the delivery's request, or after its answer.
     pub stage: Stage,
-    /// False: the step is skipped, and nothing is appended.
+    /// False: the step is skipped, and nothing is stored.
     pub when: Option<Expression>,
     /// Names of the steps it waits for.
     pub after: Vec<Box<str>>,
@@ -65,7 +65,7 @@ pub enum OnError {
     Default,
     /// The last good value is appended if it is young enough, else the default, else the attempt ends.
     Cached,
-    /// Nothing is appended.
+    /// Nothing is stored.
     Skip,
 }
 
@@ -151,7 +151,10 @@ mod tests {
 
     fn steps(written: &[(&'static str, &'static str)]) -> Vec<Waits<'static>> {
         let waits = |names: &'static str| names.split_whitespace().collect();
-        written.iter().map(|(name, names)| (*name, waits(names))).collect()
+        written
+            .iter()
+            .map(|(name, names)| (*name, waits(names)))
+            .collect()
     }
 
     /// C9: whoever could never begin is found, and those who only wait for them are not blamed.
@@ -161,7 +164,10 @@ mod tests {
             (&[("a", ""), ("b", "a"), ("c", "a b")][..], None),
             (&[("a", "a")], Some(vec!["a"])),
             (&[("a", "c"), ("b", "a"), ("c", "b")], Some(vec!["a", "c", "b"])),
-            (&[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")], Some(vec!["a", "b"])),
+            (
+                &[("z", "a"), ("a", "b"), ("b", "a"), ("c", "")],
+                Some(vec!["a", "b"]),
+            ),
             (&[("a", "nobody")], None),
         ] {
             assert_eq!(circle(&steps(written)), expected, "{written:?}");

@@ -325,52 +325,55 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
     } = record::decode(record)?;
     let text = |place: u16| -> Box<str> { texts.get(usize::from(place)).cloned().unwrap_or_default() };
     let mut kept: FxHashMap<u32, Box<Kept>> = kept.into_iter().collect();
-    let tries = (head.first_number..).zip(0..).zip(rows).map(|((number, place), row)| {
-        let started = head.earliest_ms.saturating_add(row.started_delta_ms);
-        let evidence = row.evidence.unwrap_or(Evidence {
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
+    let tries = (head.first_number..)
+        .zip(0..)
+        .zip(rows)
+        .map(|((number, place), row)| {
+            let started = head.earliest_ms.saturating_add(row.started_delta_ms);
+            let evidence = row.evidence.unwrap_or(Evidence {
+                request_line: String::new(),
+                request_headers: Vec::new(),
+                response_headers: Vec::new(),
+                response_excerpt: String::new(),
+            });
+            let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
+            let entry = AttemptEntry {
+                seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
+                event_id: row.event_id,
+                event_source: text(row.source),
+                event_kind: text(row.kind),
+                batch: row.batch.map(text),
+                accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
+                attempt: Attempt {
+                    number: row.number,
+                    started: Timestamp(started),
+                    duration_ms: row.duration_ms,
+                    outcome: row.outcome,
+                    status: row.status,
+                    message: text(row.message).into(),
+                    request_line: evidence.request_line,
+                    request_headers: evidence.request_headers,
+                    response_headers: evidence.response_headers,
+                    response_excerpt: evidence.response_excerpt,
+                    kept: kept.remove(&place),
+                },
+                exchange: Exchange {
+                    total_us: row.total_us,
+                    reused: row.reused,
+                    dns_us,
+                    connect_us,
+                    first_byte_us,
+                    body_us,
+                    sent_bytes: row.sent_bytes,
+                    received_bytes: row.received_bytes,
+                },
+            };
+            LoggedAttempt {
+                number,
+                endpoint: text(row.endpoint),
+                entry,
+            }
         });
-        let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
-        let entry = AttemptEntry {
-            seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
-            event_id: row.event_id,
-            event_source: text(row.source),
-            event_kind: text(row.kind),
-            batch: row.batch.map(text),
-            accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
-            attempt: Attempt {
-                number: row.number,
-                started: Timestamp(started),
-                duration_ms: row.duration_ms,
-                outcome: row.outcome,
-                status: row.status,
-                message: text(row.message).into(),
-                request_line: evidence.request_line,
-                request_headers: evidence.request_headers,
-                response_headers: evidence.response_headers,
-                response_excerpt: evidence.response_excerpt,
-                kept: kept.remove(&place),
-            },
-            exchange: Exchange {
-                total_us: row.total_us,
-                reused: row.reused,
-                dns_us,
-                connect_us,
-                first_byte_us,
-                body_us,
-                sent_bytes: row.sent_bytes,
-                received_bytes: row.received_bytes,
-            },
-        };
-        LoggedAttempt {
-            number,
-            endpoint: text(row.endpoint),
-            entry,
-        }
-    });
     Ok(tries.collect())
 }
 

@@ -260,7 +260,11 @@ impl Service {
     /// The requests so far whose path begins so.
     pub fn asked(&self, path: &str) -> Vec<Asked> {
         let asked = self.asked.lock().expect("no test panics with it");
-        asked.iter().filter(|asked| asked.path.starts_with(path)).cloned().collect()
+        asked
+            .iter()
+            .filter(|asked| asked.path.starts_with(path))
+            .cloned()
+            .collect()
     }
 
     /// Waits for so many of them; all of them.
