@@ -17,6 +17,7 @@ const TAKEN: &[&str] = &[
     "captured",
     "item",
     "outcome",
+    "error_class",
     "signature",
     "loop",
     "range",

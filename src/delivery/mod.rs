@@ -121,8 +121,8 @@ impl Couriers {
                 retry_after_max: endpoint.retry.max_retry_after,
             },
             reader: Reader::new(endpoint),
-            fallback_on: endpoint.request.fallback_on.clone(),
             parse: endpoint.response.parse,
+            fallback_on: endpoint.request.fallback_on.clone(),
             steps: None,
             composer,
         })
@@ -139,8 +139,8 @@ pub struct Courier {
     judge: Judge,
     /// `None`: the status says everything.
     reader: Option<Reader>,
-    fallback_on: Vec<RetryMatch>,
     parse: Parse,
+    fallback_on: Vec<RetryMatch>,
     /// `None`: there is the delivery alone.
     steps: Option<Box<Steps>>,
 }

@@ -16,7 +16,7 @@ use super::send::Answer;
 use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, ResponsePolicy};
 use crate::domain::event::Event;
 use crate::domain::outcome::{ErrorClass, Outcome};
-use crate::template::{Expression, RenderError, Scope, Value, from_json, to_json};
+use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, from_json, to_json};
 
 /// Longest piece of what the other side says that goes into a message, in characters.
 const SAID_CHARS_MAX: usize = 300;
@@ -109,14 +109,11 @@ impl Reader {
             Ok(scope) => scope,
             Err(why) => return by_status.with(Outcome::Error(ErrorClass::Render), why).into(),
         };
-        let response = Response::new(answer, self.response.parse);
-        let parsed = response.check();
+        let (scope, parsed) = Response::seen(scope, answer, self.response.parse);
         let judged = Judged {
             answer,
             address,
-            scope: scope
-                .with("response", Value::from_object(response))
-                .weighing(answer.body.len()),
+            scope,
         };
         let verdict = match self.verdict(&judged, parsed, by_status.clone()) {
             Ok(verdict) => verdict,
@@ -150,7 +147,7 @@ impl Reader {
     }
 
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its
-    /// status says no already.
+    /// status says no already, and so does a rule that can't be worked out.
     fn verdict(
         &self,
         judged: &Judged<'_>,
@@ -165,7 +162,11 @@ impl Reader {
         }
         let holds = |key: &str, rule: &Option<Expression>| {
             let held = rule.as_ref().map(|rule| rule.test(&judged.scope)).transpose();
-            held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says)))
+            match held {
+                // An error page has not the fields that the rule looks at.
+                Err(_) if by_status.outcome != Outcome::Delivered => Ok(None),
+                held => held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says))),
+            }
         };
         if holds("rejected", &self.response.rejected)? == Some(true) {
             let message = self.explained(&judged.scope, &format!("{} and rejects it", judged.answered()));
@@ -329,8 +330,8 @@ fn missing(judged: &Judged<'_>) -> Item {
 
 /// The `id` in the event's data, as text.
 fn data_id(event: &Event) -> Option<String> {
-    let event = Scope::new(event.json.clone(), 0).event();
-    let id = event.get_attr("data").ok()?.get_attr("id").ok()?;
+    let event = LazyEvent::new(event.json.clone());
+    let id = event.data()?.get_attr("id").ok()?;
     (!id.is_undefined()).then(|| id.to_string())
 }
 

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::evidence::{excerpt, hide, listed, secrets};
 use super::render::{Composer, Course, OutgoingRequest};
+use super::response::Response;
 use super::scene::Load;
 use super::send::Answer;
 use super::steps::show::ShownStep;
@@ -16,6 +17,7 @@ use crate::domain::event::Event;
 use crate::domain::kept::Kept;
 use crate::domain::outcome::{Exchange, Outcome};
 use crate::domain::time::Timestamp;
+use crate::template::Scope;
 
 /// A request as people may see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,8 +42,10 @@ pub struct ShownAnswer {
 }
 
 /// What came of a trial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Trial {
+    /// What the endpoint's own rules saw, `response` included if there was one. Nothing in it is masked.
+    pub scope: Scope,
     /// How it would have ended for a delivery.
     pub outcome: Outcome,
     /// One sentence why; empty when delivered.
@@ -69,9 +73,10 @@ pub struct Shown {
 
 impl Trial {
     /// The end of a trial because of a step: both sides are the step's.
-    pub(super) fn failed(tried: Tried) -> Self {
+    pub(super) fn failed(tried: Tried, scope: Scope) -> Self {
         let attempt = tried.attempt;
         Self {
+            scope,
             outcome: attempt.outcome,
             message: attempt.message,
             took: Duration::from_millis(attempt.duration_ms),
@@ -123,6 +128,17 @@ impl Courier {
         self.shown(&request, load, &course, 0)
     }
 
+    /// `scope` where `response` is `answer`.
+    fn seeing(&self, scope: Scope, answer: &Answer) -> Scope {
+        Response::seen(scope, answer, self.parse).0
+    }
+
+    /// What the endpoint's own rules see of `load` before there is an answer.
+    pub(super) fn scope_of(&self, load: &Load<'_>) -> Scope {
+        let scene = self.composer.scene();
+        scene.of(load).unwrap_or_else(|_| scene.without_event(load.now))
+    }
+
     /// Makes one try at `event`, beginning at `now`, as for a first delivery; the steps named in `canned` get those answers.
     /// Never fails: whatever goes wrong is its end.
     pub async fn try_out(&self, event: &Event, now: Timestamp, canned: &[CannedAnswer]) -> Trial {
@@ -142,7 +158,8 @@ impl Courier {
 
     /// The delivery's own part of a trial that began at `clock`, and the answer.
     pub(super) async fn try_alone(&self, load: &Load<'_>, clock: Instant) -> (Trial, Option<Answer>) {
-        let unsent = |outcome, message| Trial {
+        let unsent = |scope, outcome, message| Trial {
+            scope,
             outcome,
             message,
             took: clock.elapsed(),
@@ -155,18 +172,24 @@ impl Courier {
             Ok(course) => course,
             Err(why) => {
                 let verdict = super::Verdict::unsendable(why);
-                return (unsent(verdict.outcome, verdict.message), None);
+                let unsent = unsent(self.scope_of(load), verdict.outcome, verdict.message);
+                return (unsent, None);
             }
         };
+        let scope = course.scope().cloned().unwrap_or_else(|| self.scope_of(load));
         let ended = match self.go(load, &course, clock, Duration::MAX).await {
             Ok(ended) => ended,
-            Err(why) => return (unsent(why.verdict.outcome, why.verdict.message), None),
+            Err(why) => return (unsent(scope, why.verdict.outcome, why.verdict.message), None),
         };
         let request = self.request_of(&ended.pass, load, &course, ended.stop);
         let masked = request.as_ref().map(secrets).unwrap_or_default();
         let shown = request.and_then(|request| self.shown(&request, load, &course, ended.stop).ok());
         let answer = ended.sent.result.ok();
         let trial = Trial {
+            scope: match &answer {
+                Some(answer) => self.seeing(scope, answer),
+                None => scope,
+            },
             outcome: ended.reading.verdict.outcome,
             message: ended.reading.verdict.message,
             took: clock.elapsed(),

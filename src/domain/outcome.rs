@@ -77,6 +77,8 @@ impl ErrorClass {
     #[must_use]
     pub fn of_status(status: u16) -> Self {
         match status {
+            // A status that `success_status` leaves out.
+            ..=299 => Self::InvalidResponse,
             300..=399 => Self::Http3xx,
             400..=499 => Self::Http4xx,
             _ => Self::Http5xx,

@@ -60,6 +60,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: false,
+        keys: "",
     };
     let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
     for load in [ONE_EACH, MANY_EACH] {

@@ -26,6 +26,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: false,
+        keys: "",
     };
     let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&parking))?;
     let fresh_bytes = stage.disk_bytes().max(1) as f64;

@@ -24,6 +24,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: true,
+        keys: "",
     };
     let stage = Stage::new(&bench.args.dir, "idle", &[target])?;
     let rss = machine::rss_bytes(stage.pid())? as f64 / 1_048_576.0;

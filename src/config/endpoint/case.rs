@@ -13,7 +13,7 @@ pub(super) fn case(table: &Table<'_>, bind: &str, steps: &[Box<str>]) -> Option<
             table.missing(key);
         }
     }
-    let names = Names::with(bind, &["outcome", "response"]);
+    let names = Names::with(bind, &["outcome", "error_class", "response"]);
     let name = table.read("name", values::text);
     let event = table.read("event", event);
     let expect = table.read("expect", language::expression(&names));

@@ -75,7 +75,7 @@ impl Courier {
             trial: Some(canned),
         };
         let mut trial = match steps.run(Stage::Before, load, &going, &mut progress).await {
-            Err(failed) => Trial::failed(*failed),
+            Err(failed) => Trial::failed(*failed, self.scope_of(load)),
             Ok(()) => {
                 let beside = progress.beside(None, None);
                 let seen = Load {
@@ -86,13 +86,15 @@ impl Courier {
                 if let Some(answer) = answer.filter(|_| trial.outcome == Outcome::Delivered) {
                     going.response = Some(self.response(&answer));
                     if let Err(failed) = steps.run(Stage::After, load, &going, &mut progress).await {
-                        trial = Trial::failed(*failed);
+                        trial = Trial::failed(*failed, trial.scope);
                     }
                 }
                 trial
             }
         };
         trial.took = clock.elapsed();
+        // `expect` may speak of the steps after the answer too.
+        trial.scope = trial.scope.with("appended", progress.beside(None, None).appended);
         trial.kept = progress.kept(None);
         trial
     }

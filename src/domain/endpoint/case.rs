@@ -11,7 +11,7 @@ pub struct SavedCase {
     pub event: Box<str>,
     /// Answers that steps get in place of their requests.
     pub steps: Vec<CannedAnswer>,
-    /// What has to hold of `outcome` and `response`.
+    /// What has to hold of `outcome`, `error_class` and `response`.
     pub expect: Expression,
 }
 
