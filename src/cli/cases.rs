@@ -111,7 +111,7 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         ran.failed = judged(case, scope, Outcome::Skipped, &why);
         return ran;
     }
-    let trial = courier.try_out(&event, now).await;
+    let trial = courier.try_out(&event, now, &case.steps).await;
     ran.status = trial.answer.as_ref().map(|answer| answer.status);
     ran.took_ms = trial.took.as_millis();
     ran.failed = judged(case, trial.scope.clone(), trial.outcome, &ended(&trial));
@@ -124,15 +124,19 @@ fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, Str
     event.map_err(|refused| format!("the event: {}", refused.message))
 }
 
-/// What is seen of an event that `when` leaves out, and why it does.
-fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
-    let load = Load {
+fn load(event: &Event, now: Timestamp) -> Load<'_> {
+    Load {
         events: std::slice::from_ref(event),
         id: &event.head.id,
         number: 1,
         now,
-    };
-    let scope = Scene::new(endpoint).of(&load).ok()?;
+        beside: None,
+    }
+}
+
+/// What is seen of an event that `when` leaves out, and why it does.
+fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
+    let scope = Scene::new(endpoint).of(&load(event, now)).ok()?;
     match endpoint.selection.judge(&scope) {
         Ok(Judgement::Skip(reason)) => Some((scope, format!("skipped: {reason}"))),
         // What can't be worked out ends every try, so the trial says so.
@@ -151,7 +155,8 @@ fn judged(case: &SavedCase, scope: Scope, outcome: Outcome, ended: &str) -> Opti
     }
 }
 
-/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that.
+/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that. Endpoints with
+/// steps are let pass.
 ///
 /// # Errors
 /// One sentence.
@@ -163,15 +168,11 @@ pub(super) fn renders(
 ) -> Result<(), String> {
     let now = Clock::wall();
     let event = event(case, limits, now)?;
-    if skipped(endpoint, &event, now).is_some() {
+    // What steps append is known only when they have been asked.
+    if !endpoint.steps.is_empty() || skipped(endpoint, &event, now).is_some() {
         return Ok(());
     }
-    let load = Load {
-        events: std::slice::from_ref(&event),
-        id: &event.head.id,
-        number: 1,
-        now,
-    };
+    let load = load(&event, now);
     let Err(why) = courier.show(&load) else {
         return Ok(());
     };

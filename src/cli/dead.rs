@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, encoded, with_query};
 use super::failure::{Done, Failure};
+use super::kept;
 use super::print::{self, Color, Column, Paint, ask, counted, or_dash};
 use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 
@@ -430,6 +431,7 @@ pub fn attempt_text(attempt: &AttemptView) -> String {
             .map(|(name, value)| format!("  < {name}: {value}")),
     );
     lines.extend(attempt.response_excerpt.lines().map(|line| format!("  < {line}")));
+    lines.extend(kept::lines(attempt));
     lines.retain(|line| line.is_empty() || !line.trim().is_empty());
     lines.join("\n")
 }

@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod events;
 pub mod explain;
 pub mod failure;
+mod kept;
 pub mod man;
 pub mod print;
 pub mod receive;

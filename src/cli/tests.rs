@@ -301,6 +301,7 @@ impl World {
             request_headers: vec![("webhook-id".to_owned(), id.to_owned())],
             response_headers: Vec::new(),
             response_excerpt: "no".to_owned(),
+            kept: None,
         };
         let evidence = DeadEvidence {
             reason,

@@ -4,6 +4,7 @@
 mod credentials;
 mod request;
 mod response;
+mod step;
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +14,7 @@ use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::access::AllowRule;
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SavedCase, TlsPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
 };
 use crate::domain::network::AddressRange;
 
@@ -148,9 +149,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "max_open": show_duration(endpoint.breaker.max_open),
         },
     });
-    let case =
-        |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
-    shown["test"] = endpoint.cases.iter().map(case).collect();
+    shown["step"] = endpoint.steps.iter().map(step::step).collect();
+    shown["test"] = endpoint.cases.iter().map(step::case).collect();
     shown["use"] = (*endpoint.integration.name).into();
     shown["with"] = endpoint.integration.shown.clone().into();
     shown

@@ -213,5 +213,6 @@ fn last_attempt(deferral: Deferral) -> Option<Attempt> {
         request_headers: Vec::new(),
         response_headers: Vec::new(),
         response_excerpt: String::new(),
+        kept: None,
     })
 }

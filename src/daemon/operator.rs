@@ -356,7 +356,7 @@ impl Operator for Daemon {
             let found = config.endpoints.iter().find(|e| *e.name == *endpoint);
             let found = found.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
             let courier = self.workshop.courier(found)?;
-            Ok(trial::tested(endpoint, courier.try_out(&event, now).await))
+            Ok(trial::tested(endpoint, courier.try_out(&event, now, &[]).await))
         })
     }
 

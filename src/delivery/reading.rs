@@ -37,6 +37,8 @@ pub struct Reading {
     pub verdict: Verdict,
     /// What it says of each event, in their order.
     pub items: Option<Vec<Item>>,
+    /// What is captured of it; empty unless it means delivered or rejected.
+    pub captured: Map<String, Json>,
     /// What is born from it, in the order of the events: nothing from those that are not delivered, and `Err` with one
     /// sentence where it can't be worked out. Empty: nothing is to be born.
     pub emissions: Vec<Option<Result<Emission, String>>>,
@@ -47,6 +49,7 @@ impl From<Verdict> for Reading {
         Self {
             verdict,
             items: None,
+            captured: Map::new(),
             emissions: Vec::new(),
         }
     }
@@ -116,17 +119,31 @@ impl Reader {
             Ok(verdict) => verdict,
             Err(why) => judged.invalid(by_status, &why),
         };
+        let captured = match verdict.outcome {
+            Outcome::Delivered | Outcome::Rejected => self.captured(&judged.scope),
+            _ => Map::new(),
+        };
         if verdict.outcome != Outcome::Delivered {
-            return verdict.into();
+            return Reading {
+                captured,
+                ..verdict.into()
+            };
         }
         match self.items(load, &judged) {
             Ok(items) => Reading {
-                emissions: self.emissions(load, &judged, items.as_deref()),
+                emissions: self.emissions(load, &judged, items.as_deref(), &captured),
+                captured,
                 items: items.map(|items| items.into_iter().map(|(item, _)| item).collect()),
                 verdict,
             },
             Err(why) => judged.invalid(verdict, &why).into(),
         }
+    }
+
+    /// Reads an answer that means delivered once more, now that what came after it is seen.
+    #[must_use]
+    pub fn again(&self, load: &Load<'_>, answer: &Answer) -> Reading {
+        self.read(load, answer, "", Verdict::unsendable(String::new()).delivered())
     }
 
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its
@@ -244,11 +261,8 @@ impl Reader {
         load: &Load<'_>,
         judged: &Judged<'_>,
         items: Option<&[(Item, Value)]>,
+        captured: &Map<String, Json>,
     ) -> Vec<Option<Result<Emission, String>>> {
-        let captured = self.captured(&judged.scope);
-        if !captured.is_empty() {
-            tracing::debug!(id = load.id, captured = %Json::from(captured.clone()), "captured");
-        }
         let Some(emit) = &self.response.emit else {
             return Vec::new();
         };
@@ -263,7 +277,7 @@ impl Reader {
                 Some((_, value)) => scope.with("item", value.clone()),
                 None => scope,
             };
-            Some(emission(emit, &scope, &captured))
+            Some(emission(emit, &scope, captured))
         };
         load.events.iter().enumerate().map(one).collect()
     }
@@ -271,19 +285,23 @@ impl Reader {
     /// The captured values; null for what the answer does not have. They are kept and passed on, so secrets of the
     /// configuration are masked in them.
     fn captured(&self, scope: &Scope) -> Map<String, Json> {
-        let scope = match self.response.capture.is_empty() {
-            true => return Map::new(),
-            false => scope.masked(),
-        };
-        let value = |expression: &Expression| {
-            let value = expression.eval(&scope).ok()?;
-            to_json(&value).ok()
-        };
-        let capture = self.response.capture.iter();
-        capture
-            .map(|(name, expression)| (name.to_string(), value(expression).unwrap_or_default()))
-            .collect()
+        match &*self.response.capture {
+            [] => Map::new(),
+            capture => values(capture, &scope.masked()),
+        }
     }
+}
+
+/// The values of `expressions` by their names; null for what is not there.
+pub(super) fn values(expressions: &[(Box<str>, Expression)], scope: &Scope) -> Map<String, Json> {
+    let value = |expression: &Expression| {
+        let value = expression.eval(scope).ok()?;
+        to_json(&value).ok()
+    };
+    let named = expressions.iter();
+    named
+        .map(|(name, expression)| (name.to_string(), value(expression).unwrap_or_default()))
+        .collect()
 }
 
 impl Judged<'_> {

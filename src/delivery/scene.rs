@@ -21,6 +21,23 @@ pub struct Load<'a> {
     pub number: u32,
     /// When it begins.
     pub now: Timestamp,
+    /// What the steps of the try have come to; `None`: there are none.
+    pub beside: Option<&'a Beside>,
+}
+
+/// What the steps of a try add to what its templates see.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// `appended`: what each step has stored, by name.
+    pub appended: Value,
+    /// `delivery.flags`
+    pub flags: Value,
+    /// `response`: the delivery's answer, for steps after it.
+    pub response: Option<Value>,
+    /// Bytes of all that.
+    pub bytes: usize,
+    /// What the request is called, where it is a step's and not the delivery's own.
+    pub request_id: Option<Box<str>>,
 }
 
 impl<'a> Load<'a> {
@@ -32,6 +49,12 @@ impl<'a> Load<'a> {
         self.events
             .first()
             .ok_or_else(|| "a request needs an event".to_owned())
+    }
+
+    /// What a step's request is called; `None`: it is the delivery's own, and called by its id.
+    #[must_use]
+    pub fn step_id(&self) -> Option<&'a str> {
+        self.beside?.request_id.as_deref()
     }
 }
 
@@ -72,11 +95,16 @@ impl Scene {
     /// What the part of a request sees that is about `event`, one of `load`.
     #[must_use]
     pub fn of_event(&self, load: &Load<'_>, event: &Event) -> Scope {
-        self.base
+        let scope = self
+            .base
             .clone()
             .with_event(event.json.clone())
             .at(load.now.0)
-            .with("delivery", delivery(load, event))
+            .with("delivery", delivery(load, event));
+        match load.beside {
+            Some(beside) => beside.shown_in(scope),
+            None => scope,
+        }
     }
 
     /// What the part of a request sees that is about `event`, when the whole request sees `scope`.
@@ -92,14 +120,25 @@ impl Scene {
     }
 }
 
-/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, and when the event was
-/// accepted.
+impl Beside {
+    fn shown_in(&self, scope: Scope) -> Scope {
+        let scope = scope.with("appended", self.appended.clone()).weighing(self.bytes);
+        match &self.response {
+            Some(response) => scope.with("response", response.clone()),
+            None => scope,
+        }
+    }
+}
+
+/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, when the event was
+/// accepted, and where there are steps their flags.
 #[must_use]
 pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
     Value::from_object(Delivery {
         id: load.id.into(),
         attempt: load.number,
         accepted: event.head.accepted,
+        flags: load.beside.map(|beside| beside.flags.clone()),
     })
 }
 
@@ -109,6 +148,8 @@ struct Delivery {
     id: Box<str>,
     attempt: u32,
     accepted: Timestamp,
+    /// Where there are steps.
+    flags: Option<Value>,
 }
 
 impl Object for Delivery {
@@ -117,12 +158,16 @@ impl Object for Delivery {
             "id" => Some(Value::from(&*self.id)),
             "attempt" => Some(Value::from(self.attempt)),
             "created" => Some(Value::from(self.accepted.to_string())),
+            "flags" => self.flags.clone(),
             _ => None,
         }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Str(&["id", "attempt", "created"])
+        Enumerator::Str(match self.flags {
+            Some(_) => &["id", "attempt", "created", "flags"],
+            None => &["id", "attempt", "created"],
+        })
     }
 }
 

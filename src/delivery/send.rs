@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Certificate, Client, Identity, Proxy, Response, Url, redirect as follow, retry};
 use tokio::time::{Instant, timeout};
 use url::Host;
@@ -16,7 +17,7 @@ use super::failure::{Failure, Phase};
 use super::phases::{ConnectTimer, TimedResolver, watch};
 use super::redirect;
 use super::render::OutgoingRequest;
-use crate::domain::endpoint::{ClientIdentity, RequestPolicy};
+use crate::domain::endpoint::{CannedAnswer, ClientIdentity, RequestPolicy};
 use crate::domain::network::{AddressPolicy, NetworkPolicy};
 use crate::domain::outcome::{ErrorClass, Exchange};
 use crate::domain::secret::Secret;
@@ -47,6 +48,23 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Set when the body broke off before its end or that bound.
     pub broken: Option<Failure>,
+}
+
+impl Answer {
+    /// One that was written down, for a trial.
+    #[must_use]
+    pub fn canned(written: &CannedAnswer) -> Self {
+        let mut headers = HeaderMap::new();
+        if written.is_json {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Self {
+            status: StatusCode::from_u16(written.status).unwrap_or_default(),
+            headers,
+            body: written.body.as_bytes().to_vec(),
+            broken: None,
+        }
+    }
 }
 
 /// The HTTP clients in use. Endpoints with the same needs share one, and with it the connections; the last

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use super::time::Timestamp;
 
 /// The kind of a technical error. The names are those of the configuration (`retry_on`), the logs, the
@@ -239,6 +240,8 @@ pub struct Attempt {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body, lossy UTF-8.
     pub response_excerpt: String,
+    /// What was captured, and what became of steps; `None`: nothing.
+    pub kept: Option<Box<Kept>>,
 }
 
 impl Attempt {

@@ -161,7 +161,7 @@ impl Template {
         names.into_iter().flatten().filter(|name| *name != REFERENCES)
     }
 
-    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    /// Which of the operator's own values it reads, and of which steps: `vars.flow`, `secrets.crm_key`, `appended.validate`.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         let settings = match &self.0.form {
             Form::Fixed { .. } => None,

@@ -144,10 +144,11 @@ impl Scope {
         Self(Arc::new(names))
     }
 
-    /// The same, with values of so many `bytes` in it beside the event: an answer.
+    /// The same, with values of so many more `bytes` in it beside the event: an answer, what steps stored.
     #[must_use]
     pub fn weighing(mut self, bytes: usize) -> Self {
-        Arc::make_mut(&mut self.0).more_bytes = bytes;
+        let more = &mut Arc::make_mut(&mut self.0).more_bytes;
+        *more = more.saturating_add(bytes);
         self
     }
 

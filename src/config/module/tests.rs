@@ -53,6 +53,7 @@ fn request(loaded: &Loaded) -> OutgoingRequest {
         id: "e1",
         number: 1,
         now: Timestamp(1_736_937_000_000),
+        beside: None,
     };
     courier.request(&load).unwrap()
 }

@@ -19,7 +19,7 @@ use schema::Instant;
 
 pub use attempt::{ExchangeView, LoggedAttemptView};
 pub use config::{ConfigView, ReloadReport};
-pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
+pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect, StepNoteView};
 pub use event::{DeliveryView, EventView};
 pub use ingest::IngestAnswer;
 pub use live::{LiveDead, LiveEvent, LiveRates, LiveRow, LiveState};
@@ -28,7 +28,9 @@ pub use status::{
     Status, StoreNumbers, Totals,
 };
 
-pub use trial::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView, TestRequest, TestView};
+pub use trial::{
+    ExplainRequest, ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestRequest, TestView,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

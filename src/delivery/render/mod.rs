@@ -34,6 +34,8 @@ pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-times
 pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// Which try this is, 1 for the first.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-posthaste-attempt");
+/// By which the receiver of a step's request knows a repeat (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -114,14 +116,6 @@ pub struct Course {
     scope: Option<Scope>,
     route: Option<usize>,
     chosen: usize,
-}
-
-impl Course {
-    /// What templates see; `None`: there are none.
-    #[must_use]
-    pub fn scope(&self) -> Option<&Scope> {
-        self.scope.as_ref()
-    }
 }
 
 impl Composer {
@@ -332,7 +326,11 @@ impl Composer {
         if let Some(value) = credentials {
             headers.entry(header::AUTHORIZATION).or_insert(value);
         }
-        headers.insert(WEBHOOK_ID, id_value(load.id)?);
+        let id = id_value(load.step_id().unwrap_or(load.id))?;
+        if load.step_id().is_some() {
+            headers.entry(IDEMPOTENCY_KEY).or_insert(id.clone());
+        }
+        headers.insert(WEBHOOK_ID, id);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(load.now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(load.number));
         let trace = event.head.traceparent.as_deref();

@@ -48,6 +48,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         auth: AuthPolicy::None,
         sign: Vec::new(),
         response: ResponsePolicy::default(),
+        steps: Vec::new(),
         retry: RetryPolicy {
             schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
             jitter: 0.0,

@@ -16,12 +16,13 @@ mod response;
 mod selection;
 mod settings;
 mod sign;
+pub mod step;
 mod tls;
 
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape, ItemsPolicy};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
-pub use case::SavedCase;
+pub use case::{CannedAnswer, SavedCase};
 pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
 pub use order::{OrderKey, OrderPolicy};
@@ -34,6 +35,7 @@ pub use sign::{
     CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
     TimestampFormat,
 };
+pub use step::{CachePolicy, OnError, Stage, Step};
 pub use tls::{ClientIdentity, TlsPolicy};
 
 use std::sync::Arc;
@@ -74,6 +76,8 @@ pub struct Endpoint {
     pub sign: Vec<SignPolicy>,
     /// How an answer is read.
     pub response: ResponsePolicy,
+    /// Requests to other services around a delivery, in the order written.
+    pub steps: Vec<Step>,
     /// When to try again, and when to give up.
     pub retry: RetryPolicy,
     /// When to stop trying for a while.
