@@ -124,19 +124,16 @@ fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, Str
     event.map_err(|refused| format!("the event: {}", refused.message))
 }
 
-fn load(event: &Event, now: Timestamp) -> Load<'_> {
-    Load {
+/// What is seen of an event that `when` leaves out, and why it does.
+fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
+    let load = Load {
         events: std::slice::from_ref(event),
         id: &event.head.id,
         number: 1,
         now,
         beside: None,
-    }
-}
-
-/// What is seen of an event that `when` leaves out, and why it does.
-fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
-    let scope = Scene::new(endpoint).of(&load(event, now)).ok()?;
+    };
+    let scope = Scene::new(endpoint).of(&load).ok()?;
     match endpoint.selection.judge(&scope) {
         Ok(Judgement::Skip(reason)) => Some((scope, format!("skipped: {reason}"))),
         // What can't be worked out ends every try, so the trial says so.
@@ -155,8 +152,7 @@ fn judged(case: &SavedCase, scope: Scope, outcome: Outcome, ended: &str) -> Opti
     }
 }
 
-/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that. Endpoints with
-/// steps are let pass.
+/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that.
 ///
 /// # Errors
 /// One sentence.
@@ -168,12 +164,17 @@ pub(super) fn renders(
 ) -> Result<(), String> {
     let now = Clock::wall();
     let event = event(case, limits, now)?;
-    // What steps append is known only when they have been asked.
-    if !endpoint.steps.is_empty() || skipped(endpoint, &event, now).is_some() {
+    if skipped(endpoint, &event, now).is_some() {
         return Ok(());
     }
-    let load = load(&event, now);
-    let Err(why) = courier.show(&load) else {
+    let load = Load {
+        events: std::slice::from_ref(&event),
+        id: &event.head.id,
+        number: 1,
+        now,
+        beside: None,
+    };
+    let Err(why) = courier.show_all(&load).request else {
         return Ok(());
     };
     let scope = Scene::new(endpoint).of(&load)?;

@@ -213,7 +213,7 @@ fn field_lines(key: &str, value: &serde_json::Value) -> Vec<String> {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
-    vec![format!("  {key:<26}{text}")]
+    vec![format!("  {key:<34} {text}")]
 }
 
 fn plain(value: &serde_json::Value) -> String {

@@ -17,6 +17,7 @@ pub mod failure;
 mod kept;
 pub mod man;
 pub mod print;
+pub mod progress;
 pub mod receive;
 pub mod reload;
 pub mod run;

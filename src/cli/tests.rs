@@ -14,10 +14,11 @@ use super::print::Paint;
 use super::status;
 use crate::config::{
     AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    TracesConfig,
 };
 use crate::control::operator::{
     AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport,
+    Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -123,6 +124,10 @@ impl Operator for FakeDaemon {
         Box::pin(async { Err("nothing is tried out".to_owned()) })
     }
 
+    fn traces(&self) -> Option<TraceNumbers> {
+        None
+    }
+
     fn alerts(&self) -> Vec<AlertView> {
         Vec::new()
     }
@@ -156,6 +161,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
         alerts: AlertsConfig::default(),
+        traces: TracesConfig::default(),
         settings: Arc::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),
@@ -391,7 +397,7 @@ async fn b6_status_shows_what_is_stuck_and_why() {
     let screen = status::screen(&status, Paint { colors: false });
     for expected in [
         "crm tripped for 12m, next in 18s, 1 pending: 5 failures in a row; status 503",
-        "→ posthaste endpoints flush crm tries it now",
+        "→ posthaste endpoints flush crm   # tries it now",
         "→ posthaste endpoints move old --to OTHER, or: posthaste endpoints bury old",
         "crm has 1 dead letter",
         "3m12s",

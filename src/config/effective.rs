@@ -64,6 +64,12 @@ pub fn effective(config: &Config) -> Value {
             "failing_for": show_duration(config.alerts.failing_for),
             "dead_letters": config.alerts.dead_letters,
         },
+        "traces": {
+            "endpoint": config.traces.endpoint.as_ref().map_or("", |endpoint| &endpoint.shown),
+            "sample": config.traces.sample,
+            "service_name": config.traces.service_name,
+            "headers": config.traces.headers.iter().map(|(name, _)| (name.to_string(), "***".into())).collect::<Map<_, _>>(),
+        },
         "network": network(&config.network),
         "vars": config.settings.vars_json(),
         "secrets": config.settings.secrets().names().map(|name| (name.to_owned(), "***".into())).collect::<Map<_, _>>(),

@@ -108,6 +108,7 @@ pub(super) static FILE: Section = Section {
         ("source", NotYet),
         ("inbound", NotYet),
         ("alerts", Table(&ALERTS)),
+        ("traces", Table(&TRACES)),
     ],
 };
 
@@ -136,6 +137,16 @@ pub(super) static VARIABLE: Section = Section {
         ("default", Plain),
         ("description", Text),
         ("secret", Flag),
+    ],
+};
+
+static TRACES: Section = Section {
+    name: "traces",
+    keys: &[
+        ("endpoint", Private),
+        ("sample", Number(0.0, 1.0)),
+        ("service_name", Text),
+        ("headers", PrivateMap),
     ],
 };
 

@@ -519,6 +519,10 @@ fn every_known_key_is_read() {
                 format!("[[endpoint]]\n{key} = 1979-05-27")
             }
             "endpoint.sign" => with(&format!("[[endpoint.sign]]\n{key} = 1979-05-27")),
+            "endpoint.step" => with(&format!("[[endpoint.step]]\n{key} = 1979-05-27")),
+            "endpoint.step.cache" => with(&format!(
+                "[[endpoint.step]]\n[endpoint.step.cache]\n{key} = 1979-05-27"
+            )),
             "endpoint.test" => with(&format!("[[endpoint.test]]\n{key} = 1979-05-27")),
             "endpoint.route" => with(&format!("[[endpoint.route]]\n{key} = 1979-05-27")),
             "ingest.allow" => format!("[[ingest.allow]]\n{key} = 1979-05-27"),
@@ -672,6 +676,7 @@ fn the_integrations_manual_loads() {
     assert!(endpoints.len() > 6);
     for block in endpoints {
         let text = block.replace("${env:SLACK_URL}", "https://hooks.example.com/x");
+        let text = text.replace("${env:SCORE_TOKEN}", "token");
         assert_eq!(problems(&text), "", "{block}");
     }
 }

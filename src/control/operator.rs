@@ -17,7 +17,9 @@ use crate::scheduler::{Input, LaneView};
 use crate::store::LaneId;
 use crate::store::committer::Queue;
 
-pub use super::types::{AlertView, Health, IngestNumbers, LaneNumbers, LiveEvent, ReloadReport};
+pub use super::types::{
+    AlertView, Health, IngestNumbers, LaneNumbers, LiveEvent, ReloadReport, TraceNumbers,
+};
 
 /// A future that can be returned from a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -113,6 +115,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// What the producers' socket has seen since the start.
     fn ingest(&self) -> IngestNumbers;
+
+    /// What has become of the spans; `None`: there are no traces.
+    fn traces(&self) -> Option<TraceNumbers>;
 
     /// What is past a limit of `[alerts]` now.
     fn alerts(&self) -> Vec<AlertView>;

@@ -15,6 +15,7 @@ use crate::store::committer::Queue;
 use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
 
 use super::job::Destination;
+use crate::trace::tracer::Tracer;
 
 /// So many deferred deliveries of a lane are looked at to learn whether its last tries failed.
 const DOUBTS_MAX: usize = 16;
@@ -26,6 +27,7 @@ pub struct Workshop {
     intake: Arc<Intake>,
     couriers: Couriers,
     numbers: Mutex<HashMap<LaneId, Arc<Numbers>>>,
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// A configuration, ready to be put in force.
@@ -38,14 +40,15 @@ pub struct Prepared {
 }
 
 impl Workshop {
-    /// An empty one; what is born from answers goes to `intake`.
+    /// An empty one; what is born from answers goes to `intake`, and `tracer` is told of tries.
     #[must_use]
-    pub fn new(queue: Queue, intake: Arc<Intake>) -> Self {
+    pub fn new(queue: Queue, intake: Arc<Intake>, tracer: Option<Arc<Tracer>>) -> Self {
         Self {
             queue,
             intake,
             couriers: Couriers::new(),
             numbers: Mutex::default(),
+            tracer,
         }
     }
 
@@ -108,6 +111,7 @@ impl Workshop {
                 numbers,
                 doubtful,
                 log_payloads,
+                tracer: self.tracer.clone(),
             },
         ))
     }
@@ -188,6 +192,7 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
             (old.log.format, &old.log.level) != (new.log.format, &new.log.level),
         ),
         ("limits", old.limits != new.limits),
+        ("traces", old.traces != new.traces),
     ];
     sections
         .into_iter()

@@ -23,6 +23,7 @@ use crate::store::committer::Queue;
 use crate::store::{
     AttemptEntry, DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, NewAttempt, Settle, SettleTo,
 };
+use crate::trace::tracer::Tracer;
 
 use super::clock::Clock;
 
@@ -86,6 +87,8 @@ pub struct Destination {
     pub doubtful: bool,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
+    /// Shows its tries to trace viewers; `None`: nobody watches.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// What the dispatcher hears of a job.
@@ -213,7 +216,12 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
         return Ended::unsent(lane, ends);
     }
     let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
+    let tracer = to.tracer.as_ref();
+    let traced = tracer.and_then(|tracer| tracer.attempting(&mut parcel.events));
     let tried = try_once(&parcel, batch_id.as_deref(), &to, clock).await;
+    if let Some(traced) = traced {
+        traced.end(&to.endpoint, &tried.attempt, &tried.exchange);
+    }
     to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,

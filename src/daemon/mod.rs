@@ -12,6 +12,7 @@ pub mod notify;
 pub mod operator;
 pub mod signals;
 pub mod sockets;
+pub mod traces;
 mod trial;
 
 use std::os::unix::net::UnixListener;
@@ -40,11 +41,14 @@ use self::clock::Clock;
 use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
 use self::signals::Wish;
+use self::traces::Traces;
 
 /// Commits that the dispatcher may be behind; past it the committer waits for it, and producers with it.
 const NOTICES_MAX: usize = 64;
 /// How long sessions get, when the daemon stops, to answer what they have read.
 const ANSWER_BOUND: Duration = Duration::from_secs(6);
+/// How long the last spans get.
+const TRACES_BOUND: Duration = Duration::from_secs(2);
 /// How long operators' requests get at the very end.
 const CONTROL_BOUND: Duration = Duration::from_secs(1);
 
@@ -72,7 +76,7 @@ pub enum DaemonError {
     /// A socket can't be had.
     #[error("{0}")]
     Socket(String),
-    /// An endpoint can't be prepared.
+    /// An endpoint, or the receiver of traces, can't be prepared.
     #[error("{}", .0.join("\n"))]
     Endpoints(Vec<String>),
     /// The operating system refuses something else.
@@ -148,9 +152,17 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     let mut dispatching = tokio::spawn(dispatcher.run());
-    let daemon = Daemon::start(loaded.texts, Arc::clone(&config), queue, handle, clock)
-        .await
-        .map_err(DaemonError::Endpoints)?;
+    let traces = Traces::start(&config).map_err(|problem| DaemonError::Endpoints(vec![problem]))?;
+    let daemon = Daemon::start(
+        loaded.texts,
+        Arc::clone(&config),
+        queue,
+        handle,
+        clock,
+        traces.clone(),
+    )
+    .await
+    .map_err(DaemonError::Endpoints)?;
     loaded
         .warnings
         .iter()
@@ -179,6 +191,9 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
             .is_err()
     {
         tracing::warn!("requests were still under way when limits.shutdown ended; they will be repeated");
+    }
+    if let Some(traces) = traces {
+        let _ = tokio::time::timeout(TRACES_BOUND, traces.close()).await;
     }
     control.close().await;
     result

@@ -148,7 +148,7 @@ struct Delivery {
     id: Box<str>,
     attempt: u32,
     accepted: Timestamp,
-    /// Where there are steps.
+    /// Of the steps; `None`: there are none.
     flags: Option<Value>,
 }
 
@@ -164,10 +164,10 @@ impl Object for Delivery {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Str(match self.flags {
-            Some(_) => &["id", "attempt", "created", "flags"],
-            None => &["id", "attempt", "created"],
-        })
+        match self.flags {
+            Some(_) => Enumerator::Str(&["id", "attempt", "created", "flags"]),
+            None => Enumerator::Str(&["id", "attempt", "created"]),
+        }
     }
 }
 

@@ -128,14 +128,49 @@ impl Clients {
             names: Arc::clone(&self.names),
             redirects_max: policy.redirects_max,
         };
+        self.client(need).map(sender)
+    }
+
+    /// A sender for `scheme` of what the daemon itself has to say: trusts the system's authorities, goes straight
+    /// there, follows no redirects.
+    ///
+    /// # Errors
+    /// One sentence if TLS cannot be set up on this machine.
+    pub fn own(
+        &self,
+        scheme: &str,
+        connect_timeout: Duration,
+        network: &NetworkPolicy,
+    ) -> Result<Sender, String> {
+        let trust = match scheme {
+            "https" => Trust::Authorities(Box::default()),
+            _ => Trust::Nobody,
+        };
+        let need = Need {
+            connect_timeout,
+            trust,
+            identity: None,
+            proxy: None,
+            network: network.clone(),
+        };
+        Ok(Sender {
+            client: self.client(need)?,
+            addresses: network.addresses.clone(),
+            names: Arc::clone(&self.names),
+            redirects_max: 0,
+        })
+    }
+
+    /// The client for `need`, which may be in use already.
+    fn client(&self, need: Need) -> Result<Arc<Client>, String> {
         let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = by_need.get(&need).and_then(Weak::upgrade) {
-            return Ok(sender(client));
+            return Ok(client);
         }
         let client = Arc::new(build(&need, &self.names)?);
         by_need.retain(|_, known| known.strong_count() > 0);
         by_need.insert(need, Arc::downgrade(&client));
-        Ok(sender(client))
+        Ok(client)
     }
 }
 

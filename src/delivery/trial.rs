@@ -128,14 +128,15 @@ impl Courier {
         self.shown(&request, load, &course, 0)
     }
 
-    /// What the endpoint's own rules see of `load`, and of `answer` if there is one.
-    pub(super) fn seen(&self, load: &Load<'_>, answer: Option<&Answer>) -> Scope {
+    /// `scope` where `response` is `answer`.
+    fn seeing(&self, scope: Scope, answer: &Answer) -> Scope {
+        Response::seen(scope, answer, self.parse).0
+    }
+
+    /// What the endpoint's own rules see of `load` before there is an answer.
+    pub(super) fn scope_of(&self, load: &Load<'_>) -> Scope {
         let scene = self.composer.scene();
-        let scope = scene.of(load).unwrap_or_else(|_| scene.without_event(load.now));
-        match answer {
-            Some(answer) => Response::seen(scope, answer, self.parse).0,
-            None => scope,
-        }
+        scene.of(load).unwrap_or_else(|_| scene.without_event(load.now))
     }
 
     /// Makes one try at `event`, beginning at `now`, as for a first delivery; the steps named in `canned` get those answers.
@@ -157,8 +158,8 @@ impl Courier {
 
     /// The delivery's own part of a trial that began at `clock`, and the answer.
     pub(super) async fn try_alone(&self, load: &Load<'_>, clock: Instant) -> (Trial, Option<Answer>) {
-        let unsent = |outcome, message| Trial {
-            scope: self.seen(load, None),
+        let unsent = |scope, outcome, message| Trial {
+            scope,
             outcome,
             message,
             took: clock.elapsed(),
@@ -171,19 +172,24 @@ impl Courier {
             Ok(course) => course,
             Err(why) => {
                 let verdict = super::Verdict::unsendable(why);
-                return (unsent(verdict.outcome, verdict.message), None);
+                let unsent = unsent(self.scope_of(load), verdict.outcome, verdict.message);
+                return (unsent, None);
             }
         };
+        let scope = course.scope().cloned().unwrap_or_else(|| self.scope_of(load));
         let ended = match self.go(load, &course, clock, Duration::MAX).await {
             Ok(ended) => ended,
-            Err(why) => return (unsent(why.verdict.outcome, why.verdict.message), None),
+            Err(why) => return (unsent(scope, why.verdict.outcome, why.verdict.message), None),
         };
         let request = self.request_of(&ended.pass, load, &course, ended.stop);
         let masked = request.as_ref().map(secrets).unwrap_or_default();
         let shown = request.and_then(|request| self.shown(&request, load, &course, ended.stop).ok());
         let answer = ended.sent.result.ok();
         let trial = Trial {
-            scope: self.seen(load, answer.as_ref()),
+            scope: match &answer {
+                Some(answer) => self.seeing(scope, answer),
+                None => scope,
+            },
             outcome: ended.reading.verdict.outcome,
             message: ended.reading.verdict.message,
             took: clock.elapsed(),

@@ -256,7 +256,7 @@ impl Desk {
         let settled = if groups.is_empty() {
             Vec::new()
         } else {
-            self.intake.queue.accept(groups).await?
+            self.keep(groups).await?
         };
         let mut settled = settled.into_iter();
         for slot in &turn.slots {
@@ -277,6 +277,32 @@ impl Desk {
             }
         }
         Ok(())
+    }
+
+    /// Hands `groups` to the store, and tells the tracer of what it took, if there is one.
+    async fn keep(
+        &self,
+        groups: Vec<AcceptGroup>,
+    ) -> Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError> {
+        let Some(tracer) = &self.intake.tracer else {
+            return self.intake.queue.accept(groups).await;
+        };
+        let events = groups.iter().enumerate().flat_map(|(at, group)| {
+            let events = group.events.iter().enumerate();
+            events.map(move |(index, new)| ((at, index), &new.event.head, new.lanes.len()))
+        });
+        let accepting = tracer.accepting(events);
+        let settled = self.intake.queue.accept(groups).await?;
+        if let Some(accepting) = accepting {
+            tracer.accepted(accepting, |(at, index)| {
+                let accepted = settled.get(at).and_then(|group| group.as_ref().ok());
+                matches!(
+                    accepted.and_then(|group| group.get(index)),
+                    Some(Accepted::New(_))
+                )
+            });
+        }
+        Ok(settled)
     }
 
     fn reject(&self, out: &mut Vec<u8>, refused: &Refused, line: u64) {

@@ -127,3 +127,33 @@ fn h6_the_shipped_monitoring_names_real_metrics() {
     let dashboard = include_str!("../../docs/monitoring/grafana-dashboard.json");
     serde_json::from_str::<Value>(dashboard).unwrap();
 }
+
+/// H6: docs/METRICS.md says of every metric what the daemon says of it, and of no other.
+#[test]
+fn h6_every_metric_is_documented() {
+    let target = Target::new();
+    let traces = format!("[traces]\nendpoint = \"{}\"\n", target.url("/"));
+    let daemon = Daemon::start(&(traces + &endpoint("crm", &target.url("/"), "")));
+    let metrics = daemon.http("GET", "/metrics", None).1;
+    let after = |word: &str, name: &str| {
+        let found = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("# {word} {name} ")));
+        found.unwrap_or_default().to_owned()
+    };
+    let served: BTreeSet<(String, String, String)> = metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next())
+        .map(|name| (name.to_owned(), after("TYPE", name), after("HELP", name)))
+        .collect();
+    let rows = include_str!("../../docs/METRICS.md").lines();
+    let rows = rows.filter_map(|line| line.strip_prefix("| `posthaste_")?.strip_suffix(" |"));
+    let documented: BTreeSet<(String, String, String)> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.split(" | ").collect();
+            let name = format!("posthaste_{}", cells[0].trim_end_matches('`'));
+            (name, cells[1].to_owned(), cells[cells.len() - 1].to_owned())
+        })
+        .collect();
+    assert_eq!(documented, served);
+}

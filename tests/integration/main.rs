@@ -51,5 +51,7 @@ mod selection;
 mod signatures;
 mod space;
 mod spool;
+mod steps;
 mod store;
+mod traces;
 mod trial;

@@ -20,7 +20,9 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("domain", &["template"]),
     // Only signing knows what a usable signing secret looks like.
     ("config", &["domain", "template", "delivery::sign"]),
-    ("ingest", &["domain", "store"]),
+    ("ingest", &["domain", "store", "trace"]),
+    // What trace viewers are told.
+    ("trace", &["domain"]),
     ("store", &["domain", "config"]),
     // The nouns of the store, not the parts that do anything; see STORE_PARTS.
     ("scheduler", &["domain", "store"]),
@@ -54,6 +56,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "ingest",
             "control",
             "delivery",
+            "trace",
         ],
     ),
     (
@@ -86,6 +89,9 @@ const PURE: &[&str] = &[
     "src/store/record.rs",
     "src/delivery/render/",
     "src/delivery/redirect.rs",
+    "src/trace/context.rs",
+    "src/trace/otlp.rs",
+    "src/trace/span.rs",
     "src/delivery/sign/",
     "src/delivery/interpret.rs",
 ];
@@ -116,6 +122,7 @@ const MONOTONIC_CLOCK: &[(&str, &str)] = &[
         "src/daemon/dispatcher.rs",
         "sleeps until the scheduler's next wake-up",
     ),
+    ("src/daemon/traces/", "bounds what one export takes"),
     (
         "src/store/committer.rs",
         "waits a moment for company before it flushes",

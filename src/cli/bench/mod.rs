@@ -4,8 +4,8 @@
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
 //! [`producers`] are what it works with; [`limits`] is what it compares to; [`machine`] tells who else used the
-//! processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`], [`alone`],
-//! [`idle`]. [`report`] is what a person reads.
+//! processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
+//! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ pub mod alone;
 pub mod backlog;
 pub mod delay;
 pub mod deliver;
+pub mod history;
 pub mod idle;
 pub mod isolation;
 pub mod limits;
@@ -93,6 +94,8 @@ pub enum Scenario {
     Store,
     /// A daemon with nothing to do
     Idle,
+    /// What the log of attempts costs
+    History,
 }
 
 /// What every scenario is given.
@@ -122,6 +125,7 @@ impl Bench {
             Scenario::Isolation => isolation::run(self).await,
             Scenario::Store => alone::run(self),
             Scenario::Idle => idle::run(self).await,
+            Scenario::History => history::run(self).await,
         }?;
         self.report.mark(watch.others()?);
         Ok(())

@@ -298,3 +298,119 @@ fn default(
     }
     (default, flag.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Duration;
+
+    use crate::config::load::load_text;
+    use crate::config::secrets::Secrets;
+    use crate::config::{Loaded, Problems, effective};
+    use crate::domain::endpoint::{BodyFormat, OnError, Stage};
+
+    const URL: &str = "url = \"https://s.example/\"";
+
+    fn read(lines: &str) -> Result<Loaded, Problems> {
+        let text = format!("[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n{lines}\n");
+        let variable = |name: &str| (name == "KEY").then(|| "hunter2".to_owned());
+        load_text(Path::new("config.toml"), text, &Secrets { variable: &variable })
+    }
+
+    /// C9 to C12: steps are read as written, shown without their secrets, and what is not written has its default.
+    #[test]
+    fn c9_c10_c11_c12_steps_are_read_and_shown() {
+        let loaded = read(&format!(
+            "proxy = \"http://proxy.example:3128\"\nheaders = {{ X = \"{{{{ appended.geo.country }}}}\" }}\n\
+             [endpoint.response]\ncapture = {{ ok = \"appended.verify.ok\" }}\n\
+             [[endpoint.step]]\nname = \"geo\"\nmethod = \"GET\"\n{URL}\nheaders = {{ X-Key = \"${{env:KEY}}\" }}\n\
+             auth = {{ type = \"bearer\", token = \"${{env:KEY}}\" }}\nstore = {{ country = \"response.country\" }}\n\
+             cache = {{ key = \"data.ip\", ttl = \"1h\" }}\non_error = \"cached\"\n\
+             default = {{ country = \"US\" }}\nflag = \"review\"\n\
+             [[endpoint.step]]\nname = \"verify\"\nstage = \"after\"\n{URL}\nproxy = \"\"\n\
+             when = \"response.needs_verification and appended.geo.country\"\nstore = {{ ok = \"response.ok\" }}\n",
+        ));
+        let loaded = loaded.unwrap();
+        let endpoint = &loaded.config.endpoints[0];
+        let [geo, verify] = &endpoint.steps[..] else {
+            panic!("two steps");
+        };
+        assert_eq!((geo.stage, verify.stage), (Stage::Before, Stage::After));
+        assert_eq!((geo.on_error, verify.on_error), (OnError::Cached, OnError::Skip));
+        assert_eq!((&geo.request.body.format, geo.retries), (&BodyFormat::None, 0));
+        assert_eq!(verify.request.body.format, BodyFormat::Event);
+        assert_eq!(
+            (geo.request.proxy.is_some(), verify.request.proxy.is_some()),
+            (true, false)
+        );
+        let cache = geo.cache.as_ref().unwrap();
+        let hours = |hours: u64| Duration::from_secs(3600 * hours);
+        assert_eq!((cache.ttl, cache.max_age), (hours(1), hours(24)));
+
+        let shown = &effective(&loaded.config)["endpoint"][0]["step"];
+        assert_eq!(shown[0]["cache"]["key"], "data.ip");
+        assert_eq!(shown[0]["default"]["country"], "US");
+        assert_eq!(
+            shown[1]["when"],
+            "response.needs_verification and appended.geo.country"
+        );
+        let all = format!("{shown} {:?}", loaded.config);
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+
+    /// C9, C4: what can't work is said where it is written, and how to mend it.
+    #[test]
+    fn c9_c4_mistakes_in_steps() {
+        let step = |name: &str, rest: &str| format!("[[endpoint.step]]\nname = \"{name}\"\n{URL}\n{rest}\n");
+        for (lines, expected) in [
+            ("[[endpoint.step]]\nname = \"a\"".to_owned(), "endpoint.crm.step[1]: url is missing"),
+            (format!("[[endpoint.step]]\n{URL}"), "step[1]: name is missing"),
+            (step("a-b", ""), "\"a-b\" is not a name; use letters, digits and _"),
+            (step("a", "") + &step("a", ""), "config.toml:8:8: endpoint.crm.step[2].name: \"a\" is also the name of"),
+            (step("a", "after = [\"b\"]"), "step[1].after: \"b\" is no step of this endpoint; its steps are a"),
+            (step("a", "after = [\"a\"]"), "steps wait for each other: a for a"),
+            (
+                step("a", "after = [\"b\"]") + &step("b", "after = [\"a\"]"),
+                "step[1].after: steps wait for each other: a for b for a; let one of them begin",
+            ),
+            (
+                step("a", "after = [\"b\"]") + &step("b", "stage = \"after\""),
+                "\"b\" runs after the delivery, so nothing before it can wait for it",
+            ),
+            (step("a", "stage = \"later\""), "\"later\" is not known here; write one of \"before\" \"after\""),
+            (step("a", "") + &step("b", "when = \"appended.a.x\""), "appended.a is not there at this point"),
+            (step("a", "when = \"response.x\""), "`response` is not there yet"),
+            (step("a", "store = { x = \"appended.b.x\" }"), "appended.b is not there"),
+            ("headers = { X = \"{{ appended.a.x }}\" }".to_owned(), "no step has been there"),
+            (
+                format!("headers = {{ X = \"{{{{ appended.a.x }}}}\" }}\n{}", step("a", "stage = \"after\"")),
+                "appended.a is not there at this point",
+            ),
+            ("when = \"appended.a.x\"\n".to_owned() + &step("a", ""), "appended.a is not there at this point"),
+            (step("a", "on_error = \"cached\""), "there is no cache to take a value from; add cache"),
+            (step("a", "on_error = \"default\""), "there is no default; add default"),
+            (step("a", "default = { x = 1 }"), "step[1].default: it is never used; write on_error"),
+            (step("a", "flag = \"review\""), "there is no default that it could mark"),
+            (step("a", "cache = { key = \"data.x\" }"), "step[1].cache: ttl is missing"),
+            (step("a", "cache = { key = \"data.x\", ttl = \"1h\", stale = \"1h\" }"), "unknown key `stale`"),
+            (step("a", "response = { capture = { x = \"1\" } }"), "keeps what it needs of its answer by `store`"),
+            (step("a", "response = { emit = { type = \"t\" } }"), "no event is born from a step"),
+            (step("a", "retry = 6"), "step[1].retry: 6"),
+            (step("a", "concurrency = 1"), "unknown key `concurrency`"),
+            (
+                "[[endpoint.step]]\nname = \"a\"\nurl = \"http://s.example/\"".to_owned(),
+                "http:// sends events and signatures readable for everybody",
+            ),
+            ((0..17).map(|n| step(&format!("s{n}"), "")).collect(), "more than 16 steps"),
+            (
+                "[[endpoint.test]]\nname = \"c\"\nevent = '{\"type\":\"t\"}'\nexpect = \"1\"\nsteps = { a = { status = 200 } }"
+                    .to_owned(),
+                "there is no step \"a\"; the endpoint has no steps",
+            ),
+        ] {
+            let found = read(&lines).unwrap_err().to_string();
+            assert!(found.contains(expected), "{lines}\n{found}");
+        }
+        read("when = \"data.x\"\nskip_reason = \"{{ data.appended }}\"").unwrap();
+    }
+}

@@ -25,7 +25,7 @@ pub use ingest::IngestAnswer;
 pub use live::{LiveDead, LiveEvent, LiveRates, LiveRow, LiveState};
 pub use status::{
     AlertView, DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers,
-    Status, StoreNumbers, Totals,
+    Status, StoreNumbers, Totals, TraceNumbers,
 };
 
 pub use trial::{

@@ -118,6 +118,14 @@ pub struct Course {
     chosen: usize,
 }
 
+impl Course {
+    /// What templates see; `None`: there are none.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
+}
+
 impl Composer {
     /// Checks and prepares what doesn't depend on the event.
     ///

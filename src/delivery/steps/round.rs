@@ -16,7 +16,7 @@ use crate::delivery::trial::Trial;
 use crate::delivery::{Courier, Tried};
 use crate::domain::endpoint::{CannedAnswer, Stage};
 use crate::domain::outcome::{Exchange, Outcome};
-use crate::template::{Scope, Value};
+use crate::template::Value;
 
 impl Courier {
     /// One try, as [`Courier::deliver`] has it.
@@ -75,7 +75,7 @@ impl Courier {
             trial: Some(canned),
         };
         let mut trial = match steps.run(Stage::Before, load, &going, &mut progress).await {
-            Err(failed) => Trial::failed(*failed, self.seen_beside(load, &progress, None)),
+            Err(failed) => Trial::failed(*failed, self.scope_of(load)),
             Ok(()) => {
                 let beside = progress.beside(None, None);
                 let seen = Load {
@@ -85,9 +85,7 @@ impl Courier {
                 let (mut trial, answer) = self.try_alone(&seen, clock).await;
                 if let Some(answer) = answer.filter(|_| trial.outcome == Outcome::Delivered) {
                     going.response = Some(self.response(&answer));
-                    let after = steps.run(Stage::After, load, &going, &mut progress).await;
-                    trial.scope = self.seen_beside(load, &progress, Some(&answer));
-                    if let Err(failed) = after {
+                    if let Err(failed) = steps.run(Stage::After, load, &going, &mut progress).await {
                         trial = Trial::failed(*failed, trial.scope);
                     }
                 }
@@ -95,17 +93,10 @@ impl Courier {
             }
         };
         trial.took = clock.elapsed();
+        // `expect` may speak of the steps after the answer too.
+        trial.scope = trial.scope.with("appended", progress.beside(None, None).appended);
         trial.kept = progress.kept(None);
         trial
-    }
-
-    fn seen_beside(&self, load: &Load<'_>, progress: &Progress, answer: Option<&Answer>) -> Scope {
-        let beside = progress.beside(None, None);
-        let load = Load {
-            beside: Some(&beside),
-            ..*load
-        };
-        self.seen(&load, answer)
     }
 
     /// What is captured of an answer and born from it may speak of the steps after it, so that is worked out once more.

@@ -218,7 +218,12 @@ fn attempt_log(config: &StoreConfig, writable: bool) -> AttemptLog {
         keep_ms: u64::try_from(config.attempts_keep.as_millis()).unwrap_or(u64::MAX),
         bytes_max: config.attempts_bytes_max,
     };
-    AttemptLog::open(&config.path.join("attempts"), retention, writable)
+    AttemptLog::open(&attempts_folder(config), retention, writable)
+}
+
+/// Where the log of attempts is.
+pub(super) fn attempts_folder(config: &StoreConfig) -> PathBuf {
+    config.path.join("attempts")
 }
 
 /// How ids are remembered, as configured.
