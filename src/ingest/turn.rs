@@ -10,12 +10,17 @@ use super::frame::{Ack, Code, Line, Parsed, Refused, judge};
 use super::intake::{Counters, Intake, Remembered, RouteTable};
 use super::lines::{LineBuffer, RawLine};
 use super::sender::Sender;
+use super::together::Together;
 use crate::store::{AcceptGroup, Accepted, NewEvent, Refusal, StoreError};
 
 /// Lines in one turn, so that a producer that writes without end takes turns with the others.
 const LINES_MAX: usize = 1000;
 /// Bytes of events in one turn; a batch that begins below it is taken whole.
 const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// A turn of more lines or with more bytes of ids gives its memory back, so that a connection holds little between turns.
+const KEPT_LINES_MAX: usize = 64;
+const KEPT_ID_BYTES_MAX: usize = 4 << 10;
 
 /// What a connection keeps from turn to turn.
 #[derive(Debug)]
@@ -24,6 +29,10 @@ pub struct Desk {
     sender: Sender,
     remembered: Remembered,
     ack: Ack,
+    /// The memory of the last turn, for the next one.
+    spare: Turn,
+    /// With whom it asks the store; `None`: alone.
+    together: Option<Arc<Together>>,
     /// Whether it is the daemon's own: open to the end, and asked for no permission.
     is_own: bool,
 }
@@ -74,13 +83,26 @@ impl Turn {
         self.slots.is_empty()
     }
 
+    /// The same without its lines.
+    fn emptied(mut self) -> Self {
+        if self.slots.capacity() > KEPT_LINES_MAX || self.ids.capacity() > KEPT_ID_BYTES_MAX {
+            return Self::default();
+        }
+        self.groups.clear();
+        self.event_bytes = 0;
+        self.slots.clear();
+        self.ids.clear();
+        self.owed.clear();
+        self
+    }
+
     fn is_full(&self) -> bool {
         self.slots.len() >= LINES_MAX || self.event_bytes >= EVENT_BYTES_MAX
     }
 }
 
 impl Desk {
-    /// The desk of a new connection.
+    /// The desk of whoever is alone.
     #[must_use]
     pub fn new(intake: Arc<Intake>, sender: Sender) -> Self {
         Self {
@@ -88,7 +110,18 @@ impl Desk {
             sender,
             remembered: Remembered::default(),
             ack: Ack::default(),
+            spare: Turn::default(),
+            together: None,
             is_own: false,
+        }
+    }
+
+    /// The desk of a new connection, beside others on its thread.
+    #[must_use]
+    pub fn among(together: Arc<Together>, intake: Arc<Intake>, sender: Sender) -> Self {
+        Self {
+            together: Some(together),
+            ..Self::new(intake, sender)
         }
     }
 
@@ -103,11 +136,11 @@ impl Desk {
 
     /// Takes the complete lines that `lines` holds, up to the bounds of a turn.
     pub fn turn(&mut self, lines: &mut LineBuffer) -> Turn {
-        let mut turn = Turn::default();
         let mut next = lines.next_line();
         if next.is_none() {
-            return turn;
+            return Turn::default();
         }
+        let mut turn = std::mem::take(&mut self.spare);
         let rules = self.rules();
         while let Some(read) = next {
             self.take(&rules, &mut turn, read.line, read.number);
@@ -253,10 +286,10 @@ impl Desk {
     /// be answered.
     pub async fn answer(&mut self, mut turn: Turn, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let groups = std::mem::take(&mut turn.groups);
-        let settled = if groups.is_empty() {
-            Vec::new()
-        } else {
-            self.intake.queue.accept(groups).await?
+        let settled = match &self.together {
+            _ if groups.is_empty() => Vec::new(),
+            Some(together) => together.accept(groups).await?,
+            None => self.intake.queue.accept(groups).await?,
         };
         let mut settled = settled.into_iter();
         for slot in &turn.slots {
@@ -276,6 +309,7 @@ impl Desk {
                 },
             }
         }
+        self.spare = turn.emptied();
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
-mod answers;
+pub mod answers;
 #[cfg(test)]
 mod fairness;
 mod settles;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
-use self::answers::{Told, Waiting};
+use self::answers::Waiting;
 use self::settles::{SETTLES_MAX, Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
@@ -125,15 +125,19 @@ impl std::fmt::Debug for Request {
 }
 
 impl Queue {
-    /// Makes groups of events durable. The answer comes after the flush, so it may be passed on as the
-    /// promise that it is.
+    /// Makes groups of events durable; they are on their way when this returns. The answer comes after the flush, so
+    /// it may be passed on as the promise that it is.
     ///
     /// # Errors
     /// [`StoreError::Failed`]: nothing is known of these events, and nothing more will be accepted.
-    pub async fn accept(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+    pub fn accept(&self, groups: Vec<AcceptGroup>) -> impl Future<Output = AcceptAnswer> + Send + use<> {
         let (answer, wait) = oneshot::channel();
-        self.send(Request::Accept { groups, answer })?;
-        wait.await.map_or_else(|_| Err(self.why()), Told::mine)
+        let sent = self.send(Request::Accept { groups, answer });
+        let failure = self.failure();
+        async move {
+            sent?;
+            wait.await.unwrap_or_else(|_| Err(why(&failure)))
+        }
     }
 
     /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
@@ -161,7 +165,7 @@ impl Queue {
             let _ = answer.send(result);
             failed.map_or(Ok(()), Err)
         })))?;
-        wait.await.unwrap_or_else(|_| Err(self.why()))
+        wait.await.unwrap_or_else(|_| Err(why(&self.failure)))
     }
 
     /// Runs a reading verb of the store where blocking is allowed.
@@ -192,15 +196,14 @@ impl Queue {
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.requests.send(request).map_err(|_| self.why())
+        self.requests.send(request).map_err(|_| why(&self.failure))
     }
+}
 
-    fn why(&self) -> StoreError {
-        self.failure
-            .borrow()
-            .clone()
-            .unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
-    }
+/// Why the committer answers no more.
+fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
+    let failed = failure.borrow().clone();
+    failed.unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
 }
 
 impl Committer {
@@ -407,10 +410,10 @@ impl Worker {
         match self.store.commit(batch, now) {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
-                answers::give_all(committed.accepts, answers);
+                answers::hand_out(Ok(committed.accepts), answers);
             }
             Err(error) => {
-                answers::fail_all(&error, answers);
+                answers::hand_out(Err(error.clone()), answers);
                 return Err(error);
             }
         }
