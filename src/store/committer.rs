@@ -4,6 +4,7 @@
 pub mod answers;
 #[cfg(test)]
 mod fairness;
+mod gathered;
 mod settles;
 
 use std::sync::Arc;
@@ -14,21 +15,14 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::Waiting;
-use self::settles::{SETTLES_MAX, Settled, Settles};
+use self::gathered::{Gathered, Last, Owed};
+use self::settles::{Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
 };
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
-/// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
-/// a repeated request after a crash, and a flush each would take the disk from the producers.
-const SETTLE_LINGER: Duration = Duration::from_millis(5);
-/// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
-/// they while it works; past this size a commit gains nothing from more.
-const EVENTS_MAX: usize = 2048;
-/// Bytes of events in one commit.
-const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
@@ -238,6 +232,7 @@ impl Committer {
             failed,
             inbox,
             settles,
+            last: Last::default(),
             maintained: Instant::now(),
             unfinished: false,
         };
@@ -256,51 +251,6 @@ impl Committer {
     }
 }
 
-/// Who is owed an event, when, and how many bytes of it; the part of a batch that outlives its commit.
-type Owed = (Arc<[LaneId]>, Option<Timestamp>, u32);
-
-/// What one commit is made of, while it is being gathered.
-#[derive(Default)]
-struct Gathered {
-    groups: Vec<AcceptGroup>,
-    bytes: usize,
-    events: usize,
-    answers: Vec<(usize, Waiting)>,
-    owed: Vec<Owed>,
-    /// When the oldest settle came that waits.
-    since: Option<Instant>,
-}
-
-impl Gathered {
-    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting) {
-        for new in groups.iter().flat_map(|group| &group.events) {
-            self.bytes += new.event.json.len();
-            self.events += 1;
-            let bytes = u32::try_from(new.event.json.len()).unwrap_or(u32::MAX);
-            let lanes = Arc::clone(&new.lanes);
-            self.owed.push((lanes, new.event.head.deliver_at, bytes));
-        }
-        self.answers.push((groups.len(), answer));
-        self.groups.extend(groups);
-    }
-
-    fn is_full(&self) -> bool {
-        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX
-    }
-
-    fn is_ripe(&self, settles: &Settles) -> bool {
-        !self.answers.is_empty()
-            || settles.len() >= SETTLES_MAX
-            || self.since.is_some_and(|since| since.elapsed() >= SETTLE_LINGER)
-    }
-
-    /// How long the committer may sleep before this has to be written.
-    fn patience(&self) -> Option<Duration> {
-        self.since
-            .map(|since| SETTLE_LINGER.saturating_sub(since.elapsed()))
-    }
-}
-
 enum Flow {
     Go,
     Stop,
@@ -314,6 +264,7 @@ struct Worker {
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
+    last: Last,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,
@@ -324,14 +275,14 @@ impl Worker {
         let mut gathered = Gathered::default();
         let mut more_upkeep = true;
         let result = loop {
-            let wait = match gathered.patience() {
+            let wait = match gathered.patience(self.last) {
                 Some(patience) => patience,
                 None if more_upkeep => MAINTAIN_ON,
                 None => MAINTAIN_IDLE,
             };
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
-                Err(RecvTimeoutError::Timeout) if gathered.patience().is_none() => {
+                Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
                     self.maintain().map(|more| {
                         more_upkeep = more;
                         Flow::Go
@@ -344,7 +295,7 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe(&self.settles) {
+            if stop || gathered.is_ripe(&self.settles, self.last) {
                 more_upkeep = true;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
@@ -392,6 +343,7 @@ impl Worker {
             groups,
             answers,
             owed,
+            events,
             ..
         } = gathered;
         let Settled { settles, attempts } = self.settles.take();
@@ -407,7 +359,11 @@ impl Worker {
         let now = (self.clock)();
         // A try has been made, whatever becomes of the commit.
         self.store.log_attempts(attempts, now);
-        match self.store.commit(batch, now) {
+        let began = Instant::now();
+        let done = self.store.commit(batch, now);
+        let took = began.elapsed();
+        self.last = Last { events, took };
+        match done {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
                 answers::hand_out(Ok(committed.accepts), answers);
@@ -487,6 +443,7 @@ fn moved(settle: &Settle) -> Notice {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::settles::SETTLES_MAX;
     use super::*;
     use crate::domain::event::{Event, EventHead};
     use crate::store::memory::MemoryStore;
