@@ -6,7 +6,8 @@
 //! [`template`] (the language of the configuration) · [`domain`] (pure nouns and rules) · [`config`] (what the operator wrote, checked) · [`ingest`] (bytes
 //! from producers to accepted events) · [`store`] (what survives a crash) · [`scheduler`] (pure: who goes
 //! next) · [`delivery`] (one try, from record to outcome) · [`daemon`] (puts the rooms together) ·
-//! [`control`] (the operator's door) · [`dashboard`] (its web page) · [`cli`] (one verb, one file) · [`observe`] (logs and their names).
+//! [`control`] (the operator's door) · [`dashboard`] (its web page) · [`cli`] (one verb, one file) · [`observe`] (logs and their names) ·
+//! [`trace`] (what trace viewers are told).
 
 pub mod cli;
 pub mod config;
@@ -20,3 +21,4 @@ pub mod observe;
 pub mod scheduler;
 pub mod store;
 pub mod template;
+pub mod trace;

@@ -245,6 +245,7 @@ mod tests {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             response_excerpt: String::new(),
+            kept: None,
         };
         AttemptView {
             exchange,

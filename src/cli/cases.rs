@@ -4,19 +4,23 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::failure::{Done, Failure};
 use super::print::{self, Column};
-use crate::config::{self, DEFAULT_PATH};
+use crate::config::{self, Config, DEFAULT_PATH};
 use crate::daemon::clock::Clock;
-use crate::delivery::trial::{ShownAnswer, Trial};
+use crate::delivery::scene::{Load, Scene};
+use crate::delivery::trial::Trial;
 use crate::delivery::{Courier, Couriers};
-use crate::domain::endpoint::{Endpoint, SavedCase};
+use crate::domain::endpoint::{Endpoint, Judgement, SavedCase};
+use crate::domain::event::Event;
+use crate::domain::outcome::{ErrorClass, Outcome};
+use crate::domain::time::Timestamp;
 use crate::ingest::build;
 use crate::ingest::lines::Limits;
 use crate::ingest::sender::Sender;
-use crate::template::from_json;
+use crate::template::Scope;
 
 /// Arguments of `test`.
 #[derive(Clone, Debug, Args)]
@@ -28,7 +32,7 @@ pub struct TestArgs {
     #[arg(value_name = "ENDPOINT")]
     endpoint: Option<String>,
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG")]
     config: PathBuf,
     /// JSON lines instead of a table
     #[arg(long)]
@@ -51,10 +55,7 @@ struct Ran {
 /// When one fails, when the configuration is not sound, and when there is no such endpoint.
 pub async fn run(args: TestArgs) -> Done {
     let loaded = config::load(&args.config).map_err(|problems| Failure::Wrong(problems.to_string()))?;
-    let limits = Limits {
-        event_bytes_max: loaded.config.ingest.event_bytes_max,
-        batch_bytes_max: loaded.config.ingest.batch_bytes_max,
-    };
+    let limits = limits(&loaded.config);
     let wanted = |endpoint: &Endpoint| args.endpoint.as_ref().is_none_or(|name| **name == *endpoint.name);
     let endpoints: Vec<_> = loaded.config.endpoints.iter().filter(|e| wanted(e)).collect();
     if let (Some(name), []) = (&args.endpoint, &endpoints[..]) {
@@ -81,6 +82,14 @@ pub async fn run(args: TestArgs) -> Done {
     Ok(())
 }
 
+/// How large the events of cases may be.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        event_bytes_max: config.ingest.event_bytes_max,
+        batch_bytes_max: config.ingest.batch_bytes_max,
+    }
+}
+
 async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limits: &Limits) -> Ran {
     let mut ran = Ran {
         endpoint: endpoint.name.to_string(),
@@ -90,26 +99,89 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         took_ms: 0,
     };
     let now = Clock::wall();
-    let event = match build::single(case.event.as_bytes(), limits, &Sender::of_user(0), now) {
+    let event = match event(case, limits, now) {
         Ok(event) => event,
-        Err(refused) => {
-            ran.failed = Some(format!("the event: {}", refused.message));
+        Err(why) => {
+            ran.failed = Some(why);
             return ran;
         }
     };
-    let trial = courier.try_out(&event, now).await;
+    if let Some(skipped) = skipped(endpoint, &event, now) {
+        let (scope, why) = skipped;
+        ran.failed = judged(case, scope, Outcome::Skipped, &why);
+        return ran;
+    }
+    let trial = courier.try_out(&event, now, &case.steps).await;
     ran.status = trial.answer.as_ref().map(|answer| answer.status);
     ran.took_ms = trial.took.as_millis();
-    let scope = endpoint
-        .scope(&event.json, now)
-        .with("outcome", trial.outcome.name())
-        .with("response", from_json(response(trial.answer.as_ref())));
-    ran.failed = match case.expect.test(&scope) {
-        Ok(true) => None,
-        Ok(false) => Some(format!("not {}; {}", case.expect.source(), ended(&trial))),
-        Err(error) => Some(format!("expect can't be worked out: {error}; {}", ended(&trial))),
-    };
+    ran.failed = judged(case, trial.scope.clone(), trial.outcome, &ended(&trial));
     ran
+}
+
+/// The event of a case, as it would be if root sent it.
+fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, String> {
+    let event = build::single(case.event.as_bytes(), limits, &Sender::of_user(0), now);
+    event.map_err(|refused| format!("the event: {}", refused.message))
+}
+
+/// What is seen of an event that `when` leaves out, and why it does.
+fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
+    let load = Load {
+        events: std::slice::from_ref(event),
+        id: &event.head.id,
+        number: 1,
+        now,
+        beside: None,
+    };
+    let scope = Scene::new(endpoint).of(&load).ok()?;
+    match endpoint.selection.judge(&scope) {
+        Ok(Judgement::Skip(reason)) => Some((scope, format!("skipped: {reason}"))),
+        // What can't be worked out ends every try, so the trial says so.
+        Ok(Judgement::Send) | Err(_) => None,
+    }
+}
+
+/// Why the case failed, if `expect` does not hold in `scope` of a try with this outcome; `ended` says more of it.
+fn judged(case: &SavedCase, scope: Scope, outcome: Outcome, ended: &str) -> Option<String> {
+    let class = outcome.class().map_or("", ErrorClass::name);
+    let scope = scope.with("outcome", outcome.name()).with("error_class", class);
+    match case.expect.test(&scope) {
+        Ok(true) => None,
+        Ok(false) => Some(format!("not {}; {ended}", case.expect.source())),
+        Err(error) => Some(format!("expect can't be worked out: {error}; {ended}")),
+    }
+}
+
+/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that.
+///
+/// # Errors
+/// One sentence.
+pub(super) fn renders(
+    endpoint: &Endpoint,
+    case: &SavedCase,
+    courier: &Courier,
+    limits: &Limits,
+) -> Result<(), String> {
+    let now = Clock::wall();
+    let event = event(case, limits, now)?;
+    if skipped(endpoint, &event, now).is_some() {
+        return Ok(());
+    }
+    let load = Load {
+        events: std::slice::from_ref(&event),
+        id: &event.head.id,
+        number: 1,
+        now,
+        beside: None,
+    };
+    let Err(why) = courier.show_all(&load).request else {
+        return Ok(());
+    };
+    let scope = Scene::new(endpoint).of(&load)?;
+    match judged(case, scope, Outcome::Error(ErrorClass::Render), &why) {
+        None => Ok(()),
+        Some(_) => Err(why),
+    }
 }
 
 fn ended(trial: &Trial) -> String {
@@ -117,22 +189,6 @@ fn ended(trial: &Trial) -> String {
         "" => trial.outcome.name().to_owned(),
         message => message.to_owned(),
     }
-}
-
-/// What `expect` sees as `response`: the members of a JSON object, `status_code`, `headers` and the text as `body`.
-fn response(answer: Option<&ShownAnswer>) -> Value {
-    let Some(answer) = answer else {
-        return json!({});
-    };
-    let mut members: Map<String, Value> = serde_json::from_str(&answer.body).unwrap_or_default();
-    let headers = answer
-        .headers
-        .iter()
-        .map(|(name, value)| (name.clone(), value.clone().into()));
-    members.insert("headers".to_owned(), Value::Object(headers.collect()));
-    members.insert("status_code".to_owned(), answer.status.into());
-    members.insert("body".to_owned(), answer.body.clone().into());
-    Value::Object(members)
 }
 
 fn show(ran: &[Ran], json: bool) -> Done {

@@ -1,13 +1,15 @@
 //! `posthaste check`: what is wrong with a configuration, before the daemon finds out. Reads the files and
-//! nothing else; no daemon has to run.
+//! nothing else, and makes the requests of saved cases without sending them; no daemon has to run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::json;
 
+use super::cases;
 use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
+use crate::delivery::Couriers;
 
 /// Check the configuration and report every problem at once
 #[derive(Args, Clone, Debug)]
@@ -16,7 +18,7 @@ use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
   posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG")]
     pub config: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -26,7 +28,7 @@ pub struct CheckArgs {
 /// Prints what `config::load` finds: problems and warnings to stderr, the summary to stdout (with
 /// `--json`, all to stdout). Exit code 1 when there are problems.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let result = config::load(&args.config);
+    let result = config::load(&args.config).and_then(|loaded| cases(&args.config, loaded));
     if args.json {
         println!("{}", as_json(&result));
     } else {
@@ -35,6 +37,37 @@ pub fn run(args: &CheckArgs) -> ExitCode {
         println!("{summary}");
     }
     ExitCode::from(u8::from(result.is_err()))
+}
+
+/// The configuration, if requests can be made of the events of all its saved cases.
+fn cases(path: &Path, loaded: Loaded) -> Result<Loaded, Problems> {
+    let limits = cases::limits(&loaded.config);
+    let couriers = Couriers::new();
+    let mut problems = Vec::new();
+    for endpoint in loaded
+        .config
+        .endpoints
+        .iter()
+        .filter(|endpoint| !endpoint.cases.is_empty())
+    {
+        let problem = |key: String, message| {
+            let help = "mend the template, or the event of the case";
+            let problem = Problem::of_file(path.to_owned(), message, help);
+            Problem { key, ..problem }
+        };
+        let key = format!("endpoint.{}", endpoint.name);
+        match couriers.prepare(endpoint) {
+            Ok(courier) => problems.extend(endpoint.cases.iter().filter_map(|case| {
+                let wrong = cases::renders(endpoint, case, &courier, &limits).err();
+                wrong.map(|why| problem(format!("{key}.test {:?}", case.name), why))
+            })),
+            Err(why) => problems.push(problem(key, why)),
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(loaded),
+        false => Err(Problems(problems)),
+    }
 }
 
 /// What goes to stderr, and the summary.
@@ -112,7 +145,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
-        let result = config::load(&path);
+        let result = config::load(&path).and_then(|loaded| cases(&path, loaded));
         let (found, summary) = for_people(&result);
         (
             result,
@@ -148,6 +181,31 @@ mod tests {
             "{found}"
         );
         assert!(!found.contains("hunter2"), "{found}");
+    }
+
+    /// H5: the requests of saved cases are made, so that a template that fails on the operator's own events is found.
+    #[test]
+    fn h5_saved_cases_are_rendered() {
+        let case = |name: &str, data: &str, expect: &str| {
+            format!(
+                "[[endpoint.test]]\nname = \"{name}\"\nevent = '{{\"type\":\"a\",\"data\":{data}}}'\nexpect = \"{expect}\"\n"
+            )
+        };
+        let text = "[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\nwhen = \"data.score != 1\"\n\
+                    body = { format = \"text\", template = \"{{ data.name.upper() }}\" }\n"
+            .to_owned()
+            + &case("good", r#"{"name":"Ann"}"#, "outcome == 'delivered'")
+            + &case("skipped", r#"{"score":1}"#, "outcome == 'skipped'")
+            + &case("expected", "{}", "error_class == 'render'");
+        let (_, found, summary) = check(&text);
+        assert!(summary.starts_with("ok: 1 endpoint"), "{found}{summary}");
+        let (_, found, summary) = check(&(text + &case("bad", "{}", "outcome == 'delivered'")));
+        assert!(
+            found.starts_with("error: config.toml: endpoint.crm.test \"bad\": body.template: ")
+                && found.contains("undefined"),
+            "{found}"
+        );
+        assert_eq!(summary, "not usable: 1 problem");
     }
 
     #[test]

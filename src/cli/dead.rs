@@ -8,7 +8,9 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, encoded, with_query};
 use super::failure::{Done, Failure};
+use super::kept;
 use super::print::{self, Color, Column, Paint, ask, counted, or_dash};
+use super::progress::Progress;
 use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 
 /// Arguments of `dead`.
@@ -271,14 +273,19 @@ pub async fn run(args: DeadArgs) -> Done {
                 data,
                 ..which.change()?
             };
+            let waiting = Progress::waiting("replaying");
             let report: ChangeReport = client.post("/v1/dead/replay", &change).await?;
+            drop(waiting);
             tell(&report, "replayed", json)
         }
         DeadVerb::Export { filter } => {
             let path = filter.path(Some("event"));
-            client
-                .each::<DeadLetterView>(&path, usize::MAX, |letter| print::json_line(&letter))
-                .await
+            let progress = Progress::writing("dead letters", None);
+            let write = |letter: DeadLetterView| {
+                progress.step();
+                print::json_line(&letter)
+            };
+            client.each(&path, usize::MAX, write).await
         }
         DeadVerb::Purge { which, yes } => purge(&client, &which, yes, json).await,
     }
@@ -430,6 +437,7 @@ pub fn attempt_text(attempt: &AttemptView) -> String {
             .map(|(name, value)| format!("  < {name}: {value}")),
     );
     lines.extend(attempt.response_excerpt.lines().map(|line| format!("  < {line}")));
+    lines.extend(kept::lines(attempt));
     lines.retain(|line| line.is_empty() || !line.trim().is_empty());
     lines.join("\n")
 }
@@ -447,7 +455,9 @@ async fn purge(client: &Client, which: &Which, yes: bool, json: bool) -> Done {
             return print::line("nothing was removed");
         }
     }
+    let waiting = Progress::waiting("purging");
     let report: ChangeReport = client.post("/v1/dead/purge", &change).await?;
+    drop(waiting);
     tell(&report, "purged", json)
 }
 

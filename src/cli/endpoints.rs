@@ -10,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::client::{Client, Connect, encoded};
 use super::explain::{message_text, read_event, request_text};
 use super::failure::{Done, Failure};
+use super::kept;
 use super::print;
 use super::status::endpoint_table;
 use crate::control::types::{
@@ -212,7 +213,7 @@ fn field_lines(key: &str, value: &serde_json::Value) -> Vec<String> {
         Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     };
-    vec![format!("  {key:<26}{text}")]
+    vec![format!("  {key:<34} {text}")]
 }
 
 fn plain(value: &serde_json::Value) -> String {
@@ -244,7 +245,10 @@ fn tell_test(view: &TestView, json: bool) -> Done {
     if json {
         print::json_line(view)?;
     } else {
-        let mut texts: Vec<String> = view.request.iter().map(request_text).collect();
+        let steps: Vec<_> = view.steps.iter().map(kept::step_line).collect();
+        let mut texts: Vec<String> = Vec::new();
+        texts.extend((!steps.is_empty()).then(|| steps.join("\n")));
+        texts.extend(view.request.iter().map(request_text));
         if let Some(status) = view.status {
             let line = format!("{status} after {} ms", view.duration_ms);
             texts.push(message_text(&line, &view.response_headers, &view.response_body));

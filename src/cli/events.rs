@@ -6,6 +6,7 @@ use super::attempts::{COLUMNS, cells};
 use super::client::{Connect, encoded, with_query};
 use super::dead::attempt_text;
 use super::failure::Done;
+use super::kept;
 use super::print::{self, Column, or_dash};
 use crate::control::types::{DeliveryView, EventView};
 
@@ -75,12 +76,31 @@ fn details(view: &EventView) -> String {
         .filter(|delivery| delivery.state != "delivered")
         .filter_map(|delivery| delivery.attempts.last().map(attempt_text))
         .collect();
+    // What was kept of those that went well: of the others it is told with the rest.
+    let kept: Vec<String> = view
+        .deliveries
+        .iter()
+        .filter(|delivery| delivery.state == "delivered")
+        .filter_map(kept_text)
+        .collect();
     let tail = view.event.as_ref().map(|event| format!("\n{}", event.get()));
     lines.push(String::new());
     lines.push(delivery_table(&view.deliveries));
     lines.extend(tries);
-    lines.extend(attempts.iter().chain(&tail).map(|text| print::printable(text)));
+    lines.extend(
+        attempts
+            .iter()
+            .chain(&kept)
+            .chain(&tail)
+            .map(|text| print::printable(text)),
+    );
     lines.join("\n")
+}
+
+/// What was kept of a delivery's latest try; `None`: nothing.
+fn kept_text(delivery: &DeliveryView) -> Option<String> {
+    let lines = kept::lines(delivery.attempts.last()?);
+    (!lines.is_empty()).then(|| format!("\n  {}\n{}", delivery.endpoint, lines.join("\n")))
 }
 
 /// Every try, by endpoint; `None`: there was none.

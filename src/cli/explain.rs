@@ -74,6 +74,13 @@ fn endpoint_text(endpoint: &ExplainedEndpoint) -> String {
     if let Some(state) = endpoint.state.filter(|_| endpoint.gets) {
         text.push_str(&format!("\n  it is {} now", state.name()));
     }
+    for step in &endpoint.steps {
+        text.push_str(&format!("\n  step {}, {} the request", step.name, step.stage));
+        match &step.request {
+            Some(request) => text.push_str(&format!("\n{}\n", request_text(request))),
+            None => text.push_str(&format!(": {}", step.why)),
+        }
+    }
     if let Some(error) = &endpoint.error {
         text.push_str(&format!("\n  but no request can be made: {error}"));
     }

@@ -7,10 +7,13 @@ use clap::Args;
 use super::client::Connect;
 use super::failure::Done;
 use super::print::{self, Color, Column, Paint, age, age_or_dash, counted, or_dash};
-use crate::control::types::{AlertView, EndpointRow, EndpointState, Health, Status};
+use crate::control::types::{AlertView, EndpointRow, EndpointState, Health, Status, TraceNumbers};
 use crate::control::units::{bytes_text, duration_text};
 use crate::domain::age::Ages;
 use crate::domain::time::Timestamp;
+
+/// How old the oldest may be before an endpoint that works is said to fall behind.
+const STALE: Duration = Duration::from_secs(300);
 
 /// Arguments of `status`.
 #[derive(Clone, Debug, Args)]
@@ -158,9 +161,15 @@ fn problems(status: &Status) -> Vec<Problem> {
     }
     if let Some(refusing) = &status.store.refusing {
         let free = bytes_text(status.store.free_bytes);
+        let next = match &**refusing {
+            "disk_full" => "df -h: free space on the disk of [store] path, or lower min_free",
+            _ => {
+                "wait for deliveries to make room, purge dead letters, or raise [store] max_size and restart"
+            }
+        };
         add(
             format!("new events are refused: {refusing}, {free} free; deliveries go on"),
-            "df -h, or raise [store] max_size".to_owned(),
+            next.to_owned(),
         );
     }
     if status.store.quarantined > 0 {
@@ -182,7 +191,6 @@ fn problems(status: &Status) -> Vec<Problem> {
                 .to_owned(),
         );
     }
-    problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
     problems.extend(status.endpoints.iter().filter_map(|row| stuck(row, status.now)));
     problems.extend(
         status
@@ -191,7 +199,21 @@ fn problems(status: &Status) -> Vec<Problem> {
             .filter(|row| row.dead > 0 && row.state != EndpointState::Orphaned)
             .map(dead_letters),
     );
+    problems.extend(status.alerts.iter().map(|alert| raised(alert, status.now)));
+    problems.extend(status.traces.as_ref().and_then(untraced));
     problems
+}
+
+/// Traces that are lost; deliveries are not touched by it.
+fn untraced(traces: &TraceNumbers) -> Option<Problem> {
+    let why = traces.failing.as_ref()?;
+    Some(Problem {
+        what: format!(
+            "traces are not taken: {why}; {} lost so far, deliveries go on",
+            counted(traces.dropped, "span")
+        ),
+        next: "look at the receiver in [traces] endpoint; nothing else waits for it".to_owned(),
+    })
 }
 
 fn raised(alert: &AlertView, now: Timestamp) -> Problem {
@@ -207,13 +229,22 @@ fn raised(alert: &AlertView, now: Timestamp) -> Problem {
             "{endpoint} is past {name} for {}: {value:.2}, limit {limit}",
             age(now, *since)
         ),
-        next: format!("posthaste attempts --endpoint {endpoint}"),
+        next: format!("posthaste attempts --endpoint {endpoint} --outcome error"),
     }
 }
 
 fn dead_letters(row: &EndpointRow) -> Problem {
     Problem {
-        what: format!("{} has {}", row.name, counted(row.dead, "dead letter")),
+        what: format!(
+            "{} has {}{}",
+            row.name,
+            counted(row.dead, "dead letter"),
+            // An endpoint that is stuck has said so already.
+            match &row.attempts.last_error {
+                Some(error) if row.state == EndpointState::Ready => format!("; last error: {error}"),
+                _ => String::new(),
+            }
+        ),
         next: format!("posthaste dead list --endpoint {}", row.name),
     }
 }
@@ -222,11 +253,13 @@ fn dead_letters(row: &EndpointRow) -> Problem {
 fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
     let name = &row.name;
     let retrying = row.deferred > 0 && row.attempts.last_error.is_some();
+    if row.state == EndpointState::Ready && !retrying {
+        return slow(row, now);
+    }
     let next = match row.state {
-        EndpointState::Ready if retrying => format!("posthaste endpoints flush {name}, once it is mended"),
-        EndpointState::Ready => return None,
+        EndpointState::Ready => format!("posthaste endpoints flush {name}   # once it is mended"),
         EndpointState::Tripped | EndpointState::Probing | EndpointState::Suspended => {
-            format!("posthaste endpoints flush {name} tries it now")
+            format!("posthaste endpoints flush {name}   # tries it now")
         }
         EndpointState::Paused => format!("posthaste endpoints resume {name}"),
         EndpointState::Disabled if row.pending == 0 => return None,
@@ -244,15 +277,38 @@ fn stuck(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
     })
 }
 
+/// An endpoint without failures that takes less than it gets.
+fn slow(row: &EndpointRow, now: Timestamp) -> Option<Problem> {
+    let oldest = row.oldest.filter(|oldest| now.since(*oldest) > STALE)?;
+    // What waits for its time is not late.
+    let waiting = row
+        .pending
+        .saturating_sub(row.deferred)
+        .saturating_sub(u64::from(row.in_flight));
+    (waiting > 0).then(|| Problem {
+        what: format!(
+            "{} takes less than it gets: {waiting} wait, the oldest for {}, {:.1}/s go out",
+            row.name,
+            age(now, oldest),
+            row.attempts.rate_per_second
+        ),
+        next: format!(
+            "posthaste endpoints show {}: raise concurrency or rate if it can take more",
+            row.name
+        ),
+    })
+}
+
 fn stuck_text(row: &EndpointRow, now: Timestamp) -> String {
     let state = match row.state {
         EndpointState::Ready => "keeps failing",
         other => other.name(),
     };
-    let since = row
-        .since
-        .filter(|_| row.state != EndpointState::Ready)
-        .map_or(String::new(), |since| format!(" for {}", age(now, since)));
+    let since = match row.state {
+        EndpointState::Ready => row.attempts.failing_since,
+        _ => row.since,
+    };
+    let since = since.map_or(String::new(), |since| format!(" for {}", age(now, since)));
     let then = match row.state {
         EndpointState::Paused => "resumes",
         _ => "next",
@@ -294,6 +350,14 @@ pub fn endpoint_table(rows: &[EndpointRow], now: Timestamp) -> String {
     print::table(&columns, rows.iter().map(|row| cells(row, now)))
 }
 
+/// When something is sent next: while an endpoint is left alone, nothing that is due goes out before the end of that.
+fn next_try(row: &EndpointRow) -> Option<Timestamp> {
+    match row.state {
+        EndpointState::Tripped | EndpointState::Suspended => row.until,
+        _ => row.next_attempt,
+    }
+}
+
 fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
     let ms = |value: Option<u64>| value.map_or("-".to_owned(), |ms| format!("{ms}ms"));
     let attempts = &row.attempts;
@@ -305,7 +369,7 @@ fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
         format!("{}/{}", row.in_flight, row.limit),
         row.dead.to_string(),
         age_or_dash(now, row.oldest),
-        row.next_attempt.map_or("-".to_owned(), |next| age(next, now)),
+        next_try(row).map_or("-".to_owned(), |next| age(next, now)),
         or_dash(attempts.last_status),
         format!("{:.1}", attempts.rate_per_second),
         ms(attempts.p50_ms),

@@ -9,10 +9,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::failure::{Done, Failure};
-use super::print::{self, Column, or_dash};
+use super::print::{self, Column, counted, or_dash};
+use super::progress::Progress;
 use crate::config::{DEFAULT_PATH, StoreConfig};
 use crate::control::units::bytes_text;
 use crate::store::{CheckReport, LaneTotals, Quarantined, Store, StoreStats};
@@ -36,7 +38,7 @@ const SET_ASIDE_MAX: usize = 1000;
 #[command(after_help = EXAMPLES)]
 pub struct StoreArgs {
     /// Configuration file that names the store's folder
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG", global = true)]
     config: PathBuf,
     /// Folder of the store, such as a backup's, instead of the one that the configuration names
     #[arg(long, value_name = "FOLDER", global = true)]
@@ -69,7 +71,9 @@ pub fn run(args: &StoreArgs, open: impl FnOnce(&StoreConfig) -> Result<Arc<dyn S
     if let StoreVerb::Repair(repair) = &args.verb {
         return repair::run(repair, &config, args.json);
     }
+    let opening = Progress::waiting("opening the store");
     let store = open(&config).map_err(Failure::Wrong)?;
+    drop(opening);
     let done = match &args.verb {
         StoreVerb::Status => show(&*store, args.json),
         StoreVerb::Check => check_and_tell(&*store, args.json),
@@ -101,7 +105,7 @@ fn config_of(args: &StoreArgs) -> Result<StoreConfig, String> {
 }
 
 /// One endpoint's queue on disk.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct LaneLine {
     endpoint: String,
     pending: u64,
@@ -112,8 +116,8 @@ struct LaneLine {
 }
 
 /// `store status --json`
-#[derive(Clone, Debug, Serialize)]
-struct StoreStatus {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct StoreStatus {
     #[serde(flatten)]
     stats: StoreStats,
     endpoints: Vec<LaneLine>,
@@ -140,12 +144,13 @@ fn show(store: &dyn Store, json: bool) -> Done {
     }
     let stats = &status.stats;
     print::line(&format!(
-        "{} events, {} of {} on disk, {} free; {} set aside as damaged\n",
+        "{} events, {} of {} on disk, {} free; {} set aside as damaged; {} of attempts\n",
         stats.events,
         bytes_text(stats.live_bytes),
         bytes_text(stats.disk_bytes),
         bytes_text(stats.free_bytes),
-        stats.quarantined
+        stats.quarantined,
+        bytes_text(stats.attempts_bytes)
     ))?;
     let columns = [
         Column::Text("ENDPOINT"),
@@ -169,8 +174,8 @@ fn show(store: &dyn Store, json: bool) -> Done {
 }
 
 /// `store check --json`
-#[derive(Clone, Debug, Serialize)]
-struct Checked {
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
     #[serde(flatten)]
     report: CheckReport,
     /// What was set aside before, newest first.
@@ -178,7 +183,7 @@ struct Checked {
 }
 
 /// One record that was set aside.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 struct SetAside {
     found: String,
     what: String,
@@ -198,12 +203,14 @@ impl SetAside {
 }
 
 fn check_and_tell(store: &dyn Store, json: bool) -> Done {
+    let waiting = Progress::waiting("reading everything");
     let checked = Checked {
         report: store
             .verify()
             .map_err(|error| Failure::Wrong(error.to_string()))?,
         set_aside: store.quarantine(SET_ASIDE_MAX).iter().map(SetAside::of).collect(),
     };
+    drop(waiting);
     let report = &checked.report;
     if json {
         print::json_line(&checked)?;
@@ -211,7 +218,12 @@ fn check_and_tell(store: &dyn Store, json: bool) -> Done {
         print::line(&check_text(&checked))?;
     }
     match (report.damaged, report.quarantined) {
-        (0, 0) => Ok(()),
+        (0, 0) if report.attempts.damaged.is_empty() => Ok(()),
+        (0, 0) => Err(Failure::Wrong(
+            "the log of attempts is damaged: searches miss what can't be read, deliveries are not touched. To set the \
+             damaged files aside: posthaste store repair"
+                .to_owned(),
+        )),
         (0, _) => Err(Failure::Wrong(
             "records are set aside as damaged; the daemon delivers the rest. To write them out as files and go on with \
              a clean queue: posthaste store repair"
@@ -237,9 +249,28 @@ fn check_text(checked: &Checked) -> String {
     if checked.set_aside.len() > DAMAGED_SHOWN_MAX {
         lines.push("… more with --json".to_owned());
     }
+    let log = &report.attempts;
+    for segment in &log.damaged {
+        let why = segment
+            .why
+            .as_deref()
+            .unwrap_or("what is in it does not fit its checksums");
+        lines.push(format!(
+            "{}: {} bytes are damaged: {why}",
+            segment.file.display(),
+            segment.damaged_bytes
+        ));
+    }
     lines.push(format!(
         "{} events, {} deliveries pending ({} wait for a retry), {} dead; {} damaged, {} set aside before",
         report.events, report.pending, report.deferred, report.dead, report.damaged, report.quarantined
+    ));
+    lines.push(format!(
+        "log of attempts: {} in {}, {}; {} damaged",
+        counted(log.attempts, "attempt"),
+        counted(log.segments, "file"),
+        bytes_text(log.bytes),
+        log.damaged.len()
     ));
     print::printable(&lines.join("\n"))
 }

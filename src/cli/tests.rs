@@ -14,10 +14,11 @@ use super::print::Paint;
 use super::status;
 use crate::config::{
     AlertsConfig, Config, ControlConfig, IngestConfig, LimitsConfig, LogConfig, NetworkConfig, StoreConfig,
+    TracesConfig,
 };
 use crate::control::operator::{
-    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
+    NotDefined, Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -59,6 +60,10 @@ impl Operator for FakeDaemon {
 
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    fn hold_config(&self) -> BoxFuture<'_, Held> {
+        Box::pin(async { Box::new(()) as Held })
     }
 
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>> {
@@ -123,6 +128,10 @@ impl Operator for FakeDaemon {
         Box::pin(async { Err("nothing is tried out".to_owned()) })
     }
 
+    fn traces(&self) -> Option<TraceNumbers> {
+        None
+    }
+
     fn alerts(&self) -> Vec<AlertView> {
         Vec::new()
     }
@@ -156,6 +165,7 @@ fn config(endpoints: Vec<Arc<Endpoint>>) -> Config {
         limits: LimitsConfig::default(),
         network: NetworkConfig::default(),
         alerts: AlertsConfig::default(),
+        traces: TracesConfig::default(),
         settings: Arc::default(),
         endpoints,
         managed: std::collections::BTreeSet::new(),
@@ -301,6 +311,7 @@ impl World {
             request_headers: vec![("webhook-id".to_owned(), id.to_owned())],
             response_headers: Vec::new(),
             response_excerpt: "no".to_owned(),
+            kept: None,
         };
         let evidence = DeadEvidence {
             reason,
@@ -390,7 +401,7 @@ async fn b6_status_shows_what_is_stuck_and_why() {
     let screen = status::screen(&status, Paint { colors: false });
     for expected in [
         "crm tripped for 12m, next in 18s, 1 pending: 5 failures in a row; status 503",
-        "→ posthaste endpoints flush crm tries it now",
+        "→ posthaste endpoints flush crm   # tries it now",
         "→ posthaste endpoints move old --to OTHER, or: posthaste endpoints bury old",
         "crm has 1 dead letter",
         "3m12s",

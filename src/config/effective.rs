@@ -4,16 +4,16 @@
 mod credentials;
 mod request;
 mod response;
+mod step;
 
 use serde_json::{Map, Value, json};
 
-use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::access::AllowRule;
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
-    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, SavedCase, TlsPolicy,
+    BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
 };
 use crate::domain::network::AddressRange;
 
@@ -62,6 +62,12 @@ pub fn effective(config: &Config) -> Value {
             "auth_failures": config.alerts.auth_failures,
             "failing_for": show_duration(config.alerts.failing_for),
             "dead_letters": config.alerts.dead_letters,
+        },
+        "traces": {
+            "endpoint": config.traces.endpoint.as_ref().map_or("", |endpoint| &endpoint.shown),
+            "sample": config.traces.sample,
+            "service_name": config.traces.service_name,
+            "headers": config.traces.headers.iter().map(|(name, _)| (name.to_string(), "***".into())).collect::<Map<_, _>>(),
         },
         "network": network(&config.network),
         "vars": config.settings.vars_json(),
@@ -128,8 +134,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
-        "rate": show_rate(endpoint.rate),
-        "order": order(endpoint.order),
+        "rate": endpoint.rate.map_or(String::new(), |rate| rate.to_string()),
+        "order": order(endpoint.order.policy),
         "best_effort": endpoint.best_effort,
         "batch": batch(endpoint.batch.as_ref()),
         "tls": tls(&request.tls),
@@ -148,9 +154,9 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "max_open": show_duration(endpoint.breaker.max_open),
         },
     });
-    let case =
-        |case: &SavedCase| json!({ "name": case.name, "event": case.event, "expect": case.expect.source() });
-    shown["test"] = endpoint.cases.iter().map(case).collect();
+    shown["order_key"] = endpoint.order.key.as_ref().map_or("", |key| key.source()).into();
+    shown["step"] = endpoint.steps.iter().map(step::step).collect();
+    shown["test"] = endpoint.cases.iter().map(step::case).collect();
     shown["use"] = (*endpoint.integration.name).into();
     shown["with"] = endpoint.integration.shown.clone().into();
     shown

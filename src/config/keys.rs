@@ -108,6 +108,7 @@ pub(super) static FILE: Section = Section {
         ("source", NotYet),
         ("inbound", NotYet),
         ("alerts", Table(&ALERTS)),
+        ("traces", Table(&TRACES)),
     ],
 };
 
@@ -136,6 +137,16 @@ pub(super) static VARIABLE: Section = Section {
         ("default", Plain),
         ("description", Text),
         ("secret", Flag),
+    ],
+};
+
+static TRACES: Section = Section {
+    name: "traces",
+    keys: &[
+        ("endpoint", Private),
+        ("sample", Number(0.0, 1.0)),
+        ("service_name", Text),
+        ("headers", PrivateMap),
     ],
 };
 
@@ -269,20 +280,66 @@ static ENDPOINT: Section = Section {
         ("follow_redirects", Count(0, 10)),
         ("rate", Text),
         ("order", Word(&["none", "endpoint", "key"])),
-        ("order_key", NotYet),
+        ("order_key", Text),
         ("proxy", Private),
         ("route", Tables(&ROUTE)),
         ("body", Table(&BODY)),
         ("auth", Table(&AUTH)),
         ("batch", Table(&BATCH)),
-        ("step", NotYet),
+        ("step", Tables(&STEP)),
         ("test", Tables(&TEST)),
     ],
 };
 
 static TEST: Section = Section {
     name: "endpoint.test",
-    keys: &[("name", Text), ("event", Text), ("expect", Text)],
+    keys: &[("name", Text), ("event", Text), ("expect", Text), ("steps", Map)],
+};
+
+/// What a step is answered in a case.
+pub(super) static CANNED: Section = Section {
+    name: "endpoint.test.steps",
+    keys: &[("status", Count(100, 599)), ("body", Plain)],
+};
+
+static STEP: Section = Section {
+    name: "endpoint.step",
+    keys: &[
+        ("name", Text),
+        ("stage", Word(&["before", "after"])),
+        ("when", Text),
+        ("after", List(&Text)),
+        ("method", Text),
+        ("url", Private),
+        ("urls", Private),
+        ("balance", Word(&["round_robin", "random", "healthy"])),
+        ("fallback_urls", Private),
+        ("fallback_on", List(&AnyOf(&[Text, Count(100, 599)]))),
+        ("allow_http", Flag),
+        ("query", PrivateMap),
+        ("headers", PrivateMap),
+        ("timeout", Duration),
+        ("connect_timeout", Duration),
+        ("max_response", Size),
+        ("follow_redirects", Count(0, 10)),
+        ("proxy", Private),
+        ("tls", Table(&TLS)),
+        ("body", Table(&BODY)),
+        ("auth", Table(&AUTH)),
+        ("sign", Tables(&SIGN)),
+        ("response", Table(&RESPONSE)),
+        ("retry", Count(0, 5)),
+        ("store", Map),
+        ("cache", Table(&CACHE)),
+        ("on_error", Word(&["fail", "default", "cached", "skip"])),
+        ("default", Map),
+        ("flag", Text),
+    ],
+};
+
+static CACHE: Section = Section {
+    name: "endpoint.step.cache",
+    keys: &[("key", Text), ("ttl", Duration), ("max_age", Duration)],
 };
 
 static ROUTE: Section = Section {

@@ -17,6 +17,7 @@ const TAKEN: &[&str] = &[
     "captured",
     "item",
     "outcome",
+    "error_class",
     "signature",
     "loop",
     "range",
@@ -29,6 +30,16 @@ const TAKEN: &[&str] = &[
 pub(super) struct Names<'n> {
     bind: &'n str,
     also: &'n [&'static str],
+    steps: Steps<'n>,
+}
+
+/// Which steps have been there when a template is rendered.
+#[derive(Clone, Copy)]
+enum Steps<'n> {
+    /// It is not known yet where the template will stand.
+    Any,
+    /// These.
+    Of(&'n [Box<str>]),
 }
 
 impl<'n> Names<'n> {
@@ -39,7 +50,48 @@ impl<'n> Names<'n> {
 
     /// The same and `also`: `response` behind a request, `item`, `signature` …
     pub(super) fn with(bind: &'n str, also: &'n [&'static str]) -> Self {
-        Self { bind, also }
+        Self {
+            bind,
+            also,
+            steps: Steps::Of(&[]),
+        }
+    }
+
+    /// The same where these steps have been.
+    pub(super) fn behind(self, steps: &'n [Box<str>]) -> Self {
+        Self {
+            steps: Steps::Of(steps),
+            ..self
+        }
+    }
+
+    /// The same where any step may have been.
+    pub(super) fn anywhere(self) -> Self {
+        Self {
+            steps: Steps::Any,
+            ..self
+        }
+    }
+
+    /// A step has to have been there: what it stores would be undefined for every event.
+    fn check_step(&self, name: &str) -> Result<(), Wrong> {
+        let Steps::Of(steps) = self.steps else {
+            return Ok(());
+        };
+        if steps.iter().any(|known| **known == *name) {
+            return Ok(());
+        }
+        let help = match steps {
+            [] => "no step has been there; a step sees those that it names in `after`".to_owned(),
+            known => format!(
+                "known here: {}; a step sees those that it names in `after`",
+                known.join(", ")
+            ),
+        };
+        Err(Wrong::whole(
+            format!("appended.{name} is not there at this point"),
+            help,
+        ))
     }
 
     /// Every name used has to be one that is there: a misspelt one would be undefined for every event.
@@ -86,7 +138,7 @@ pub(super) fn template<'n>(
         let resolved = value.masked()?;
         let template = Template::compile_parts(&resolved.parts(), target).map_err(wrong)?;
         names.check(template.names())?;
-        check_settings(value, template.settings())?;
+        check_settings(value, names, template.settings())?;
         if let Err(problem) = template.trial() {
             value.warn(&wrong(problem));
         }
@@ -106,7 +158,7 @@ pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Rea
         }
         let expression = Expression::compile(&resolved.text).map_err(wrong)?;
         names.check(expression.names())?;
-        check_settings(value, expression.settings())?;
+        check_settings(value, names, expression.settings())?;
         Ok(expression)
     }
 }
@@ -123,13 +175,19 @@ pub(super) fn optional<'n, T>(
     }
 }
 
-/// Every `vars.…`, `secrets.…` and `with.…` has to be set: one that is not could never be rendered.
-fn check_settings<'u>(value: &Value<'_>, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+/// Every `vars.…`, `secrets.…`, `with.…` and `appended.…` has to be there: one that is not could never be rendered.
+fn check_settings<'u>(
+    value: &Value<'_>,
+    names: &Names<'_>,
+    used: impl Iterator<Item = &'u str>,
+) -> Result<(), Wrong> {
     let settings = value.settings();
     for name in used {
         let (section, key) = name.split_once('.').unwrap_or((name, ""));
         if section == "with" {
             module::check_name(value.given(), key)?;
+        } else if section == "appended" {
+            names.check_step(key)?;
         } else if !settings.has(section, key) {
             return Err(Wrong::whole(
                 format!("{name} is not set"),

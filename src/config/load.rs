@@ -19,7 +19,7 @@ use super::raw::{Reading, Table};
 use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
-use super::{Config, sections};
+use super::{Config, sections, traces};
 use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
@@ -335,6 +335,7 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
         log: sections::log(&file.table("log")),
         limits: sections::limits(&file.table("limits")),
         alerts: sections::alerts(&file.table("alerts")),
+        traces: traces::traces(&file.table("traces")),
         network,
         settings,
         endpoints: written

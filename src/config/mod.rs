@@ -18,6 +18,7 @@ mod sections;
 mod source;
 #[cfg(test)]
 mod tests;
+mod traces;
 mod url;
 mod values;
 
@@ -62,6 +63,8 @@ pub struct Config {
     pub network: NetworkConfig,
     /// `[alerts]`
     pub alerts: AlertsConfig,
+    /// `[traces]`
+    pub traces: TracesConfig,
     /// `[vars]` and `[secrets]`
     pub settings: Arc<Settings>,
     /// Every endpoint, in the order written; names are unique.
@@ -203,6 +206,28 @@ pub struct AlertsConfig {
     pub dead_letters: u32,
 }
 
+/// `[traces]`: who is told of accepted events and attempts, by OTLP over HTTP.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TracesConfig {
+    /// Where spans go; `None`: there are none.
+    pub endpoint: Option<TracesEndpoint>,
+    /// The share of the traces begun here that is recorded, 0 to 1.
+    pub sample: f64,
+    /// What the daemon is called in traces.
+    pub service_name: String,
+    /// Headers of each export. Values may be secrets.
+    pub headers: Vec<(http::HeaderName, Secret)>,
+}
+
+/// Where spans go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TracesEndpoint {
+    /// An http or https URL.
+    pub url: Secret,
+    /// What may be shown of it.
+    pub shown: Box<str>,
+}
+
 impl LogFormat {
     /// Every format with its name in the file.
     pub const NAMES: &'static [(&'static str, Self)] = &[
@@ -285,6 +310,17 @@ impl Default for AlertsConfig {
             auth_failures: 3,
             failing_for: Duration::from_secs(3600),
             dead_letters: 100,
+        }
+    }
+}
+
+impl Default for TracesConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            sample: 1.0,
+            service_name: "posthaste".to_owned(),
+            headers: Vec::new(),
         }
     }
 }

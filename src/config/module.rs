@@ -335,7 +335,7 @@ impl<'a> Variable<'a> {
             is_secret: self.is_secret,
             ..Entry::default()
         };
-        let names = Names::of_event(bind);
+        let names = Names::of_event(bind).anywhere();
         match self.kind {
             VariableKind::String => {
                 let resolved = value.masked()?;

@@ -17,10 +17,15 @@ use crate::scheduler::{Input, LaneView};
 use crate::store::LaneId;
 use crate::store::committer::Queue;
 
-pub use super::types::{AlertView, Health, IngestNumbers, LaneNumbers, LiveEvent, ReloadReport};
+pub use super::types::{
+    AlertView, Health, IngestNumbers, LaneNumbers, LiveEvent, ReloadReport, TraceNumbers,
+};
 
 /// A future that can be returned from a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// As long as it is there, no other configuration comes into force.
+pub type Held = Box<dyn Send>;
 
 /// What becomes of an endpoint that the API defines.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,6 +71,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
+
+    /// Keeps the configuration that is in force in force.
+    fn hold_config(&self) -> BoxFuture<'_, Held>;
 
     /// Every lane the scheduler has, with its state and limits.
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>>;
@@ -113,6 +121,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// What the producers' socket has seen since the start.
     fn ingest(&self) -> IngestNumbers;
+
+    /// What has become of the spans; `None`: there are no traces.
+    fn traces(&self) -> Option<TraceNumbers>;
 
     /// What is past a limit of `[alerts]` now.
     fn alerts(&self) -> Vec<AlertView>;

@@ -122,6 +122,7 @@ pub async fn read(app: &App) -> ApiResult<Status> {
         totals: totals(&endpoints),
         store: store_numbers(stats),
         ingest: operator.ingest(),
+        traces: operator.traces(),
         alerts: operator.alerts(),
         endpoints,
     })
@@ -246,7 +247,13 @@ fn condition(
             why: format!("by {}: {}", pause.by, pause.reason),
         };
     }
-    let (state, until, why) = match view.map_or(LaneState::Ready, |view| view.state) {
+    let lane_state = view.map_or(LaneState::Ready, |view| view.state);
+    // Each probe that fails trips it anew; what a person asks is how long it has been down.
+    let down_since = match lane_state {
+        LaneState::Tripped { .. } | LaneState::Probing => attempts.failing_since,
+        _ => None,
+    };
+    let (state, until, why) = match lane_state {
         LaneState::Ready => (EndpointState::Ready, None, held_up_why(endpoint, view)),
         LaneState::Suspended { until } => (EndpointState::Suspended, Some(until), suspended_why(attempts)),
         LaneState::Tripped { until } => (EndpointState::Tripped, Some(until), failing_why(view, attempts)),
@@ -255,7 +262,7 @@ fn condition(
     };
     Condition {
         state,
-        since: seen,
+        since: down_since.or(seen),
         until,
         why,
     }
@@ -263,7 +270,7 @@ fn condition(
 
 /// What an ordered endpoint waits for though it is ready.
 fn held_up_why(endpoint: &Endpoint, view: Option<&LaneView>) -> String {
-    match (view.map_or(0, |view| view.held_up), endpoint.order) {
+    match (view.map_or(0, |view| view.held_up), endpoint.order.policy) {
         (0, _) | (_, OrderPolicy::None) => String::new(),
         (_, OrderPolicy::Endpoint) => {
             "the first delivery waits for another try and holds up the rest".to_owned()

@@ -28,6 +28,13 @@ impl Clock {
         }
     }
 
+    /// The wall clock in nanoseconds since 1970, for traces.
+    #[must_use]
+    pub fn wall_ns() -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
     /// The wall clock; an instant before 1970 counts as 1970.
     #[must_use]
     pub fn wall() -> Timestamp {

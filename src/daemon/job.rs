@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::delivery::{Courier, Item, Tried, batch};
 use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, OrderPolicy};
 use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::several::Several;
@@ -23,6 +23,7 @@ use crate::store::committer::Queue;
 use crate::store::{
     AttemptEntry, DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, NewAttempt, Settle, SettleTo,
 };
+use crate::trace::tracer::Tracer;
 
 use super::clock::Clock;
 
@@ -86,6 +87,8 @@ pub struct Destination {
     pub doubtful: bool,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
+    /// Shows its tries to trace viewers; `None`: nobody watches.
+    pub tracer: Option<Arc<Tracer>>,
 }
 
 /// What the dispatcher hears of a job.
@@ -198,9 +201,15 @@ struct Owed {
 }
 
 /// The whole life of one try, except for making its end durable.
-async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
+async fn run(mut job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
     let lane = job.lane;
-    let found = read::events(&job, &queue).await;
+    let mut found = read::events(&job, &queue).await;
+    if to.endpoint.order.policy != OrderPolicy::None {
+        let batch = cut_behind_unread(&mut job, &mut found);
+        if !batch.is_empty() {
+            tell(News::GivenBack { lane, batch });
+        }
+    }
     let (mut parcel, ends) = sort_out(&job, found, &to, clock.now());
     let batch = parcel.cut(job.bytes_max);
     if !batch.is_empty() {
@@ -213,7 +222,12 @@ async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &
         return Ended::unsent(lane, ends);
     }
     let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
+    let tracer = to.tracer.as_ref();
+    let traced = tracer.and_then(|tracer| tracer.attempting(&mut parcel.events));
     let tried = try_once(&parcel, batch_id.as_deref(), &to, clock).await;
+    if let Some(traced) = traced {
+        traced.end(&to.endpoint, &tried.attempt, &tried.exchange);
+    }
     to.numbers.request(&tried.exchange);
     let seen = Seen {
         outcome: tried.attempt.outcome,
@@ -360,6 +374,16 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
         attempt.message = item.message;
     }
     attempt
+}
+
+/// Takes out what stands behind the first event that could not be read: in an endpoint that keeps order it might
+/// overtake that one.
+fn cut_behind_unread(job: &mut Job, found: &mut Several<Result<Found, LoadError>>) -> Several<Due> {
+    let unread =
+        |found: &Result<_, LoadError>| matches!(found, Err(LoadError::Missing(_) | LoadError::Store(_)));
+    let keep = found.iter().position(unread).map_or(found.len(), |at| at + 1);
+    found.truncate(keep);
+    job.batch.drain(keep.min(job.batch.len())..).collect()
 }
 
 /// Tells what can be sent from what has ended already: events that nobody wants any more, and those that can't be read.

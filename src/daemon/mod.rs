@@ -8,10 +8,12 @@ pub mod dispatcher;
 pub mod job;
 pub mod live;
 pub mod managed;
+mod memory;
 pub mod notify;
 pub mod operator;
 pub mod signals;
 pub mod sockets;
+pub mod traces;
 mod trial;
 
 use std::os::unix::net::UnixListener;
@@ -32,7 +34,7 @@ use crate::ingest::spool::Spool;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
-use crate::store::committer::{Committer, Notice, Queue};
+use crate::store::committer::{Committer, Notice, Queue, Upkeep};
 use crate::store::sled::{OpenError, OpenOptions, SledStore};
 
 use self::activation::Handed;
@@ -40,11 +42,14 @@ use self::clock::Clock;
 use self::dispatcher::Dispatcher;
 use self::operator::Daemon;
 use self::signals::Wish;
+use self::traces::Traces;
 
 /// Commits that the dispatcher may be behind; past it the committer waits for it, and producers with it.
 const NOTICES_MAX: usize = 64;
 /// How long sessions get, when the daemon stops, to answer what they have read.
 const ANSWER_BOUND: Duration = Duration::from_secs(6);
+/// How long the last spans get.
+const TRACES_BOUND: Duration = Duration::from_secs(2);
 /// How long operators' requests get at the very end.
 const CONTROL_BOUND: Duration = Duration::from_secs(1);
 
@@ -72,7 +77,7 @@ pub enum DaemonError {
     /// A socket can't be had.
     #[error("{0}")]
     Socket(String),
-    /// An endpoint can't be prepared.
+    /// An endpoint, or the receiver of traces, can't be prepared.
     #[error("{}", .0.join("\n"))]
     Endpoints(Vec<String>),
     /// The operating system refuses something else.
@@ -91,6 +96,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before all else. Huge pages would be filled by a few small allocations each: they made up two thirds of an idle
     // daemon's memory (measured). A kernel without the switch only costs that memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    memory::be_frugal();
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
     let handed = Handed::from_env();
@@ -105,8 +111,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     )
     .map_err(DaemonError::Store)?;
     let (told, notices) = mpsc::channel(NOTICES_MAX);
-    let dead_keep = loaded.config.store.dead_keep;
-    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
+    let upkeep = Upkeep {
+        dead_keep: loaded.config.store.dead_keep,
+        at_rest: memory::give_back,
+    };
+    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), upkeep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
         loaded,
@@ -148,9 +157,17 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
     };
     let (dispatcher, handle) = Dispatcher::new(bounds, queue.clone(), clock, notices);
     let mut dispatching = tokio::spawn(dispatcher.run());
-    let daemon = Daemon::start(loaded.texts, Arc::clone(&config), queue, handle, clock)
-        .await
-        .map_err(DaemonError::Endpoints)?;
+    let traces = Traces::start(&config).map_err(|problem| DaemonError::Endpoints(vec![problem]))?;
+    let daemon = Daemon::start(
+        loaded.texts,
+        Arc::clone(&config),
+        queue,
+        handle,
+        clock,
+        traces.clone(),
+    )
+    .await
+    .map_err(DaemonError::Endpoints)?;
     loaded
         .warnings
         .iter()
@@ -179,6 +196,9 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
             .is_err()
     {
         tracing::warn!("requests were still under way when limits.shutdown ended; they will be repeated");
+    }
+    if let Some(traces) = traces {
+        let _ = tokio::time::timeout(TRACES_BOUND, traces.close()).await;
     }
     control.close().await;
     result

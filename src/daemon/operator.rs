@@ -13,8 +13,8 @@ use super::trial;
 use crate::config::managed::{self, Keys, Texts};
 use crate::config::{self, Config};
 use crate::control::operator::{
-    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
+    NotDefined, Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::types::{Explanation, TestView};
 use crate::domain::access::Access;
@@ -31,6 +31,7 @@ use crate::store::{LaneId, StoreError};
 use super::adopt::{self, Prepared, Workshop};
 use super::clock::Clock;
 use super::dispatcher::DispatcherHandle;
+use super::traces::Traces;
 use super::{managed as files, notify};
 
 /// Endpoints that may be defined over the API; each costs memory and a file.
@@ -42,7 +43,7 @@ pub struct Daemon {
     path: PathBuf,
     config: ArcSwap<Config>,
     /// What the configuration in force was read from. Held while another is being adopted, so that two never mix.
-    adopting: Mutex<Texts>,
+    adopting: Arc<Mutex<Texts>>,
     /// The files of endpoints defined over the API.
     managed: PathBuf,
     workshop: Workshop,
@@ -50,6 +51,7 @@ pub struct Daemon {
     dispatcher: DispatcherHandle,
     intake: Arc<Intake>,
     clock: Clock,
+    traces: Option<Traces>,
     pub(super) alerts: std::sync::Mutex<Alerts>,
 }
 
@@ -64,23 +66,27 @@ impl Daemon {
         queue: Queue,
         dispatcher: DispatcherHandle,
         clock: Clock,
+        traces: Option<Traces>,
     ) -> Result<Arc<Self>, Vec<String>> {
         let limits = Limits {
             event_bytes_max: config.ingest.event_bytes_max,
             batch_bytes_max: config.ingest.batch_bytes_max,
         };
         let routes = RouteTable::default();
-        let intake = Arc::new(Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall)));
+        let tracer = traces.as_ref().map(|traces| Arc::clone(&traces.tracer));
+        let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
+        let intake = Arc::new(intake.traced(tracer.clone()));
         intake.guard(Access::new(config.ingest.allow.clone()));
         let daemon = Self {
             path: texts.main.0.clone(),
-            workshop: Workshop::new(queue.clone(), Arc::clone(&intake)),
-            adopting: Mutex::new(texts),
+            workshop: Workshop::new(queue.clone(), Arc::clone(&intake), tracer),
+            adopting: Arc::new(Mutex::new(texts)),
             managed: managed::folder(&config.store),
             queue,
             dispatcher,
             intake,
             clock,
+            traces,
             alerts: std::sync::Mutex::default(),
             config: ArcSwap::new(Arc::clone(&config)),
         };
@@ -253,6 +259,11 @@ impl Operator for Daemon {
         self.config.load_full()
     }
 
+    fn hold_config(&self) -> BoxFuture<'_, Held> {
+        let adopting = Arc::clone(&self.adopting);
+        Box::pin(async move { Box::new(adopting.lock_owned().await) as Held })
+    }
+
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>> {
         Box::pin(async { self.dispatcher.views().await.unwrap_or_default() })
     }
@@ -276,6 +287,7 @@ impl Operator for Daemon {
                 .collect(),
             expired: reading.expired,
             skipped: reading.skipped,
+            unkeyed: reading.unkeyed,
             rate_per_second: reading.delivered_per_second,
             success_rate: reading.success_share,
             error_rates: reading
@@ -298,6 +310,7 @@ impl Operator for Daemon {
                 .map(|last| last.message.to_string())
                 .filter(|message| !message.is_empty()),
             last_attempt: last.map(|last| last.at),
+            failing_since: reading.failing_since,
         }
     }
 
@@ -356,8 +369,12 @@ impl Operator for Daemon {
             let found = config.endpoints.iter().find(|e| *e.name == *endpoint);
             let found = found.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
             let courier = self.workshop.courier(found)?;
-            Ok(trial::tested(endpoint, courier.try_out(&event, now).await))
+            Ok(trial::tested(endpoint, courier.try_out(&event, now, &[]).await))
         })
+    }
+
+    fn traces(&self) -> Option<TraceNumbers> {
+        self.traces.as_ref().map(Traces::numbers)
     }
 
     fn alerts(&self) -> Vec<AlertView> {

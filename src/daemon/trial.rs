@@ -4,11 +4,12 @@
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use crate::control::types::{ExplainedEndpoint, Explanation, RequestView, TestView};
+use crate::control::types::{ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestView};
 use crate::delivery::Courier;
 use crate::delivery::scene::{self, Load};
-use crate::delivery::trial::{ShownRequest, Trial};
-use crate::domain::endpoint::{Endpoint, Judgement};
+use crate::delivery::steps::show::ShownStep;
+use crate::delivery::trial::{Shown, ShownRequest, Trial};
+use crate::domain::endpoint::{Endpoint, Judgement, Stage};
 use crate::domain::event::Event;
 use crate::domain::filter::EventJson;
 use crate::domain::route::{addressees, is_owed};
@@ -55,8 +56,15 @@ pub fn explain(
             Ok(why) => (true, why),
             Err(why) => (false, why),
         };
-        let shown = gets.then(|| courier.as_ref().map_err(Clone::clone)?.show(&load(event, now)));
-        let (request, error) = match shown {
+        let shown = gets.then(|| match courier {
+            Ok(courier) => courier.show_all(&load(event, now)),
+            Err(why) => Shown {
+                steps: Vec::new(),
+                request: Err(why.clone()),
+            },
+        });
+        let (steps, request) = shown.map(|shown| (shown.steps, shown.request)).unzip();
+        let (request, error) = match request {
             Some(Ok(request)) => (Some(view(request)), None),
             Some(Err(error)) => (None, Some(error)),
             None => (None, None),
@@ -66,6 +74,7 @@ pub fn explain(
             gets,
             why,
             state: None,
+            steps: steps.unwrap_or_default().into_iter().map(step_view).collect(),
             request,
             error,
         }
@@ -82,6 +91,7 @@ fn load(event: &Event, now: Timestamp) -> Load<'_> {
         id: &event.head.id,
         number: 1,
         now,
+        beside: None,
     }
 }
 
@@ -136,6 +146,16 @@ fn why_not(endpoint: &Endpoint, kind: &str, tenant: Option<&str>, addressed: Opt
     format!("{kind} is none of the types it takes: {}", patterns.join(", "))
 }
 
+fn step_view(step: ShownStep) -> ExplainedStep {
+    let stage = Stage::NAMES.iter().find(|(_, stage)| *stage == step.stage);
+    ExplainedStep {
+        name: step.name.to_string(),
+        stage: stage.map_or("", |(name, _)| name).to_owned(),
+        request: step.request.map(view),
+        why: step.why.to_string(),
+    }
+}
+
 fn view(request: ShownRequest) -> RequestView {
     RequestView {
         line: request.line,
@@ -160,5 +180,17 @@ pub fn tested(name: String, trial: Trial) -> TestView {
             .map(|answer| answer.headers.clone())
             .unwrap_or_default(),
         response_body: answer.map(|answer| answer.body).unwrap_or_default(),
+        steps: trial
+            .kept
+            .iter()
+            .flat_map(|kept| &kept.steps)
+            .map(Into::into)
+            .collect(),
+        flags: trial
+            .kept
+            .iter()
+            .flat_map(|kept| &kept.flags)
+            .map(ToString::to_string)
+            .collect(),
     }
 }

@@ -11,6 +11,7 @@ use super::render::OutgoingRequest;
 use super::scene::Load;
 use super::send::Answer;
 use super::{Tried, Unsent};
+use crate::domain::kept::{self, Kept};
 use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange};
 
 /// What a masked value is shown as.
@@ -21,9 +22,9 @@ const ECHO_BYTES_MIN: usize = 6;
 /// What is known of a try beside its answer.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
-    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked and captured nothing.
     pub request_line: String,
-    /// The request; `None` if it could not be made, and for tries that worked.
+    /// The request; `None` if it could not be made, and for tries that worked and captured nothing.
     pub request: Option<OutgoingRequest>,
 }
 
@@ -43,8 +44,10 @@ impl Witness {
         let Reading {
             verdict,
             mut items,
+            captured,
             emissions,
         } = reading;
+        let mut captured = kept::captured_text(&captured);
         let mut attempt = Attempt {
             number: load.number,
             started: load.now,
@@ -56,10 +59,11 @@ impl Witness {
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             response_excerpt: String::new(),
+            kept: None,
         };
+        let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
         if !is_delivered {
             attempt.request_line = self.request_line;
-            let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
             attempt.request_headers = self
                 .request
                 .as_ref()
@@ -75,6 +79,13 @@ impl Witness {
             for item in items.iter_mut().flatten() {
                 item.message = hide(std::mem::take(&mut item.message), &secrets);
             }
+        }
+        if !captured.is_empty() {
+            captured = hide(captured, &secrets);
+            attempt.kept = Some(Box::new(Kept {
+                captured: captured.into(),
+                ..Kept::default()
+            }));
         }
         Tried {
             attempt,

@@ -241,7 +241,7 @@ mod tests {
             (&[], 799, error(ErrorClass::Http5xx)),
             (&[200, 409], 409, Outcome::Delivered),
             (&[200, 409], 200, Outcome::Delivered),
-            (&[200, 409], 204, error(ErrorClass::Http5xx)),
+            (&[200, 409], 204, error(ErrorClass::InvalidResponse)),
             (&[302], 302, Outcome::Delivered),
         ] {
             let verdict = judge(listed).interpret(&Ok(answer(status, &[])), "host:80", NOW);

@@ -5,6 +5,7 @@
 //! connection ([`dns`] says which addresses to, [`redirect`] where it goes on, [`phases`] how long each part took),
 //! [`interpret`] says what came back by its status ([`failure`] names what a broken exchange died of), [`reading`] reads
 //! it by the endpoint's own rules ([`response`] is what they see), and [`evidence`] keeps what a person will want to see.
+//! [`steps`] are requests to other services around it, each made by a courier of its own.
 //! [`trial`] shows all of it to a person who tries it out. All but `send`, `dns`, `phases` and the tokens of `auth` are pure.
 //! Nothing here knows the store, the scheduler or the clock: what to try comes in, what happened goes out,
 //! and whether there is another try is decided elsewhere.
@@ -16,7 +17,7 @@ use std::time::Duration;
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::domain::endpoint::{Endpoint, RetryMatch};
+use crate::domain::endpoint::{Endpoint, Parse, RetryMatch};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
@@ -36,6 +37,7 @@ pub mod response;
 pub mod scene;
 pub mod send;
 pub mod sign;
+pub mod steps;
 pub mod trial;
 
 #[cfg(test)]
@@ -48,8 +50,10 @@ use interpret::{Judge, Verdict};
 use reading::{Emission, Reader, Reading};
 use render::{Composer, Course, OutgoingRequest};
 use scene::Load;
-use send::{Bounds, Clients, Sender, Sent};
+use send::{Answer, Bounds, Clients, Sender, Sent};
 use sign::Signer;
+use steps::Steps;
+use steps::cache::Caches;
 
 /// What one try produced.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,7 @@ pub struct Item {
 pub struct Couriers {
     clients: Clients,
     tokens: TokenSources,
+    caches: Caches,
 }
 
 impl Couriers {
@@ -96,6 +101,14 @@ impl Couriers {
     /// # Errors
     /// One sentence naming the key (`url`, `headers`, `tls.ca`, `proxy`, `auth`, `sign`) that no request can be made from.
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
+        Ok(Courier {
+            steps: Steps::new(endpoint, self)?,
+            ..self.alone(endpoint)?
+        })
+    }
+
+    /// A courier that makes the endpoint's own requests and none of its steps'.
+    fn alone(&self, endpoint: &Endpoint) -> Result<Courier, String> {
         let composer = Composer::new(endpoint)?;
         let source = |policy: &_| self.tokens.source(policy, &endpoint.request, &self.clients);
         Ok(Courier {
@@ -108,7 +121,9 @@ impl Couriers {
                 retry_after_max: endpoint.retry.max_retry_after,
             },
             reader: Reader::new(endpoint),
+            parse: endpoint.response.parse,
             fallback_on: endpoint.request.fallback_on.clone(),
+            steps: None,
             composer,
         })
     }
@@ -124,7 +139,10 @@ pub struct Courier {
     judge: Judge,
     /// `None`: the status says everything.
     reader: Option<Reader>,
+    parse: Parse,
     fallback_on: Vec<RetryMatch>,
+    /// `None`: there is the delivery alone.
+    steps: Option<Box<Steps>>,
 }
 
 /// Shows where it goes only: everything else may hold secrets.
@@ -168,32 +186,48 @@ impl Courier {
             id,
             number,
             now,
+            beside: None,
         };
-        let course = match self.composer.course(&load) {
+        match &self.steps {
+            None => self.attempt(&load, clock, Duration::MAX).await.0,
+            // Boxed, so that those without steps don't carry their state about.
+            Some(steps) => Box::pin(self.deliver_in_steps(steps, &load, clock)).await,
+        }
+    }
+
+    /// The delivery's own part of a try that began at `started`, which ends within `within` at the latest; and its answer,
+    /// if one came.
+    async fn attempt(&self, load: &Load<'_>, started: Instant, within: Duration) -> (Tried, Option<Answer>) {
+        let course = match self.composer.course(load) {
             Ok(course) => course,
-            Err(why) => return Witness::default().unsent(&load, clock.elapsed(), Unsent::from(why)),
+            Err(why) => {
+                let unsent = Witness::default().unsent(load, started.elapsed(), Unsent::from(why));
+                return (unsent, None);
+            }
         };
-        let ended = match self.go(&load, &course, clock).await {
+        let ended = match self.go(load, &course, started, within).await {
             Ok(ended) => ended,
             Err(unsent) => {
                 let witness = Witness {
                     request_line: self.composer.shown(&course, 0),
                     ..Witness::default()
                 };
-                return witness.unsent(&load, clock.elapsed(), unsent);
+                return (witness.unsent(load, started.elapsed(), unsent), None);
             }
         };
-        let witness = self.witness(&load, &course, &ended);
+        let witness = self.witness(load, &course, &ended);
         let answer = ended.sent.result.ok();
-        Tried {
+        let tried = Tried {
             exchange: ended.sent.exchange,
-            ..witness.report(&load, clock.elapsed(), answer.as_ref(), ended.reading)
-        }
+            ..witness.report(load, started.elapsed(), answer.as_ref(), ended.reading)
+        };
+        (tried, answer)
     }
 
-    /// Evidence needs the request only of tries that failed: those few are made once more, rather than all copied.
+    /// Evidence needs the request only of tries that failed or captured something: those few are made once more, rather
+    /// than all copied.
     fn witness(&self, load: &Load<'_>, course: &Course, ended: &Ended) -> Witness {
-        if ended.reading.is_delivered() {
+        if ended.reading.is_delivered() && ended.reading.captured.is_empty() {
             return Witness::default();
         }
         Witness {
@@ -203,10 +237,16 @@ impl Courier {
     }
 
     /// Sends the request to the first address of the course, and to the next ones as long as what comes back is worth
-    /// a fallback (B5); all within the bound on the attempt from `started` on.
-    async fn go(&self, load: &Load<'_>, course: &Course, started: Instant) -> Result<Ended, Unsent> {
+    /// a fallback (B5); all within the bound on the attempt from `started` on, and within `within`.
+    async fn go(
+        &self,
+        load: &Load<'_>,
+        course: &Course,
+        started: Instant,
+        within: Duration,
+    ) -> Result<Ended, Unsent> {
         let bounds = Bounds {
-            timeout: self.composer.timeout(course),
+            timeout: self.composer.timeout(course).min(within),
             response_bytes_max: self.response_bytes_max,
         };
         let mut stop = 0;

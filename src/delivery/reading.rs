@@ -16,7 +16,7 @@ use super::send::Answer;
 use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, ResponsePolicy};
 use crate::domain::event::Event;
 use crate::domain::outcome::{ErrorClass, Outcome};
-use crate::template::{Expression, RenderError, Scope, Value, from_json, to_json};
+use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, from_json, to_json};
 
 /// Longest piece of what the other side says that goes into a message, in characters.
 const SAID_CHARS_MAX: usize = 300;
@@ -37,6 +37,8 @@ pub struct Reading {
     pub verdict: Verdict,
     /// What it says of each event, in their order.
     pub items: Option<Vec<Item>>,
+    /// What is captured of it; empty unless it means delivered or rejected.
+    pub captured: Map<String, Json>,
     /// What is born from it, in the order of the events: nothing from those that are not delivered, and `Err` with one
     /// sentence where it can't be worked out. Empty: nothing is to be born.
     pub emissions: Vec<Option<Result<Emission, String>>>,
@@ -47,6 +49,7 @@ impl From<Verdict> for Reading {
         Self {
             verdict,
             items: None,
+            captured: Map::new(),
             emissions: Vec::new(),
         }
     }
@@ -106,25 +109,30 @@ impl Reader {
             Ok(scope) => scope,
             Err(why) => return by_status.with(Outcome::Error(ErrorClass::Render), why).into(),
         };
-        let response = Response::new(answer, self.response.parse);
-        let parsed = response.check();
+        let (scope, parsed) = Response::seen(scope, answer, self.response.parse);
         let judged = Judged {
             answer,
             address,
-            scope: scope
-                .with("response", Value::from_object(response))
-                .weighing(answer.body.len()),
+            scope,
         };
         let verdict = match self.verdict(&judged, parsed, by_status.clone()) {
             Ok(verdict) => verdict,
             Err(why) => judged.invalid(by_status, &why),
         };
+        let captured = match verdict.outcome {
+            Outcome::Delivered | Outcome::Rejected => self.captured(&judged.scope),
+            _ => Map::new(),
+        };
         if verdict.outcome != Outcome::Delivered {
-            return verdict.into();
+            return Reading {
+                captured,
+                ..verdict.into()
+            };
         }
         match self.items(load, &judged) {
             Ok(items) => Reading {
-                emissions: self.emissions(load, &judged, items.as_deref()),
+                emissions: self.emissions(load, &judged, items.as_deref(), &captured),
+                captured,
                 items: items.map(|items| items.into_iter().map(|(item, _)| item).collect()),
                 verdict,
             },
@@ -132,8 +140,14 @@ impl Reader {
         }
     }
 
+    /// Reads an answer that means delivered once more, now that what came after it is seen.
+    #[must_use]
+    pub fn again(&self, load: &Load<'_>, answer: &Answer) -> Reading {
+        self.read(load, answer, "", Verdict::unsendable(String::new()).delivered())
+    }
+
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its
-    /// status says no already.
+    /// status says no already, and so does a rule that can't be worked out.
     fn verdict(
         &self,
         judged: &Judged<'_>,
@@ -148,7 +162,11 @@ impl Reader {
         }
         let holds = |key: &str, rule: &Option<Expression>| {
             let held = rule.as_ref().map(|rule| rule.test(&judged.scope)).transpose();
-            held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says)))
+            match held {
+                // An error page has not the fields that the rule looks at.
+                Err(_) if by_status.outcome != Outcome::Delivered => Ok(None),
+                held => held.map_err(|error| format!("`{key}` can't be worked out: {}", said(&error.says))),
+            }
         };
         if holds("rejected", &self.response.rejected)? == Some(true) {
             let message = self.explained(&judged.scope, &format!("{} and rejects it", judged.answered()));
@@ -243,11 +261,8 @@ impl Reader {
         load: &Load<'_>,
         judged: &Judged<'_>,
         items: Option<&[(Item, Value)]>,
+        captured: &Map<String, Json>,
     ) -> Vec<Option<Result<Emission, String>>> {
-        let captured = self.captured(&judged.scope);
-        if !captured.is_empty() {
-            tracing::debug!(id = load.id, captured = %Json::from(captured.clone()), "captured");
-        }
         let Some(emit) = &self.response.emit else {
             return Vec::new();
         };
@@ -262,7 +277,7 @@ impl Reader {
                 Some((_, value)) => scope.with("item", value.clone()),
                 None => scope,
             };
-            Some(emission(emit, &scope, &captured))
+            Some(emission(emit, &scope, captured))
         };
         load.events.iter().enumerate().map(one).collect()
     }
@@ -270,19 +285,23 @@ impl Reader {
     /// The captured values; null for what the answer does not have. They are kept and passed on, so secrets of the
     /// configuration are masked in them.
     fn captured(&self, scope: &Scope) -> Map<String, Json> {
-        let scope = match self.response.capture.is_empty() {
-            true => return Map::new(),
-            false => scope.masked(),
-        };
-        let value = |expression: &Expression| {
-            let value = expression.eval(&scope).ok()?;
-            to_json(&value).ok()
-        };
-        let capture = self.response.capture.iter();
-        capture
-            .map(|(name, expression)| (name.to_string(), value(expression).unwrap_or_default()))
-            .collect()
+        match &*self.response.capture {
+            [] => Map::new(),
+            capture => values(capture, &scope.masked()),
+        }
     }
+}
+
+/// The values of `expressions` by their names; null for what is not there.
+pub(super) fn values(expressions: &[(Box<str>, Expression)], scope: &Scope) -> Map<String, Json> {
+    let value = |expression: &Expression| {
+        let value = expression.eval(scope).ok()?;
+        to_json(&value).ok()
+    };
+    let named = expressions.iter();
+    named
+        .map(|(name, expression)| (name.to_string(), value(expression).unwrap_or_default()))
+        .collect()
 }
 
 impl Judged<'_> {
@@ -311,8 +330,8 @@ fn missing(judged: &Judged<'_>) -> Item {
 
 /// The `id` in the event's data, as text.
 fn data_id(event: &Event) -> Option<String> {
-    let event = Scope::new(event.json.clone(), 0).event();
-    let id = event.get_attr("data").ok()?.get_attr("id").ok()?;
+    let event = LazyEvent::new(event.json.clone());
+    let id = event.data()?.get_attr("id").ok()?;
     (!id.is_undefined()).then(|| id.to_string())
 }
 

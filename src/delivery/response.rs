@@ -1,5 +1,5 @@
-//! An answer as templates and expressions see it, under the name `response`. Pure; the body is parsed when somebody
-//! first asks for it, and once.
+//! An answer as templates and expressions see it, under the name `response`. Pure; the body is parsed, and the headers
+//! are listed, when somebody first asks for them, and once.
 //!
 //! `status_code`, `headers`, `body` and `text` are always ours; every other name is a member of the parsed body, so a
 //! body's own `status_code` is `response.body.status_code`. The methods look at the text: `xpath("//Id")`, `split("|")`
@@ -20,7 +20,7 @@ use uppsala::xpath::{XPathEvaluator, XPathValue};
 
 use super::send::Answer;
 use crate::domain::endpoint::Parse;
-use crate::template::{Object, Value};
+use crate::template::{Object, Scope, Value};
 
 /// The longest XML that is parsed, in bytes.
 const XML_BYTES_MAX: usize = 256 << 10;
@@ -40,7 +40,8 @@ const CALLS_MAX: u32 = 1000;
 /// One answer.
 pub struct Response {
     status: u16,
-    headers: Value,
+    headers: HeaderMap,
+    headers_seen: OnceLock<Value>,
     text: Arc<str>,
     parse: Parse,
     is_json: bool,
@@ -55,7 +56,8 @@ impl Response {
     pub fn new(answer: &Answer, parse: Parse) -> Self {
         Self {
             status: answer.status.as_u16(),
-            headers: headers(&answer.headers),
+            headers: answer.headers.clone(),
+            headers_seen: OnceLock::new(),
             text: String::from_utf8_lossy(&answer.body).into(),
             parse,
             is_json: is_json(&answer.headers),
@@ -63,6 +65,15 @@ impl Response {
             xml: OnceLock::new(),
             calls: AtomicU32::new(0),
         }
+    }
+
+    /// `scope` where `answer` is known as `response`, and what [`Response::check`] says of it.
+    #[must_use]
+    pub fn seen(scope: Scope, answer: &Answer, parse: Parse) -> (Scope, Result<(), String>) {
+        let response = Self::new(answer, parse);
+        let parsed = response.check();
+        let scope = scope.with("response", Value::from_object(response));
+        (scope.weighing(answer.body.len()), parsed)
     }
 
     /// Whether the body is what it was said to be; anything is, unless `parse` demands JSON or XML.
@@ -168,7 +179,7 @@ impl Object for Response {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "status_code" => Some(Value::from(self.status)),
-            "headers" => Some(self.headers.clone()),
+            "headers" => Some(self.headers_seen.get_or_init(|| headers(&self.headers)).clone()),
             "text" => Some(self.whole()),
             "body" => self.body().clone().ok(),
             _ => {
@@ -290,7 +301,7 @@ mod tests {
     use http::{HeaderName, StatusCode};
 
     use super::*;
-    use crate::template::{Expression, Scope, to_json_text};
+    use crate::template::{Expression, to_json_text};
 
     fn answer(content_type: &str, body: &str) -> Answer {
         let headers = [

@@ -1,11 +1,14 @@
 //! What templates and expressions see of one try. Pure; nothing is parsed before a template asks for it.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use minijinja::value::Enumerator;
 
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
-use crate::template::{Scope, Value};
+use crate::template::{LazyEvent, Object, Scope, Value};
 
 /// What one request carries, and when.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +21,23 @@ pub struct Load<'a> {
     pub number: u32,
     /// When it begins.
     pub now: Timestamp,
+    /// What the steps of the try have come to; `None`: there are none.
+    pub beside: Option<&'a Beside>,
+}
+
+/// What the steps of a try add to what its templates see.
+#[derive(Clone, Debug)]
+pub struct Beside {
+    /// `appended`: what each step has stored, by name.
+    pub appended: Value,
+    /// `delivery.flags`
+    pub flags: Value,
+    /// `response`: the delivery's answer, for steps after it.
+    pub response: Option<Value>,
+    /// Bytes of all that.
+    pub bytes: usize,
+    /// What the request is called, where it is a step's and not the delivery's own.
+    pub request_id: Option<Box<str>>,
 }
 
 impl<'a> Load<'a> {
@@ -30,6 +50,12 @@ impl<'a> Load<'a> {
             .first()
             .ok_or_else(|| "a request needs an event".to_owned())
     }
+
+    /// What a step's request is called; `None`: it is the delivery's own, and called by its id.
+    #[must_use]
+    pub fn step_id(&self) -> Option<&'a str> {
+        self.beside?.request_id.as_deref()
+    }
 }
 
 /// The part of what templates see that is the same for every try at one endpoint.
@@ -37,7 +63,7 @@ impl<'a> Load<'a> {
 pub struct Scene {
     base: Scope,
     /// The member of `batch` that lists the events' `data`, beside `batch.events`; empty: none.
-    list: Box<str>,
+    list: Arc<str>,
 }
 
 impl Scene {
@@ -46,33 +72,39 @@ impl Scene {
     pub fn new(endpoint: &Endpoint) -> Self {
         Self {
             base: endpoint.scope(&Bytes::from_static(b"{}"), Timestamp(0)),
-            list: endpoint.request.body.wrap.clone(),
+            list: (&*endpoint.request.body.wrap).into(),
         }
     }
 
     /// What the request of `load` sees: its first event, and all of them as `batch`.
     ///
     /// # Errors
-    /// There is no event, or one is not JSON.
+    /// There is no event.
     pub fn of(&self, load: &Load<'_>) -> Result<Scope, String> {
         let scope = self.of_event(load, load.first()?);
-        if load.events.len() < 2 && self.list.is_empty() {
-            let events = vec![scope.event()];
-            return Ok(scope.with("batch", batch(load.id, events, "")));
-        }
-        let parsed = |event: &Event| Scope::new(event.json.clone(), 0).event();
-        let events: Vec<Value> = load.events.iter().map(parsed).collect();
-        Ok(scope.with("batch", batch(load.id, events, &self.list)))
+        let others = load.events.iter().skip(1);
+        let others = others.map(|event| LazyEvent::new(event.json.clone()));
+        let batch = Batch {
+            id: load.id.into(),
+            list: self.list.clone(),
+            events: std::iter::once(scope.event().clone()).chain(others).collect(),
+        };
+        Ok(scope.with("batch", Value::from_object(batch)))
     }
 
     /// What the part of a request sees that is about `event`, one of `load`.
     #[must_use]
     pub fn of_event(&self, load: &Load<'_>, event: &Event) -> Scope {
-        self.base
+        let scope = self
+            .base
             .clone()
             .with_event(event.json.clone())
             .at(load.now.0)
-            .with("delivery", delivery(load, event))
+            .with("delivery", delivery(load, event));
+        match load.beside {
+            Some(beside) => beside.shown_in(scope),
+            None => scope,
+        }
     }
 
     /// What the part of a request sees that is about `event`, when the whole request sees `scope`.
@@ -88,24 +120,82 @@ impl Scene {
     }
 }
 
-/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, and when the event was
-/// accepted.
-#[must_use]
-pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
-    let created = event.head.accepted.to_string();
-    Value::from_pairs([
-        ("id", Value::from(load.id)),
-        ("attempt", Value::from(load.number)),
-        ("created", Value::from(created)),
-    ])
+impl Beside {
+    fn shown_in(&self, scope: Scope) -> Scope {
+        let scope = scope.with("appended", self.appended.clone()).weighing(self.bytes);
+        match &self.response {
+            Some(response) => scope.with("response", response.clone()),
+            None => scope,
+        }
+    }
 }
 
-fn batch(id: &str, events: Vec<Value>, list: &str) -> Value {
-    let data = |event: &Value| event.get_attr("data").unwrap_or_default();
-    let mut members = vec![("id", Value::from(id)), ("size", Value::from(events.len()))];
-    if !list.is_empty() {
-        members.push((list, events.iter().map(data).collect::<Vec<_>>().into()));
+/// What templates see as `delivery`: the id of the request that carries `event`, which try it is, when the event was
+/// accepted, and where there are steps their flags.
+#[must_use]
+pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
+    Value::from_object(Delivery {
+        id: load.id.into(),
+        attempt: load.number,
+        accepted: event.head.accepted,
+        flags: load.beside.map(|beside| beside.flags.clone()),
+    })
+}
+
+/// `delivery`, written out when a template asks for it.
+#[derive(Debug)]
+struct Delivery {
+    id: Box<str>,
+    attempt: u32,
+    accepted: Timestamp,
+    /// Of the steps; `None`: there are none.
+    flags: Option<Value>,
+}
+
+impl Object for Delivery {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            "id" => Some(Value::from(&*self.id)),
+            "attempt" => Some(Value::from(self.attempt)),
+            "created" => Some(Value::from(self.accepted.to_string())),
+            "flags" => self.flags.clone(),
+            _ => None,
+        }
     }
-    members.push(("events", events.into()));
-    Value::from_pairs(members)
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        match self.flags {
+            Some(_) => Enumerator::Str(&["id", "attempt", "created", "flags"]),
+            None => Enumerator::Str(&["id", "attempt", "created"]),
+        }
+    }
+}
+
+/// `batch`, whose events are parsed when a template asks for them.
+#[derive(Debug)]
+struct Batch {
+    id: Box<str>,
+    list: Arc<str>,
+    events: Vec<LazyEvent>,
+}
+
+impl Object for Batch {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        let data = |event: &LazyEvent| event.data().unwrap_or_default();
+        match key.as_str()? {
+            "id" => Some(Value::from(&*self.id)),
+            "size" => Some(Value::from(self.events.len())),
+            "events" => Some(self.events.iter().map(|event| event.value().clone()).collect()),
+            list if !self.list.is_empty() && list == &*self.list => {
+                Some(self.events.iter().map(data).collect())
+            }
+            _ => None,
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let list = Some(&*self.list).filter(|list| !list.is_empty());
+        let names = ["id", "size", "events"].into_iter().chain(list);
+        Enumerator::Values(names.map(Value::from).collect())
+    }
 }

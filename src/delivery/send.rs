@@ -6,7 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Certificate, Client, Identity, Proxy, Response, Url, redirect as follow, retry};
 use tokio::time::{Instant, timeout};
 use url::Host;
@@ -16,7 +17,7 @@ use super::failure::{Failure, Phase};
 use super::phases::{ConnectTimer, TimedResolver, watch};
 use super::redirect;
 use super::render::OutgoingRequest;
-use crate::domain::endpoint::{ClientIdentity, RequestPolicy};
+use crate::domain::endpoint::{CannedAnswer, ClientIdentity, RequestPolicy};
 use crate::domain::network::{AddressPolicy, NetworkPolicy};
 use crate::domain::outcome::{ErrorClass, Exchange};
 use crate::domain::secret::Secret;
@@ -47,6 +48,23 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Set when the body broke off before its end or that bound.
     pub broken: Option<Failure>,
+}
+
+impl Answer {
+    /// One that was written down, for a trial.
+    #[must_use]
+    pub fn canned(written: &CannedAnswer) -> Self {
+        let mut headers = HeaderMap::new();
+        if written.is_json {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        Self {
+            status: StatusCode::from_u16(written.status).unwrap_or_default(),
+            headers,
+            body: written.body.as_bytes().to_vec(),
+            broken: None,
+        }
+    }
 }
 
 /// The HTTP clients in use. Endpoints with the same needs share one, and with it the connections; the last
@@ -110,14 +128,49 @@ impl Clients {
             names: Arc::clone(&self.names),
             redirects_max: policy.redirects_max,
         };
+        self.client(need).map(sender)
+    }
+
+    /// A sender for `scheme` of what the daemon itself has to say: trusts the system's authorities, goes straight
+    /// there, follows no redirects.
+    ///
+    /// # Errors
+    /// One sentence if TLS cannot be set up on this machine.
+    pub fn own(
+        &self,
+        scheme: &str,
+        connect_timeout: Duration,
+        network: &NetworkPolicy,
+    ) -> Result<Sender, String> {
+        let trust = match scheme {
+            "https" => Trust::Authorities(Box::default()),
+            _ => Trust::Nobody,
+        };
+        let need = Need {
+            connect_timeout,
+            trust,
+            identity: None,
+            proxy: None,
+            network: network.clone(),
+        };
+        Ok(Sender {
+            client: self.client(need)?,
+            addresses: network.addresses.clone(),
+            names: Arc::clone(&self.names),
+            redirects_max: 0,
+        })
+    }
+
+    /// The client for `need`, which may be in use already.
+    fn client(&self, need: Need) -> Result<Arc<Client>, String> {
         let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = by_need.get(&need).and_then(Weak::upgrade) {
-            return Ok(sender(client));
+            return Ok(client);
         }
         let client = Arc::new(build(&need, &self.names)?);
         by_need.retain(|_, known| known.strong_count() > 0);
         by_need.insert(need, Arc::downgrade(&client));
-        Ok(sender(client))
+        Ok(client)
     }
 }
 

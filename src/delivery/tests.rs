@@ -58,6 +58,7 @@ pub(super) fn load(event: &Event, number: u32, now: Timestamp) -> Load<'_> {
         id: &event.head.id,
         number,
         now,
+        beside: None,
     }
 }
 

@@ -7,12 +7,17 @@ use tokio::time::Instant;
 
 use super::evidence::{excerpt, hide, listed, secrets};
 use super::render::{Composer, Course, OutgoingRequest};
+use super::response::Response;
 use super::scene::Load;
 use super::send::Answer;
-use super::{Courier, Pass};
+use super::steps::show::ShownStep;
+use super::{Courier, Pass, Tried};
+use crate::domain::endpoint::CannedAnswer;
 use crate::domain::event::Event;
+use crate::domain::kept::Kept;
 use crate::domain::outcome::{Exchange, Outcome};
 use crate::domain::time::Timestamp;
+use crate::template::Scope;
 
 /// A request as people may see it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,8 +42,10 @@ pub struct ShownAnswer {
 }
 
 /// What came of a trial.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Trial {
+    /// What the endpoint's own rules saw, `response` included if there was one. Nothing in it is masked.
+    pub scope: Scope,
     /// How it would have ended for a delivery.
     pub outcome: Outcome,
     /// One sentence why; empty when delivered.
@@ -51,9 +58,66 @@ pub struct Trial {
     pub request: Option<ShownRequest>,
     /// What came back, if anything.
     pub answer: Option<ShownAnswer>,
+    /// What became of its steps; `None`: it has none.
+    pub kept: Option<Box<Kept>>,
+}
+
+/// What would be sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The steps, in the order written.
+    pub steps: Vec<ShownStep>,
+    /// The delivery's own request, or one sentence saying why there can be none.
+    pub request: Result<ShownRequest, String>,
+}
+
+impl Trial {
+    /// The end of a trial because of a step: both sides are the step's.
+    pub(super) fn failed(tried: Tried, scope: Scope) -> Self {
+        let attempt = tried.attempt;
+        Self {
+            scope,
+            outcome: attempt.outcome,
+            message: attempt.message,
+            took: Duration::from_millis(attempt.duration_ms),
+            exchange: tried.exchange,
+            request: Some(ShownRequest {
+                line: attempt.request_line,
+                headers: attempt.request_headers,
+                body: String::new(),
+            })
+            .filter(|request| !request.line.is_empty()),
+            answer: attempt.status.map(|status| ShownAnswer {
+                status,
+                headers: attempt.response_headers,
+                body: attempt.response_excerpt,
+            }),
+            kept: None,
+        }
+    }
 }
 
 impl Courier {
+    /// All that would be sent for `load`, if every step were answered.
+    #[must_use]
+    pub fn show_all(&self, load: &Load<'_>) -> Shown {
+        let Some(steps) = &self.steps else {
+            return Shown {
+                steps: Vec::new(),
+                request: self.show(load),
+            };
+        };
+        let (steps, beside) = steps.show(load);
+        let load = Load {
+            beside: Some(&beside),
+            ..*load
+        };
+        Shown {
+            steps,
+            request: self.show(&load),
+        }
+    }
+
     /// The first request for `load` as it would go out, but for a token that would have to be fetched first.
     ///
     /// # Errors
@@ -64,45 +128,77 @@ impl Courier {
         self.shown(&request, load, &course, 0)
     }
 
-    /// Makes one try at `event`, beginning at `now`, as for a first delivery. Never fails: whatever goes wrong is its end.
-    pub async fn try_out(&self, event: &Event, now: Timestamp) -> Trial {
+    /// `scope` where `response` is `answer`.
+    fn seeing(&self, scope: Scope, answer: &Answer) -> Scope {
+        Response::seen(scope, answer, self.parse).0
+    }
+
+    /// What the endpoint's own rules see of `load` before there is an answer.
+    pub(super) fn scope_of(&self, load: &Load<'_>) -> Scope {
+        let scene = self.composer.scene();
+        scene.of(load).unwrap_or_else(|_| scene.without_event(load.now))
+    }
+
+    /// Makes one try at `event`, beginning at `now`, as for a first delivery; the steps named in `canned` get those answers.
+    /// Never fails: whatever goes wrong is its end.
+    pub async fn try_out(&self, event: &Event, now: Timestamp, canned: &[CannedAnswer]) -> Trial {
         let clock = Instant::now();
         let load = Load {
             events: std::slice::from_ref(event),
             id: &event.head.id,
             number: 1,
             now,
+            beside: None,
         };
-        let unsent = |outcome, message| Trial {
+        match &self.steps {
+            None => self.try_alone(&load, clock).await.0,
+            Some(steps) => Box::pin(self.try_in_steps(steps, &load, clock, canned)).await,
+        }
+    }
+
+    /// The delivery's own part of a trial that began at `clock`, and the answer.
+    pub(super) async fn try_alone(&self, load: &Load<'_>, clock: Instant) -> (Trial, Option<Answer>) {
+        let unsent = |scope, outcome, message| Trial {
+            scope,
             outcome,
             message,
             took: clock.elapsed(),
             exchange: Exchange::default(),
             request: None,
             answer: None,
+            kept: None,
         };
-        let course = match self.composer.course(&load) {
+        let course = match self.composer.course(load) {
             Ok(course) => course,
             Err(why) => {
                 let verdict = super::Verdict::unsendable(why);
-                return unsent(verdict.outcome, verdict.message);
+                let unsent = unsent(self.scope_of(load), verdict.outcome, verdict.message);
+                return (unsent, None);
             }
         };
-        let ended = match self.go(&load, &course, clock).await {
+        let scope = course.scope().cloned().unwrap_or_else(|| self.scope_of(load));
+        let ended = match self.go(load, &course, clock, Duration::MAX).await {
             Ok(ended) => ended,
-            Err(why) => return unsent(why.verdict.outcome, why.verdict.message),
+            Err(why) => return (unsent(scope, why.verdict.outcome, why.verdict.message), None),
         };
-        let request = self.request_of(&ended.pass, &load, &course, ended.stop);
+        let request = self.request_of(&ended.pass, load, &course, ended.stop);
         let masked = request.as_ref().map(secrets).unwrap_or_default();
-        let shown = request.and_then(|request| self.shown(&request, &load, &course, ended.stop).ok());
-        Trial {
+        let shown = request.and_then(|request| self.shown(&request, load, &course, ended.stop).ok());
+        let answer = ended.sent.result.ok();
+        let trial = Trial {
+            scope: match &answer {
+                Some(answer) => self.seeing(scope, answer),
+                None => scope,
+            },
             outcome: ended.reading.verdict.outcome,
             message: ended.reading.verdict.message,
             took: clock.elapsed(),
             exchange: ended.sent.exchange,
             request: shown,
-            answer: ended.sent.result.ok().map(|answer| answered(&answer, &masked)),
-        }
+            answer: answer.as_ref().map(|answer| answered(answer, &masked)),
+            kept: None,
+        };
+        (trial, answer)
     }
 
     fn request_of(

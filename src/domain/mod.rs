@@ -14,6 +14,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod event;
 pub mod filter;
+pub mod kept;
 pub mod network;
 pub mod outcome;
 pub mod people;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::kept::Kept;
 use super::time::Timestamp;
 
 /// The kind of a technical error. The names are those of the configuration (`retry_on`), the logs, the
@@ -76,6 +77,8 @@ impl ErrorClass {
     #[must_use]
     pub fn of_status(status: u16) -> Self {
         match status {
+            // A status that `success_status` leaves out.
+            ..=299 => Self::InvalidResponse,
             300..=399 => Self::Http3xx,
             400..=499 => Self::Http4xx,
             _ => Self::Http5xx,
@@ -237,6 +240,8 @@ pub struct Attempt {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body, lossy UTF-8.
     pub response_excerpt: String,
+    /// What was captured, and what became of steps; `None`: nothing.
+    pub kept: Option<Box<Kept>>,
 }
 
 impl Attempt {

@@ -18,6 +18,7 @@ use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::store::committer::{Clock, Queue};
 use crate::store::{LaneId, StoreError};
+use crate::trace::tracer::Tracer;
 
 /// Names of endpoints in a message.
 const NAMES_SHOWN_MAX: usize = 5;
@@ -242,6 +243,8 @@ pub struct Intake {
     clock: Clock,
     failure: watch::Receiver<Option<StoreError>>,
     draining: AtomicBool,
+    /// `None`: nobody wants to see what is accepted.
+    pub(super) tracer: Option<Arc<Tracer>>,
 }
 
 impl std::fmt::Debug for Intake {
@@ -268,7 +271,14 @@ impl Intake {
             access: Mutex::default(),
             clock,
             draining: AtomicBool::new(false),
+            tracer: None,
         }
+    }
+
+    /// The same, telling `tracer` of what is accepted.
+    #[must_use]
+    pub fn traced(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
     }
 
     /// What time it is.

@@ -11,6 +11,7 @@ use super::intake::{Counters, Intake, Remembered, RouteTable};
 use super::lines::{LineBuffer, RawLine};
 use super::sender::Sender;
 use super::together::Together;
+use crate::store::committer::AcceptAnswer;
 use crate::store::{AcceptGroup, Accepted, NewEvent, Refusal, StoreError};
 
 /// Lines in one turn, so that a producer that writes without end takes turns with the others.
@@ -286,10 +287,10 @@ impl Desk {
     /// be answered.
     pub async fn answer(&mut self, mut turn: Turn, out: &mut Vec<u8>) -> Result<(), StoreError> {
         let groups = std::mem::take(&mut turn.groups);
-        let settled = match &self.together {
-            _ if groups.is_empty() => Vec::new(),
-            Some(together) => together.accept(groups).await?,
-            None => self.intake.queue.accept(groups).await?,
+        let settled = if groups.is_empty() {
+            Vec::new()
+        } else {
+            self.keep(groups).await?
         };
         let mut settled = settled.into_iter();
         for slot in &turn.slots {
@@ -311,6 +312,36 @@ impl Desk {
         }
         self.spare = turn.emptied();
         Ok(())
+    }
+
+    /// Hands `groups` to the store, and tells the tracer of what it took, if there is one.
+    async fn keep(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+        let Some(tracer) = &self.intake.tracer else {
+            return self.hand_in(groups).await;
+        };
+        let events = groups.iter().enumerate().flat_map(|(at, group)| {
+            let events = group.events.iter().enumerate();
+            events.map(move |(index, new)| ((at, index), &new.event.head, new.lanes.len()))
+        });
+        let accepting = tracer.accepting(events);
+        let settled = self.hand_in(groups).await?;
+        if let Some(accepting) = accepting {
+            tracer.accepted(accepting, |(at, index)| {
+                let accepted = settled.get(at).and_then(|group| group.as_ref().ok());
+                matches!(
+                    accepted.and_then(|group| group.get(index)),
+                    Some(Accepted::New(_))
+                )
+            });
+        }
+        Ok(settled)
+    }
+
+    async fn hand_in(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+        match &self.together {
+            Some(together) => together.accept(groups).await,
+            None => self.intake.queue.accept(groups).await,
+        }
     }
 
     fn reject(&self, out: &mut Vec<u8>, refused: &Refused, line: u64) {

@@ -18,6 +18,7 @@ pub fn exposition(status: &Status) -> String {
     attempts(&mut text, status);
     requests(&mut text, status);
     alerts(&mut text, status);
+    traces(&mut text, status);
     text.0
 }
 
@@ -297,6 +298,13 @@ fn attempts(text: &mut Exposition, status: &Status) {
         &status.endpoints,
         |row| row.attempts.skipped as f64,
     );
+    text.per_endpoint(
+        "posthaste_unkeyed_total",
+        "counter",
+        "Events read whose order_key could not be worked out.",
+        &status.endpoints,
+        |row| row.attempts.unkeyed as f64,
+    );
     let name = "posthaste_attempt_duration_seconds";
     text.metric(name, "summary", "How long attempts of the last minute took.");
     for row in &status.endpoints {
@@ -324,6 +332,25 @@ fn alerts(text: &mut Exposition, status: &Status) {
         let labels = [("endpoint", alert.endpoint.as_str()), ("alert", &alert.alert)];
         text.sample(name, &labels, 1.0);
     }
+}
+
+/// Only where there are traces.
+fn traces(text: &mut Exposition, status: &Status) {
+    let Some(traces) = &status.traces else {
+        return;
+    };
+    text.single(
+        "posthaste_trace_spans_exported_total",
+        "counter",
+        "Spans that the receiver of traces took.",
+        traces.exported as f64,
+    );
+    text.single(
+        "posthaste_trace_spans_dropped_total",
+        "counter",
+        "Spans lost: more than could be sent, or not taken by the receiver of traces.",
+        traces.dropped as f64,
+    );
 }
 
 fn requests(text: &mut Exposition, status: &Status) {

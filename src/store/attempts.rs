@@ -6,6 +6,7 @@
 //! oldest file, so the log never makes the queue's own file grow, and gives way at once when the disk is low.
 
 pub mod block;
+pub mod check;
 pub mod log;
 mod search;
 

@@ -5,6 +5,7 @@ pub mod answers;
 #[cfg(test)]
 mod fairness;
 mod gathered;
+mod idle;
 mod settles;
 
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::Waiting;
 use self::gathered::{Gathered, Last, Owed};
+pub use self::idle::Upkeep;
+use self::idle::{Idle, MAINTAIN_ON};
 use self::settles::{Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
@@ -25,12 +28,6 @@ use crate::domain::time::Timestamp;
 
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
-/// this leaves them most of the time.
-const MAINTAIN_ON: Duration = Duration::from_millis(50);
-/// And this often when nothing happens, so that dead letters expire on an idle machine too.
-const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
-
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
 /// a thread of its own.
 const READERS_MAX: usize = 16;
@@ -202,14 +199,14 @@ fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
 
 impl Committer {
     /// Starts the thread that owns every write to `store`. What becomes durable is told on `notices`, one
-    /// list per commit. Dead letters are kept for `dead_keep`.
+    /// list per commit.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Clock,
-        dead_keep: Duration,
+        upkeep: impl Into<Upkeep>,
         notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
@@ -227,7 +224,7 @@ impl Committer {
         let worker = Worker {
             store,
             clock,
-            dead_keep,
+            upkeep: upkeep.into(),
             notices,
             failed,
             inbox,
@@ -259,7 +256,7 @@ enum Flow {
 struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
-    dead_keep: Duration,
+    upkeep: Upkeep,
     notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
@@ -273,18 +270,14 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut gathered = Gathered::default();
-        let mut more_upkeep = true;
+        let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = match gathered.patience(self.last) {
-                Some(patience) => patience,
-                None if more_upkeep => MAINTAIN_ON,
-                None => MAINTAIN_IDLE,
-            };
+            let wait = gathered.patience(self.last).unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
                 Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
-                    self.maintain().map(|more| {
-                        more_upkeep = more;
+                    self.while_idle(idle).map(|next| {
+                        idle = next;
                         Flow::Go
                     })
                 }
@@ -296,7 +289,7 @@ impl Worker {
                 Err(error) => break Err(error),
             };
             if stop || gathered.is_ripe(&self.settles, self.last) {
-                more_upkeep = true;
+                idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
                 }
@@ -309,6 +302,21 @@ impl Worker {
             tracing::error!(%error, "nothing more is accepted or delivered");
             self.failed.send_replace(Some(error));
         }
+    }
+
+    /// Nothing has happened for as long as `idle` waits. What is next.
+    fn while_idle(&mut self, idle: Idle) -> Result<Idle, StoreError> {
+        if matches!(idle, Idle::Rest) {
+            self.store.rest((self.clock)())?;
+            (self.upkeep.at_rest)();
+            return Ok(Idle::Sleep);
+        }
+        let more = self.maintain()?;
+        Ok(match idle {
+            _ if more => Idle::Maintain,
+            Idle::Maintain => Idle::Rest,
+            Idle::Rest | Idle::Sleep => Idle::Sleep,
+        })
     }
 
     /// Takes `first` and whatever else has come in, up to the bounds of one commit or to the first verb, so
@@ -418,7 +426,7 @@ impl Worker {
 
     fn maintain(&mut self) -> Result<bool, StoreError> {
         let now = (self.clock)();
-        let dead_before = Timestamp(now.0.saturating_sub(self.dead_keep.as_millis() as u64));
+        let dead_before = Timestamp(now.0.saturating_sub(self.upkeep.dead_keep.as_millis() as u64));
         let done = self.store.maintain(now, dead_before)?;
         self.maintained = Instant::now();
         self.unfinished = done.more;

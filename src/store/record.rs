@@ -2,14 +2,16 @@
 //!
 //! A record is one version byte and then the value as bincode writes it. A version is never changed in
 //! place: when a type's layout has to change, its old layout stays here as a type of its own, a new version
-//! byte is given out, and reading the old one converts. `tests/golden/` holds one record of every kind as
-//! version 1 wrote it; a test reads them all, so a layout that changed by accident is noticed.
+//! byte is given out, and reading the old one converts ([`earlier`]). `tests/golden/` holds one record of every kind as
+//! each version wrote it; a test reads them all, so a layout that changed by accident is noticed.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{DeadEvidence, Deferral, Pause, Quarantined, StoreError};
 use crate::domain::event::EventHead;
+
+pub(in crate::store) mod earlier;
 
 /// No record may ask for more memory than this while it is read.
 const RECORD_BYTES_MAX: usize = 4 << 20;
@@ -31,6 +33,11 @@ impl From<RecordError> for StoreError {
 pub trait Record: Serialize + DeserializeOwned {
     /// The version byte of this layout.
     const VERSION: u8 = 1;
+
+    /// Reads the bytes behind the version byte of an earlier layout; `None`: there is no such version.
+    fn of_earlier(_version: u8, _bytes: &[u8]) -> Option<Result<Self, RecordError>> {
+        None
+    }
 }
 
 /// The key of the id hashes, and what tells one store from another.
@@ -149,7 +156,13 @@ impl Record for Intent {}
 impl Record for SlotRecord {}
 impl Record for OwedRecord {}
 impl Record for DeferralRecord {}
-impl Record for DeadEvidence {}
+impl Record for DeadEvidence {
+    const VERSION: u8 = 2;
+
+    fn of_earlier(version: u8, bytes: &[u8]) -> Option<Result<Self, RecordError>> {
+        (version == 1).then(|| earlier::dead(bytes))
+    }
+}
 impl Record for LaneRecord {}
 impl Record for IdPage {}
 impl Record for Quarantined {}
@@ -186,11 +199,18 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, RecordError> {
         .split_first()
         .ok_or_else(|| RecordError("it is empty".to_owned()))?;
     if *version != T::VERSION {
-        return Err(RecordError(format!(
-            "its version is {version}, this posthaste reads version {}",
-            T::VERSION
-        )));
+        return T::of_earlier(*version, rest).unwrap_or_else(|| {
+            Err(RecordError(format!(
+                "its version is {version}, this posthaste reads version {}",
+                T::VERSION
+            )))
+        });
     }
+    value(rest)
+}
+
+/// Reads what stands behind a version byte.
+fn value<T: DeserializeOwned>(rest: &[u8]) -> Result<T, RecordError> {
     let config = bincode::config::standard().with_limit::<RECORD_BYTES_MAX>();
     let (value, used) = bincode::serde::decode_from_slice(rest, config)
         .map_err(|error| RecordError(format!("it does not decode: {error}")))?;
@@ -207,6 +227,7 @@ pub fn decode<T: Record>(bytes: &[u8]) -> Result<T, RecordError> {
 pub(in crate::store) mod tests {
     use super::*;
     use crate::domain::delivery::DeadReason;
+    use crate::domain::kept::{Kept, StepEnd, StepNote};
     use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
     use crate::domain::time::Timestamp;
 
@@ -226,6 +247,30 @@ pub(in crate::store) mod tests {
             kept, bytes,
             "{name} is written differently: that needs a new version"
         );
+    }
+
+    /// Reads the golden file of an earlier layout, which is not written any more.
+    pub(in crate::store) fn golden_earlier<T: Record + PartialEq + std::fmt::Debug>(name: &str, value: &T) {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/golden")
+            .join(name);
+        let kept = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert_eq!(&decode::<T>(&kept).unwrap(), value, "{name} reads differently");
+    }
+
+    /// What is kept of a try with steps.
+    pub(in crate::store) fn kept() -> Kept {
+        Kept {
+            captured: r#"{"lead_id":"L-7"}"#.into(),
+            steps: vec![StepNote {
+                step: "validate".into(),
+                end: StepEnd::Default,
+                status: Some(503),
+                duration_ms: 40,
+                message: "validate.example:443 answered 503 Service Unavailable".into(),
+            }],
+            flags: vec!["review".into()],
+        }
     }
 
     fn deferral() -> Deferral {
@@ -257,6 +302,7 @@ pub(in crate::store) mod tests {
                 request_headers: vec![("content-type".into(), "application/json".into())],
                 response_headers: Vec::new(),
                 response_excerpt: String::new(),
+                kept: None,
             }),
             event_id: "evt-1".into(),
             event_source: "/local/www-data".into(),
@@ -285,7 +331,7 @@ pub(in crate::store) mod tests {
     }
 
     #[test]
-    fn every_kind_of_record_reads_as_version_1_wrote_it() {
+    fn every_kind_of_record_reads_as_each_version_wrote_it() {
         let (uuid, hash_key) = ([1; 16], [2; 16]);
         golden(
             "identity.v1",
@@ -313,7 +359,11 @@ pub(in crate::store) mod tests {
             },
         );
         golden("deferral-untried.v1", &DeferralRecord { tried: None });
-        golden("dead.v1", &evidence());
+        golden_earlier("dead.v1", &evidence());
+        golden("dead.v2", &evidence());
+        let mut with_steps = evidence();
+        with_steps.last.as_mut().unwrap().kept = kept().if_any();
+        golden("dead-kept.v2", &with_steps);
         let pause = Pause {
             by: "operator".into(),
             reason: "maintenance".into(),

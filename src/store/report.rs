@@ -1,11 +1,13 @@
 //! What a store tells of itself as a whole. Values alone; how they come about is each store's business.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::attempts::check::AttemptLogCheck;
 use crate::domain::time::Timestamp;
 
 /// The store as a whole, for status and metrics.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StoreStats {
     /// Events kept.
     pub events: u64,
@@ -23,7 +25,8 @@ pub struct StoreStats {
     pub commits: u64,
     /// Ids remembered for deduplication.
     pub dedup_ids: u64,
-    /// How far back they reach; `None`: nothing remembered.
+    /// How far back they reach, in milliseconds since 1970; `None`: nothing remembered.
+    #[schemars(with = "Option<u64>")]
     pub dedup_since: Option<Timestamp>,
     /// Bytes of the attempt log on disk.
     pub attempts_bytes: u64,
@@ -47,7 +50,7 @@ pub struct Quarantined {
 }
 
 /// What [`Store::verify`](super::Store::verify) found.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CheckReport {
     /// Events kept.
     pub events: u64,
@@ -63,4 +66,7 @@ pub struct CheckReport {
     pub damaged: u64,
     /// The first of them, each in one sentence.
     pub problems: Vec<String>,
+    /// The log of attempts, which is no part of the queue.
+    #[serde(default)]
+    pub attempts: AttemptLogCheck,
 }

@@ -15,6 +15,9 @@ use super::sink::{Sink, climbing_segment};
 use super::target::Target;
 use super::{REFERENCES, lint};
 
+/// So much room at most is made for an event's values before they are printed.
+const EXPECTED_BYTES_MAX: usize = 16 << 10;
+
 /// A piece of what the configuration says.
 #[derive(Clone, Copy)]
 pub enum Part<'a> {
@@ -158,7 +161,7 @@ impl Template {
         names.into_iter().flatten().filter(|name| *name != REFERENCES)
     }
 
-    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    /// Which of the operator's own values it reads, and of which steps: `vars.flow`, `secrets.crm_key`, `appended.validate`.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         let settings = match &self.0.form {
             Form::Fixed { .. } => None,
@@ -226,7 +229,9 @@ impl Made {
         let throttled = throttled(&self.env, scope.event_bytes());
         let env = throttled.as_ref().unwrap_or(&self.env);
         let root = self.root(scope);
-        let mut sink = Sink::new(target, self.base_from_config);
+        // Most templates print about what the event holds.
+        let bytes = self.source.len() + scope.event_bytes().min(EXPECTED_BYTES_MAX);
+        let mut sink = Sink::new(target, self.base_from_config, bytes);
         guarded(|| write(env, root, &mut sink))?
             .map_err(|error| Problem::from_engine(&error, &self.source))?;
         finish(sink, target)
@@ -238,7 +243,7 @@ impl Made {
         let mut env = self.env.clone();
         env.set_undefined_behavior(UndefinedBehavior::Chainable);
         let root = self.root(&Scope::without_event(0));
-        let mut sink = Sink::new(target, self.base_from_config);
+        let mut sink = Sink::new(target, self.base_from_config, self.source.len());
         match guarded(|| write(&env, root, &mut sink))? {
             Ok(()) => finish(sink, target).map(|_| ()),
             Err(error) if error.kind() == ErrorKind::WriteFailure => {

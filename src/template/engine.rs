@@ -1,6 +1,7 @@
 //! The template engine with our rules in it: what it knows by name, what it may cost, and how a value is printed.
 //! Built once; templates and expressions share it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
@@ -142,9 +143,9 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
 /// Hands `value` to the [`super::sink::Sink`], marked as a value.
 fn print(target: Target, out: &mut Output<'_>, value: &Value) -> Result<(), Error> {
     let (kind, text) = match printed(value)? {
-        Printed::Nothing => (NOTHING, String::new()),
+        Printed::Nothing => (NOTHING, Cow::default()),
         Printed::Text(text) => (TEXT, text),
-        Printed::Json(json) => (JSON, json),
+        Printed::Json(json) => (JSON, json.into()),
     };
     if let Some(why) = target.refuses(&text) {
         return Err(invalid(why));

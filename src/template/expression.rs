@@ -70,7 +70,7 @@ impl Expression {
         self.0.names.iter().map(|name| &**name)
     }
 
-    /// Which of the operator's own values it reads: `vars.flow`, `secrets.crm_key`.
+    /// Which of the operator's own values it reads, and of which steps: `vars.flow`, `secrets.crm_key`, `appended.validate`.
     pub fn settings(&self) -> impl Iterator<Item = &str> {
         self.0.settings.iter().map(|setting| &**setting)
     }

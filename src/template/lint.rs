@@ -15,7 +15,7 @@ use super::problem::Problem;
 pub(super) struct Findings {
     /// The names that are read from the scope: `event`, `data`, `vars` …
     pub(super) names: BTreeSet<Box<str>>,
-    /// Which of the operator's own values are read: `vars.flow`, `secrets.crm_key`.
+    /// Which of the operator's own values are read, and of which steps: `vars.flow`, `secrets.crm_key`, `appended.validate`.
     pub(super) settings: BTreeSet<Box<str>>,
     /// How many `~` and `+` there are.
     pub(super) concatenations: usize,
@@ -166,7 +166,7 @@ impl<'s> Lint<'s> {
             Expr::Var(name) => self.name(name.id, name.span().start_offset),
             Expr::GetAttr(attribute) => {
                 if let Expr::Var(name) = &attribute.expr
-                    && ["vars", "secrets", "with"].contains(&name.id)
+                    && ["vars", "secrets", "with", "appended"].contains(&name.id)
                 {
                     let setting = format!("{}.{}", name.id, attribute.name);
                     self.found.settings.insert(setting.into());

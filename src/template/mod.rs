@@ -29,7 +29,7 @@ pub use given::{Given, GivenForm};
 pub use minijinja::Value;
 pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};
-pub use scope::{Scope, Secrets};
+pub use scope::{LazyEvent, Scope, Secrets};
 pub use target::Target;
 pub use value::{from_json, to_json, to_json_text};
 

@@ -26,8 +26,9 @@ pub struct Secrets {
 
 #[derive(Clone)]
 pub(super) struct Names {
-    event: Arc<LazyEvent>,
-    bind: Option<Box<str>>,
+    event: LazyEvent,
+    now_unix_ms: u64,
+    bind: Option<Arc<str>>,
     others: Vec<(&'static str, Value)>,
     secrets: Value,
     /// What there is to look at beside the event.
@@ -36,7 +37,11 @@ pub(super) struct Names {
     pub(super) is_masked: bool,
 }
 
-struct LazyEvent {
+/// An event that is parsed when somebody first asks for it, and once. Cheap to clone.
+#[derive(Clone)]
+pub struct LazyEvent(Arc<Unread>);
+
+struct Unread {
     json: Bytes,
     parsed: OnceLock<Value>,
 }
@@ -48,14 +53,11 @@ impl Scope {
     /// The scope of the event that `event_json` holds (one JSON object, UTF-8), at `now_unix_ms` milliseconds since 1970.
     #[must_use]
     pub fn new(event_json: Bytes, now_unix_ms: u64) -> Self {
-        let event = LazyEvent {
-            json: event_json,
-            parsed: OnceLock::new(),
-        };
         Self(Arc::new(Names {
-            event: Arc::new(event),
+            event: LazyEvent::new(event_json),
+            now_unix_ms,
             bind: None,
-            others: vec![("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))],
+            others: Vec::new(),
             secrets: Value::from_object(Secrets::default()),
             more_bytes: 0,
             given: Given::default(),
@@ -84,23 +86,24 @@ impl Scope {
     /// The same with another event; the names stay.
     #[must_use]
     pub fn with_event(mut self, event_json: Bytes) -> Self {
-        Arc::make_mut(&mut self.0).event = Arc::new(LazyEvent {
-            json: event_json,
-            parsed: OnceLock::new(),
-        });
+        // The very same bytes need not be parsed again.
+        if !self.0.event.holds(&event_json) {
+            Arc::make_mut(&mut self.0).event = LazyEvent::new(event_json);
+        }
         self
     }
 
     /// The same at another time, in milliseconds since 1970.
     #[must_use]
-    pub fn at(self, now_unix_ms: u64) -> Self {
-        self.with("now", Value::from_object(Moment::from_unix_ms(now_unix_ms)))
+    pub fn at(mut self, now_unix_ms: u64) -> Self {
+        Arc::make_mut(&mut self.0).now_unix_ms = now_unix_ms;
+        self
     }
 
     /// The event as templates see it.
     #[must_use]
-    pub fn event(&self) -> Value {
-        self.0.event.value().clone()
+    pub fn event(&self) -> &LazyEvent {
+        &self.0.event
     }
 
     /// The same with the secrets that `secrets.…` reads.
@@ -122,7 +125,7 @@ impl Scope {
     pub fn bind(mut self, name: &str) -> Self {
         Arc::make_mut(&mut self.0).bind = Some(name)
             .filter(|name| !name.is_empty() && *name != "data")
-            .map(Into::into);
+            .map(Arc::from);
         self
     }
 
@@ -141,16 +144,17 @@ impl Scope {
         Self(Arc::new(names))
     }
 
-    /// The same, with values of so many `bytes` in it beside the event: an answer.
+    /// The same, with values of so many more `bytes` in it beside the event: an answer, what steps stored.
     #[must_use]
     pub fn weighing(mut self, bytes: usize) -> Self {
-        Arc::make_mut(&mut self.0).more_bytes = bytes;
+        let more = &mut Arc::make_mut(&mut self.0).more_bytes;
+        *more = more.saturating_add(bytes);
         self
     }
 
     /// Bytes of the event and of what came with it, which every bound on work is measured by.
     pub(super) fn event_bytes(&self) -> usize {
-        self.0.event.json.len().saturating_add(self.0.more_bytes)
+        self.0.event.0.json.len().saturating_add(self.0.more_bytes)
     }
 }
 
@@ -193,19 +197,39 @@ impl Object for Secrets {
 }
 
 impl LazyEvent {
-    fn value(&self) -> &Value {
-        self.parsed
-            .get_or_init(|| serde_json::from_slice(&self.json).unwrap_or_default())
+    /// The event that `json` holds.
+    #[must_use]
+    pub fn new(json: Bytes) -> Self {
+        let parsed = OnceLock::new();
+        Self(Arc::new(Unread { json, parsed }))
+    }
+
+    /// The event; undefined if it is not JSON.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        let unread = &self.0;
+        unread
+            .parsed
+            .get_or_init(|| serde_json::from_slice(&unread.json).unwrap_or_default())
+    }
+
+    /// Its `data`, if it has some.
+    #[must_use]
+    pub fn data(&self) -> Option<Value> {
+        let data = self.value().get_attr("data").ok();
+        data.filter(|data| !data.is_undefined())
+    }
+
+    /// Whether `json` are the same bytes, not only equal ones.
+    fn holds(&self, json: &Bytes) -> bool {
+        (self.0.json.as_ptr(), self.0.json.len()) == (json.as_ptr(), json.len())
     }
 }
 
-impl Names {
-    fn data(&self) -> Option<Value> {
-        self.event
-            .value()
-            .get_attr("data")
-            .ok()
-            .filter(|data| !data.is_undefined())
+/// What an event holds may be private.
+impl fmt::Debug for LazyEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[event]")
     }
 }
 
@@ -224,7 +248,8 @@ impl Object for Names {
     fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
         match key {
             "event" => Some(self.event.value().clone()),
-            "data" => self.data(),
+            "data" => self.event.data(),
+            "now" => Some(Value::from_object(Moment::from_unix_ms(self.now_unix_ms))),
             "secrets" => Some(self.secrets.clone()),
             "with" => Some(GivenIn::value(&self.given, &Scope(Arc::clone(self)))),
             _ => self
@@ -232,7 +257,11 @@ impl Object for Names {
                 .iter()
                 .find(|(name, _)| *name == key)
                 .map(|(_, value)| value.clone())
-                .or_else(|| (self.bind.as_deref() == Some(key)).then(|| self.data()).flatten()),
+                .or_else(|| {
+                    (self.bind.as_deref() == Some(key))
+                        .then(|| self.event.data())
+                        .flatten()
+                }),
         }
     }
 

@@ -42,8 +42,8 @@ enum Place {
 }
 
 impl Sink {
-    /// An empty text. `base_from_config`: a URL begins with a value of the operator's own.
-    pub(super) fn new(target: Target, base_from_config: bool) -> Self {
+    /// An empty text of about so many `bytes` to come. `base_from_config`: a URL begins with a value of the operator's own.
+    pub(super) fn new(target: Target, base_from_config: bool, bytes: usize) -> Self {
         let place = match target {
             Target::Text | Target::Header => Place::Plain,
             Target::Json => Place::Json {
@@ -54,7 +54,7 @@ impl Sink {
             Target::Url => Place::Url { base_from_config },
         };
         Self {
-            text: String::new(),
+            text: String::with_capacity(bytes.min(target.bytes_max())),
             bytes_max: target.bytes_max(),
             place,
         }

@@ -1,6 +1,8 @@
 //! Values as text and as JSON: what printing, filters and captures agree on. JSON's words are printed (`true`,
 //! `null`), never the engine's own.
 
+use std::borrow::Cow;
+
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
@@ -23,27 +25,27 @@ impl minijinja::value::Object for JsonText {
 }
 
 /// A value as it is printed.
-pub(super) enum Printed {
+pub(super) enum Printed<'v> {
     /// Nothing: undefined or null.
     Nothing,
     /// A text.
-    Text(String),
+    Text(Cow<'v, str>),
     /// Numbers, booleans, lists and objects, as JSON.
     Json(String),
 }
 
 /// What `value` looks like when it is printed.
-pub(super) fn printed(value: &Value) -> Result<Printed, Error> {
+pub(super) fn printed(value: &Value) -> Result<Printed<'_>, Error> {
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => Ok(Printed::Nothing),
-        ValueKind::String => Ok(Printed::Text(value.as_str().unwrap_or_default().to_owned())),
+        ValueKind::String => Ok(Printed::Text(value.as_str().unwrap_or_default().into())),
         ValueKind::Plain => Ok(match value.downcast_object_ref::<JsonText>() {
             Some(json) => Printed::Json(json.0.clone()),
-            None => Printed::Text(value.to_string()),
+            None => Printed::Text(value.to_string().into()),
         }),
         _ => {
             if let Some(moment) = value.downcast_object_ref::<Moment>() {
-                return Ok(Printed::Text(moment.to_string()));
+                return Ok(Printed::Text(moment.to_string().into()));
             }
             let mut json = String::new();
             write_json(value, &mut json, 0)?;
@@ -60,7 +62,8 @@ pub(super) fn text_of(value: &Value) -> Result<String, Error> {
     defined(value)?;
     Ok(match printed(value)? {
         Printed::Nothing => String::new(),
-        Printed::Text(text) | Printed::Json(text) => text,
+        Printed::Text(text) => text.into_owned(),
+        Printed::Json(json) => json,
     })
 }
 
@@ -166,6 +169,9 @@ pub(super) fn escape_json(text: &str, json: &mut String) {
 /// # Errors
 /// What JSON can't hold: bytes, numbers that are not finite, values that nest too deep.
 pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
+    if let Some(text) = value.as_str() {
+        return Ok(text.into());
+    }
     serde_json::from_str(&to_json_text(value)?)
         .map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))
 }

@@ -270,6 +270,28 @@ fn replays_and_purges(browser: &mut Browser, daemon: &Daemon, judge: &Judge) {
     browser.shows("#dead-note", "1 purged");
 }
 
+/// H8: what happens shows at once: with the poll switched off, by the stream alone.
+#[test]
+fn h8_what_happens_shows_without_a_poll() {
+    let Some(mut browser) = browser() else {
+        return;
+    };
+    let judge = Judge::new(|_| 404);
+    let (daemon, address) = over_tcp(&endpoint("crm-sync", &judge.url(), ""));
+    browser.go(&format!("http://{address}/#token={TOKEN}"));
+    browser.until("document.getElementById('app')?.hidden === false");
+    browser.value("window.setTimeout = () => { window.polled = true; return 0; }");
+    browser.until("window.polled === true");
+    daemon.post(
+        "/v1/endpoints/crm-sync/pause",
+        &json!({ "reason": "their maintenance" }),
+    );
+    browser.shows("#endpoint-table", "paused");
+    daemon.post("/v1/endpoints/crm-sync/resume", &json!({}));
+    daemon.accept(&json!({ "type": "bad", "id": "1" }).to_string());
+    browser.shows("#advice", "crm-sync has 1 dead letters");
+}
+
 /// H8: `posthaste top` on a terminal: what is stuck is seen, and a key pauses it after a question.
 #[test]
 fn h8_top_shows_and_pauses() {

@@ -11,13 +11,13 @@ use crate::harness::servers::Target;
 use crate::harness::{BOUND, Daemon, RUNTIME, endpoint, event, eventually};
 
 /// A listener of `/v1/live`.
-struct Listener {
+pub struct Listener {
     body: Incoming,
     text: String,
 }
 
 impl Listener {
-    fn new(daemon: &Daemon) -> Self {
+    pub fn new(daemon: &Daemon) -> Self {
         let (status, body) = open(At::Socket(&daemon.control()), "/v1/live");
         assert_eq!(status, 200);
         let text = String::new();
@@ -47,7 +47,7 @@ impl Listener {
     }
 
     /// The data of the next event of this kind that is as asked for.
-    fn until(&mut self, kind: &str, is: impl Fn(&Value) -> bool) -> Value {
+    pub fn until(&mut self, kind: &str, is: impl Fn(&Value) -> bool) -> Value {
         let started = Instant::now();
         while started.elapsed() < BOUND {
             let (found, data) = self.next().expect("the stream goes on");
@@ -135,6 +135,32 @@ fn i5_listeners_are_bounded() {
         drop(body);
         (status == 200).then_some(())
     });
+}
+
+/// I5: a listener that does not read is dropped, and neither the daemon nor its other listeners wait for it.
+#[test]
+fn i5_a_slow_listener_is_dropped() {
+    const LETTERS: usize = 4000;
+    let target = Target::new();
+    let daemon = Daemon::start(&endpoint("bad", &target.url("/status/404"), ""));
+    let mut slow = Listener::new(&daemon);
+    slow.next().unwrap();
+    // What is told of them is far more than what waits for a listener and fits into buffers.
+    let long = "x".repeat(230);
+    for n in 0..4 {
+        daemon.accept_many("a", &format!("{long}-{n}"), LETTERS / 4);
+    }
+    daemon.until_row("bad", "all dead", |row| row["dead"] == LETTERS);
+    let mut told = 0;
+    while told < LETTERS
+        && let Some((kind, _)) = slow.next()
+    {
+        told += usize::from(kind == "dead");
+    }
+    assert!(told < LETTERS, "its stream ended, and before all was told");
+    let mut other = Listener::new(&daemon);
+    daemon.post("/v1/endpoints/bad/pause", &json!({}));
+    other.until("state", |state| state["state"] == "paused");
 }
 
 /// I3: listeners do not hold up a stop.

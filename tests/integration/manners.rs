@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::servers::Target;
 use crate::harness::{Daemon, Setup, endpoint, event, installed, run};
+use crate::openapi::differences;
 use crate::packages;
 
 /// The verbs of a help text, with what stands beneath them.
@@ -274,4 +275,63 @@ fn i8_the_schema_says_what_check_says() {
             assert_eq!(found, [*place], "{verdict}");
         }
     }
+}
+
+/// Runs a command and holds each line it prints to its schema.
+fn as_described(daemon: &Daemon, command: &str, arguments: &[&str]) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let schema = daemon.cli(&[&["schema"][..], &words].concat()).exits(0);
+    let schema: Value = serde_json::from_str(&schema.out).unwrap();
+    let ran = daemon.cli(&[&words[..], arguments].concat());
+    assert!(!ran.lines().is_empty(), "{command}: {ran:?}");
+    for line in ran.lines() {
+        let wrong = differences(&line, &schema, &schema, command);
+        assert!(wrong.is_empty(), "{command}: {wrong:?}");
+    }
+}
+
+/// I8: every line that a command prints with `--json` is as `posthaste schema COMMAND` says, no field more.
+#[test]
+fn i8_what_json_prints_is_as_described() {
+    let target = Target::new();
+    let text = endpoint("crm", &target.url("/status/404"), "events = [\"a\"]")
+        + &endpoint("down", &target.url("/status/500"), "events = [\"b\"]");
+    let mut daemon = Daemon::start(&text);
+    daemon.accept_many("a", "dead", 2);
+    daemon.accept(&event("b", "late"));
+    daemon.until_dead("crm", 2);
+    daemon.until_row("down", "deferred", |row| row["deferred"] == 1);
+    let config = daemon.path("config.toml");
+    let config = config.to_str().unwrap();
+    std::fs::write(daemon.path("new.toml"), "url = \"http://127.0.0.1:1/\"\n").unwrap();
+    for (command, arguments) in [
+        ("status", &["--json"][..]),
+        ("endpoints list", &["--json"]),
+        ("endpoints show", &["crm", "--json"]),
+        ("endpoints pause", &["crm", "--reason", "x", "--json"]),
+        ("endpoints resume", &["crm", "--json"]),
+        ("endpoints flush", &["down", "--json"]),
+        ("endpoints test", &["crm", "--json"]),
+        ("endpoints put", &["new", "new.toml", "--json"]),
+        ("endpoints disable", &["new", "--json"]),
+        ("endpoints enable", &["new", "--json"]),
+        ("endpoints delete", &["new", "--yes", "--json"]),
+        ("attempts", &["--json"]),
+        ("explain", &["--type", "a", "--json"]),
+        ("events show", &["late", "--json"]),
+        ("dead list", &["--json"]),
+        ("dead export", &["--json"]),
+        ("dead replay", &["--all", "--dry-run", "--json"]),
+        ("dead purge", &["--endpoint", "crm", "--yes", "--json"]),
+        ("reload", &["--json"]),
+    ] {
+        as_described(&daemon, command, arguments);
+    }
+    let ran = daemon.cli(&["schema", "nonsense"]).exits(2);
+    assert!(ran.err.contains("dead list"), "{ran:?}");
+    daemon.kill();
+    for command in ["store status", "store check"] {
+        as_described(&daemon, command, &["--config", config, "--json"]);
+    }
+    as_described(&daemon, "store export", &["--config", config]);
 }

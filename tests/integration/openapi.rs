@@ -6,7 +6,7 @@ use crate::harness::servers::Target;
 use crate::harness::{Daemon, endpoint, event};
 
 /// What of `value` is not as `schema` says: every required field is there, every field is described, every type fits.
-fn differences(value: &Value, schema: &Value, document: &Value, at: &str) -> Vec<String> {
+pub fn differences(value: &Value, schema: &Value, document: &Value, at: &str) -> Vec<String> {
     if let Some(reference) = schema["$ref"].as_str() {
         let pointer = reference.trim_start_matches('#');
         return differences(value, document.pointer(pointer).unwrap(), document, at);

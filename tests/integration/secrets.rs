@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::servers::{Scripted, Target, answer, header, nobody};
 use crate::harness::{Setup, endpoint, event, files};
+use crate::live::Listener;
 
 /// Each in another place of the configuration. They stand nowhere else, so any trace of them is a leak.
 const IN_HEADER: &str = "hdr-S3cr3t-aaaa";
@@ -11,6 +12,7 @@ const IN_QUERY: &str = "qry-S3cr3t-bbbb";
 const IN_USER: &str = "usr-S3cr3t-cccc";
 const IN_FILE: &str = "fil-S3cr3t-dddd";
 const IN_ENV: &str = "env-S3cr3t-eeee";
+const IN_TRACES: &str = "trc-S3cr3t-ffff";
 const SIGNING: &str = "whsec_c2lnbmluZy1rZXktdGhhdC1tdXN0LW5vdC1zaG93";
 
 #[test]
@@ -45,11 +47,18 @@ fn c6_secrets_are_never_shown() {
             &with_user(&format!("http://{}/?token={IN_QUERY}", nobody())),
             &more,
         );
+    let mut traces = Target::new();
+    let tracing = format!(
+        "[traces]\nendpoint = \"{}\"\nheaders = {{ x-key = \"{IN_TRACES}\" }}\n",
+        traces.url(&query("/v1/traces"))
+    );
+    let text = tracing + &text;
     let mut daemon = Setup::new(&format!("[log]\nlevel = \"debug\"\n{text}"))
         .env("PLANTED", IN_ENV)
         .stopped();
     std::fs::write(daemon.path("secret"), format!("{IN_FILE}\n")).unwrap();
     daemon.restart();
+    let mut live = Listener::new(&daemon);
     daemon.accept(&event("a", "e1"));
 
     // They do reach the endpoint; else hiding them would be easy.
@@ -65,7 +74,14 @@ fn c6_secrets_are_never_shown() {
         });
     }
 
-    let mut shown = Vec::new();
+    let mut shown = vec![
+        ("/v1/live".to_owned(), live.until("dead", |_| true).to_string()),
+        ("/v1/live".to_owned(), live.until("rates", |_| true).to_string()),
+    ];
+    let exported = traces.next();
+    assert_eq!(header(&exported, "x-key"), IN_TRACES);
+    let spans = String::from_utf8_lossy(&exported.body).into_owned();
+    shown.push(("traces".to_owned(), spans));
     for path in [
         "/v1/status",
         "/v1/config",
@@ -94,6 +110,13 @@ fn c6_secrets_are_never_shown() {
         &["events", "show", "e1"],
         &["attempts"],
         &["attempts", "--json"],
+        &["explain", "--type", "a"],
+        &["explain", "--type", "a", "--json"],
+        &["endpoints", "test", "bad"],
+        &["endpoints", "test", "echo", "--json"],
+        // Changes, which leave a line of the audit in the log.
+        &["endpoints", "pause", "bad", "--reason", "a test"],
+        &["endpoints", "resume", "bad"],
         &["reload"],
         &["check", "--config", config],
     ] {
@@ -122,7 +145,13 @@ fn c6_secrets_are_never_shown() {
         ran.out + &ran.err
     }));
     daemon.stop();
+    assert!(daemon.log().contains("audit"), "changes are written down");
     shown.push(("the log".to_owned(), daemon.log()));
+    for words in [&["export"][..], &["status"], &["check"]] {
+        let all = [&["store"], words, &["--config", config]].concat();
+        let ran = daemon.cli(&all);
+        shown.push((all.join(" "), ran.out + &ran.err));
+    }
     for file in files(&daemon.path("queue")) {
         shown.push((
             file.display().to_string(),
@@ -137,6 +166,7 @@ fn c6_secrets_are_never_shown() {
             IN_USER,
             IN_FILE,
             IN_ENV,
+            IN_TRACES,
             bare_key,
             "signing-key-that-must-not-show",
         ] {

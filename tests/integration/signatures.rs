@@ -1,5 +1,8 @@
 //! D4: signatures of requests that the built daemon really sends, judged by the libraries that receivers use.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -119,4 +122,80 @@ fn d4_other_peoples_verifiers_believe_what_is_sent() {
 fn other_public_key() -> Vec<u8> {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[7; 32]).expect("any 32 bytes are a seed");
     pair.public_key().as_ref().to_vec()
+}
+
+/// H4, D4: the receiver for development verifies other schemes than the standard's, by secret or public key, and says so.
+#[test]
+fn h4_d4_the_receiver_verifies_by_scheme() {
+    let (seed, public) = key_pair();
+    let private = format!("whsk_{}", STANDARD.encode(seed));
+    let public = format!("whpk_{}", STANDARD.encode(public));
+    for (scheme, asked, secret, known, verdict) in [
+        (
+            "standard-ed25519",
+            "standard",
+            &*private,
+            &*public,
+            "verified: standard-ed25519, secret 2",
+        ),
+        (
+            "github",
+            "github",
+            "s3cret",
+            "s3cret",
+            "verified: github, secret 2",
+        ),
+        (
+            "canonical",
+            "canonical",
+            "s3cret",
+            "s3cret",
+            "verified: canonical, secret 2",
+        ),
+        (
+            "webhook",
+            "webhook",
+            "s3cret",
+            "another",
+            "wrong: made with another secret",
+        ),
+        (
+            "stripe",
+            "slack",
+            "s3cret",
+            "s3cret",
+            "missing: there is no x-slack-signature header",
+        ),
+    ] {
+        let first = if asked == "standard" {
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+        } else {
+            "0ld"
+        };
+        let mut receiver = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .args(["receive", "--listen", "127.0.0.1:0", "--scheme", asked])
+            .args(["--secret", first, "--secret", known])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut shown = BufReader::new(receiver.stdout.take().unwrap())
+            .lines()
+            .map(Result::unwrap);
+        let address = shown.next().unwrap().split_once("http://").unwrap().1.to_owned();
+        let sign = format!("sign = [{{ scheme = \"{scheme}\", secrets = [\"{secret}\"] }}]");
+        let daemon = Daemon::start(&endpoint("crm", &format!("http://{address}/hook?a=1"), &sign));
+        daemon.accept(&event("a", "e"));
+        let said = shown
+            .find(|line| line.trim_start().starts_with("signature "))
+            .unwrap();
+        assert_eq!(
+            said.trim()
+                .strip_prefix("signature ")
+                .map(|said| said.starts_with(verdict)),
+            Some(true),
+            "{said}"
+        );
+        receiver.kill().unwrap();
+        receiver.wait().unwrap();
+    }
 }

@@ -1,11 +1,14 @@
 //! I6: the tools for a store on disk, run as an operator runs them.
 
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::harness::servers::Target;
-use crate::harness::{Daemon, Setup, endpoint, event};
+use crate::harness::{Daemon, Setup, endpoint, event, run};
+use crate::required;
 
 fn store(daemon: &Daemon, words: &[&str]) -> crate::harness::Ran {
     let config = daemon.path("config.toml");
@@ -166,4 +169,82 @@ fn i6_a_damaged_store_is_repaired_by_what_the_messages_say() {
     daemon.restart();
     assert_eq!(daemon.row("parked")["pending"], events);
     assert_eq!(daemon.send(&event("a", "early-7"))["status"], "duplicate");
+}
+
+/// I6: damage in the log of attempts is told and mended by itself; the queue stays as it is, the damaged file is kept.
+#[test]
+fn i6_a_damaged_log_of_attempts_is_told_and_mended() {
+    let target = Target::new();
+    let mut daemon = Daemon::start(&endpoint("crm", &target.url("/"), ""));
+    for round in 0..3 {
+        daemon.accept_many("a", &format!("e{round}"), 20);
+        daemon.until_settled("crm");
+    }
+    daemon.stop();
+    let sound = store(&daemon, &["check"]).exits(0);
+    assert!(
+        sound.out.contains("log of attempts: 60 attempts in 1 file"),
+        "{sound:?}"
+    );
+    let status = store(&daemon, &["status"]).exits(0);
+    assert!(status.out.contains(" of attempts"), "{status:?}");
+
+    let file = daemon.path("queue/attempts/00000000000000000001");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[20] ^= 1;
+    fs::write(&file, &bytes).unwrap();
+    let checked = store(&daemon, &["check"]).exits(1);
+    assert!(
+        checked.out.contains("bytes are damaged") && checked.err.contains("deliveries are not touched"),
+        "{checked:?}"
+    );
+    let planned = store(&daemon, &["repair"]).exits(1);
+    assert!(
+        planned.out.contains("the queue is whole") && planned.err.contains("--yes"),
+        "{planned:?}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), bytes, "a plan changes nothing");
+    let done = store(&daemon, &["repair", "--yes", "--json"]).exits(0).lines();
+    assert_eq!(done[0]["kept"], Value::Null);
+    let aside = Path::new(done[0]["quarantine"].as_str().unwrap()).join("attempts");
+    assert_eq!(
+        fs::read(aside.join(file.file_name().unwrap())).unwrap(),
+        bytes,
+        "the file is kept as it was"
+    );
+    store(&daemon, &["check"]).exits(0);
+    daemon.restart();
+    let left = daemon.get("/v1/attempts?limit=500").1["items"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert!((1..60).contains(&left), "{left}");
+}
+
+/// I6: what may take long shows a person on a terminal that it goes on, and nobody else.
+#[test]
+fn i6_what_takes_long_shows_progress_on_a_terminal() {
+    let target = Target::new();
+    let daemon = stopped(&target);
+    let config = daemon.path("config.toml");
+    for (words, shown) in [("check", "reading everything"), ("export", "2 events")] {
+        let command = format!(
+            "{} store {words} --config {} > {}",
+            env!("CARGO_BIN_EXE_posthaste"),
+            config.display(),
+            daemon.path("out").display()
+        );
+        // util-linux's script gives a program a terminal of its own.
+        let mut script = Command::new("script");
+        script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
+        let ran = match run(&mut script, "") {
+            Ok(ran) => ran.exits(0),
+            Err(error) => return required::missing("script", "apt-get install bsdutils", error),
+        };
+        assert!(ran.out.contains(shown), "{ran:?}");
+        let written = fs::read_to_string(daemon.path("out")).unwrap();
+        assert!(!written.is_empty() && !written.contains('\x1b'), "{written:?}");
+    }
+    let plain = store(&daemon, &["check"]).exits(0);
+    assert_eq!(plain.err, "");
 }

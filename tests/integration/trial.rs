@@ -13,7 +13,7 @@ fn h3_explain_says_who_why_and_how() {
     let text = endpoint(
         "takes",
         &format!("{url}?key=hunter2-hunter2"),
-        "headers = { X-Key = \"hunter2-hunter2\" }\nbody = { format = \"json\", fields = { mail = \"data.mail\", key = \"secrets.k\" } }",
+        "query = { mail = \"{{ data.mail }}\", token = \"hunter2-hunter2\" }\nheaders = { X-Key = \"hunter2-hunter2\" }\nbody = { format = \"json\", fields = { mail = \"data.mail\", key = \"secrets.k\" } }",
     ) + &endpoint("other-type", &url, "events = [\"lead.*\"]")
         + &endpoint("other-tenant", &url, "tenant = \"acme\"")
         + &endpoint(
@@ -66,7 +66,10 @@ fn h3_explain_says_who_why_and_how() {
         (&json!("paused"), &json!("disabled"))
     );
     let request = &row("takes")["request"];
-    assert_eq!(request["line"], format!("POST {url}?key=***"));
+    assert_eq!(
+        request["line"],
+        format!("POST {url}?key=***&mail=a%40example.com&token=***")
+    );
     assert_eq!(request["body"], r#"{"mail":"a@example.com","key":"***"}"#);
     assert!(
         request["headers"]
@@ -199,6 +202,47 @@ fn h5_saved_cases_are_run_and_judged() {
         .lines();
     assert_eq!((lines.len(), &lines[0]["passed"]), (1, &json!(true)));
     daemon.cli(&["test", "nobody", "--config", config]).exits(1);
+}
+
+/// H5, E3: a case sees the answer as the endpoint's own rules do, and how the try ended; one that `when` leaves out is skipped;
+/// `check` makes its request without sending it.
+#[test]
+fn h5_cases_see_what_rules_see() {
+    let server = Scripted::new(|_| {
+        let body = "<r><id>c7</id></r>";
+        format!(
+            "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-type: text/xml\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    });
+    let case = |name: &str, data: &str, expect: &str| {
+        format!(
+            "[[endpoint.test]]\nname = \"{name}\"\nevent = '{{\"type\":\"a.b\",\"data\":{data}}}'\nexpect = \"{expect}\"\n"
+        )
+    };
+    let keys = "when = \"data.n != 2\"\nbind = \"lead\"\nbody = { format = \"json\", template = '{\"n\": {{ data.n + 1 }}}' }";
+    let answered = "outcome == 'error' and error_class == 'http_4xx' and response.xpath('//id') == lead.id and delivery.attempt == 1";
+    let text = endpoint("crm", &server.url(), keys)
+        + &case("xml", r#"{"n":1,"id":"c7"}"#, answered)
+        + &case("left-out", r#"{"n":2}"#, "outcome == 'skipped'");
+    let daemon = Setup::new(&text).stopped();
+    let config = daemon.path("config.toml").display().to_string();
+    daemon.cli(&["check", "--config", &config]).exits(0);
+    assert_eq!(server.requests(), 0);
+    let ran = daemon
+        .cli(&["test", "--json", "--config", &config])
+        .exits(0)
+        .lines();
+    assert_eq!(ran.len(), 2, "{ran:?}");
+    assert_eq!(server.requests(), 1);
+    daemon.write_config(&(text + &case("no-number", "{}", "outcome == 'delivered'")));
+    let ran = daemon.cli(&["check", "--config", &config]).exits(1);
+    assert!(
+        ran.err
+            .contains("endpoint.crm.test \"no-number\": body.template: "),
+        "{ran:?}"
+    );
+    assert_eq!(server.requests(), 1);
 }
 
 /// H9: an endpoint that uses a module delivers as the module says.

@@ -30,6 +30,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.addr(),
         path: "/",
         enabled: true,
+        keys: "",
     };
     let stage = Stage::new(&bench.args.dir, "delay", &[target])?;
     let mut producer = Producer::connect(&stage.socket()).await?;

@@ -21,9 +21,12 @@ const WARM_UP: Duration = Duration::from_millis(700);
 const TICK: Duration = Duration::from_millis(4);
 
 /// What one round gave.
-struct Round {
-    delivered_per_second: f64,
-    daemon_cpu_us: f64,
+#[derive(Debug)]
+pub(super) struct Round {
+    /// Requests that arrived, a second.
+    pub delivered_per_second: f64,
+    /// Processor time of the daemon, per event.
+    pub daemon_cpu_us: f64,
 }
 
 /// Measures it.
@@ -38,6 +41,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address,
         path: "/",
         enabled: true,
+        keys: "",
     };
     let stage = Stage::new(&bench.args.dir, "deliver", &[target])?;
     let (mut to_reqwest, mut to_raw, mut cpu_us) = (Vec::new(), Vec::new(), Vec::new());
@@ -46,7 +50,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         let reqwest = limits::reqwest(address, bench.span()).await?;
         let own_cpu_us = (machine::cpu_us(std::process::id())? - own_before) as f64;
         let raw = limits::raw(address, bench.span()).await?;
-        let round = deliver(&stage, &mut receiver, bench.span()).await?;
+        let round = deliver(&stage, "live", &mut receiver, bench.span()).await?;
         to_reqwest.push((round.delivered_per_second, reqwest));
         to_raw.push((round.delivered_per_second, raw));
         cpu_us.push((round.daemon_cpu_us, own_cpu_us / (reqwest * bench.args.seconds)));
@@ -61,13 +65,22 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     Ok(())
 }
 
-async fn deliver(stage: &Stage, receiver: &mut Counter, span: Duration) -> io::Result<Round> {
+/// One round of events for the endpoint `target`, which is the receiver's.
+///
+/// # Errors
+/// When something does not work at all.
+pub(super) async fn deliver(
+    stage: &Stage,
+    target: &'static str,
+    receiver: &mut Counter,
+    span: Duration,
+) -> io::Result<Round> {
     let flow = Arc::new(Flow::new(UNDELIVERED_MAX));
     let crew = Crew {
         socket: stage.socket(),
         producers: 16,
         burst: 32,
-        target: "live",
+        target,
     };
     let start = receiver.count()?;
     let producers = tokio::spawn(work(crew, Until::Closed(Arc::clone(&flow))));

@@ -11,7 +11,7 @@ use super::report::{Goal, Row};
 use super::stage::{Stage, Target};
 
 /// Until pools have closed their idle connections' bookkeeping and housekeeping is done.
-const SETTLE_DOWN: Duration = Duration::from_secs(3);
+const SETTLE_DOWN: Duration = Duration::from_secs(8);
 
 /// Measures it.
 ///
@@ -24,6 +24,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address: receiver.address(),
         path: "/",
         enabled: true,
+        keys: "",
     };
     let stage = Stage::new(&bench.args.dir, "idle", &[target])?;
     let rss = machine::rss_bytes(stage.pid())? as f64 / 1_048_576.0;

@@ -32,6 +32,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         address,
         path,
         enabled: true,
+        keys: "",
     };
     let targets = [
         target("live", live.addr(), "/"),

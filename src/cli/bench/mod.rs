@@ -4,8 +4,8 @@
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
 //! [`producers`] are what it works with; [`limits`] is what it compares to; [`machine`] tells who else used the
-//! processors. Each scenario has a file: [`deliver`], [`accept`], [`delay`], [`backlog`], [`isolation`], [`alone`],
-//! [`idle`]. [`report`] is what a person reads.
+//! processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
+//! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
 use std::io;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ pub mod alone;
 pub mod backlog;
 pub mod delay;
 pub mod deliver;
+pub mod history;
 pub mod idle;
 pub mod isolation;
 pub mod limits;
@@ -28,6 +29,7 @@ pub mod producers;
 pub mod receiver;
 pub mod report;
 pub mod stage;
+pub mod templated;
 
 use machine::Watch;
 use report::Report;
@@ -78,6 +80,8 @@ fn seconds(text: &str) -> Result<f64, String> {
 pub enum Scenario {
     /// Events in over the socket and out over HTTP at once
     Deliver,
+    /// The same where templates make the requests and the answers are read
+    Templated,
     /// Producers that wait for their answers
     Accept,
     /// From an accepted event to its request, on an idle machine
@@ -90,6 +94,8 @@ pub enum Scenario {
     Store,
     /// A daemon with nothing to do
     Idle,
+    /// What the log of attempts costs
+    History,
 }
 
 /// What every scenario is given.
@@ -112,12 +118,14 @@ impl Bench {
         let watch = Watch::start()?;
         match scenario {
             Scenario::Deliver => deliver::run(self).await,
+            Scenario::Templated => templated::run(self).await,
             Scenario::Accept => accept::run(self).await,
             Scenario::Delay => delay::run(self).await,
             Scenario::Backlog => backlog::run(self).await,
             Scenario::Isolation => isolation::run(self).await,
-            Scenario::Store => alone::run(self),
+            Scenario::Store => alone::run(self).await,
             Scenario::Idle => idle::run(self).await,
+            Scenario::History => history::run(self).await,
         }?;
         self.report.mark(watch.others()?);
         Ok(())

@@ -115,11 +115,14 @@ pub fn microseconds() -> io::Result<Histogram<u64>> {
     Histogram::new_with_bounds(1, WAIT_US_MAX, 2).map_err(io::Error::other)
 }
 
-/// A line for `target`, padded to [`LINE_BYTES`]. `id`: JSON fields to put in, with a comma at the end.
+/// A line for `target`: a lead, padded to [`LINE_BYTES`]. `id`: JSON fields to put in, with a comma at the end.
 #[must_use]
 pub fn line(target: &str, id: &str) -> Vec<u8> {
     let (head, tail) = (
-        format!("{{{id}\"type\":\"{target}.event\",\"data\":{{\"text\":\""),
+        format!(
+            "{{{id}\"type\":\"{target}.event\",\"data\":{{\"email\":\"ann@example.com\",\"phone\":\"(555) 123-4567\",\
+             \"first_name\":\"Ann\",\"state\":\"CA\",\"score\":85,\"text\":\""
+        ),
         "\"}}\n",
     );
     let filling = "x".repeat(LINE_BYTES.saturating_sub(head.len() + tail.len()));

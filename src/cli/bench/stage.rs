@@ -60,6 +60,8 @@ pub struct Target<'a> {
     pub path: &'a str,
     /// A disabled one's events are parked.
     pub enabled: bool,
+    /// More lines of its table.
+    pub keys: &'a str,
 }
 
 impl Target<'_> {
@@ -69,11 +71,12 @@ impl Target<'_> {
             address,
             path,
             enabled,
+            keys,
         } = self;
         format!(
             "\n[[endpoint]]\nname = \"{name}\"\nevents = [\"{name}.*\"]\nenabled = {enabled}\n\
              url = \"http://{address}{path}\"\nconcurrency = 64\ntimeout = \"2s\"\n\
-             sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n"
+             sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n{keys}"
         )
     }
 }
@@ -83,6 +86,8 @@ impl Target<'_> {
 pub struct Stage {
     folder: Folder,
     child: Child,
+    /// More lines of `[store]`.
+    store: &'static str,
 }
 
 impl Stage {
@@ -91,10 +96,23 @@ impl Stage {
     /// # Errors
     /// When it does not become ready.
     pub fn new(dir: &Path, name: &str, targets: &[Target<'_>]) -> io::Result<Self> {
+        Self::with_store(dir, name, "", targets)
+    }
+
+    /// The same with `store` as more lines of its section.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn with_store(
+        dir: &Path,
+        name: &str,
+        store: &'static str,
+        targets: &[Target<'_>],
+    ) -> io::Result<Self> {
         let folder = Folder::new(dir, name)?;
-        configure(&folder, targets)?;
+        configure(&folder, store, targets)?;
         let child = start(&folder)?;
-        Ok(Self { folder, child })
+        Ok(Self { folder, child, store })
     }
 
     /// Kills it with SIGKILL, puts other endpoints in force, starts it again; returns how long until it took events.
@@ -104,7 +122,7 @@ impl Stage {
     pub fn crash(&mut self, targets: &[Target<'_>]) -> io::Result<Duration> {
         self.child.kill()?;
         self.child.wait()?;
-        configure(&self.folder, targets)?;
+        configure(&self.folder, self.store, targets)?;
         let started = Instant::now();
         self.child = start(&self.folder)?;
         Ok(started.elapsed())
@@ -159,13 +177,13 @@ impl Drop for Stage {
     }
 }
 
-fn configure(folder: &Folder, targets: &[Target<'_>]) -> io::Result<()> {
+fn configure(folder: &Folder, store: &str, targets: &[Target<'_>]) -> io::Result<()> {
     let path = folder.path().display();
     let endpoints: String = targets.iter().map(Target::config).collect();
     fs::write(
         folder.path().join("config.toml"),
         format!(
-            "[store]\npath = \"{path}/queue\"\nmin_free = \"0%\"\n[log]\nlevel = \"warn\"\n\
+            "[store]\npath = \"{path}/queue\"\nmin_free = \"0%\"\n{store}\n[log]\nlevel = \"warn\"\n\
              [ingest]\nsocket = \"{path}/ingest.sock\"\ngroup = \"\"\nspool = \"\"\n\
              [control]\nsocket = \"{path}/control.sock\"\ngroup = \"\"\n{endpoints}"
         ),

@@ -4,6 +4,10 @@
 use std::fmt;
 use std::time::Duration;
 
+/// What a system answers that has taken a lead, in JSON.
+pub const CREATED: &str =
+    r#"{"status":"created","lead":{"id":"12345","score":87},"message":"Lead created successfully"}"#;
+
 /// One way to answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Behaviour {
@@ -32,6 +36,8 @@ pub enum Behaviour {
     Redirect,
     /// With 503 and `retry-after` in so many seconds. `/retry-after/2`
     RetryAfter(u32),
+    /// With 201 and [`CREATED`] as JSON. `/created`
+    Created,
     /// With 200 and a body of so many bytes. `/big/10000000000`
     Big(u64),
 }
@@ -58,6 +64,7 @@ impl Behaviour {
             ("garbage", None, _) => Self::Garbage,
             ("redirect", None, _) => Self::Redirect,
             ("retry-after", Some(seconds), None) => Self::RetryAfter(seconds.parse().ok()?),
+            ("created", None, _) => Self::Created,
             ("big", Some(bytes), None) => Self::Big(bytes.parse().ok()?),
             _ => return None,
         };
@@ -84,6 +91,7 @@ impl fmt::Display for Behaviour {
             Self::Garbage => f.write_str("garbage"),
             Self::Redirect => f.write_str("302"),
             Self::RetryAfter(seconds) => write!(f, "503, retry after {seconds} s"),
+            Self::Created => f.write_str("201 with JSON"),
             Self::Big(bytes) => write!(f, "200 with {bytes} bytes"),
         }
     }
@@ -115,6 +123,7 @@ mod tests {
             ("/garbage", Some(Behaviour::Garbage)),
             ("/redirect", Some(Behaviour::Redirect)),
             ("/retry-after/2", Some(Behaviour::RetryAfter(2))),
+            ("/created", Some(Behaviour::Created)),
             ("/big/10000000000", Some(Behaviour::Big(10_000_000_000))),
             ("/", None),
             ("/hook", None),

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::delivery::sign::parse_secret;
+use crate::domain::endpoint::Preset;
 
 pub mod behaviour;
 pub mod server;
@@ -16,7 +16,7 @@ pub mod verify;
 
 use behaviour::Behaviour;
 use server::{Options, Received, Receiver};
-use verify::Verifier;
+use verify::{Verified, Verifier};
 
 /// Requests that wait to be printed; past it, senders wait for their answers.
 const UNPRINTED_MAX: usize = 1024;
@@ -27,17 +27,21 @@ const PRINTED_BYTES_MAX: usize = 16 * 1024;
 ///
 /// A path that is one of these makes it misbehave: /status/503 /fail-first/2/503 (the first two tries of each
 /// webhook-id) /slow/500 (milliseconds) /hang /drip /reset /close /garbage /redirect /gone /retry-after/2
-/// /big/BYTES. Any other path is answered with --status.
+/// /big/BYTES /created (201 with JSON). Any other path is answered with --status.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:
-  posthaste receive --listen 127.0.0.1:9000 --secret whsec_bXkgc2VjcmV0")]
+  posthaste receive --listen 127.0.0.1:9000 --secret whsec_bXkgc2VjcmV0
+  posthaste receive --scheme github --secret my-secret")]
 pub struct ReceiveArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8027")]
     pub listen: SocketAddr,
-    /// Secret (whsec_…) that signatures are verified with; may be given several times, any one may fit
+    /// Secret (whsec_…) or public key (whpk_…) that signatures are verified with; may be given several times, any one may fit
     #[arg(long = "secret", value_name = "SECRET")]
     pub secrets: Vec<String>,
+    /// How requests are signed, as in `[[endpoint.sign]]`
+    #[arg(long, value_name = "NAME", default_value = "standard", value_parser = scheme_names())]
+    pub scheme: String,
     /// Status to answer with
     #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
     pub status: u16,
@@ -47,6 +51,10 @@ pub struct ReceiveArgs {
     /// Print nothing but the address
     #[arg(long)]
     pub quiet: bool,
+}
+
+fn scheme_names() -> clap::builder::PossibleValuesParser {
+    clap::builder::PossibleValuesParser::new(Preset::NAMES.iter().map(|(name, _)| *name))
 }
 
 /// Why receiving ended, or never began.
@@ -70,12 +78,9 @@ pub enum ReceiveError {
 /// # Errors
 /// [`ReceiveError`]: nothing was received.
 pub async fn run(args: ReceiveArgs) -> Result<ExitCode, ReceiveError> {
-    let keys = args
-        .secrets
-        .iter()
-        .map(|secret| parse_secret(secret))
-        .collect::<Result<Vec<_>, _>>();
-    let verifier = Verifier::new(keys.map_err(ReceiveError::Secret)?);
+    let known = Preset::NAMES.iter().find(|(name, _)| *name == args.scheme);
+    let preset = known.map_or(Preset::Standard, |(_, preset)| *preset);
+    let verifier = Verifier::new(preset, &args.secrets).map_err(ReceiveError::Secret)?;
     let options = Options {
         otherwise: Behaviour::Status(args.status),
         keep: if args.quiet { 0 } else { UNPRINTED_MAX },
@@ -93,7 +98,7 @@ pub async fn run(args: ReceiveArgs) -> Result<ExitCode, ReceiveError> {
         std::future::pending::<()>().await;
     }
     while let Some(received) = receiver.recv().await {
-        let signature = verifier.verify(&received.headers, &received.body, received.at.unix_seconds());
+        let signature = verifier.verify(&received);
         let text = if args.json {
             as_json(&received, &signature)
         } else {
@@ -107,7 +112,7 @@ pub async fn run(args: ReceiveArgs) -> Result<ExitCode, ReceiveError> {
 }
 
 /// A block for people: request line, headers, verdict on the signature, body, and an empty line.
-fn as_text(received: &Received, signature: &Result<(), String>) -> String {
+fn as_text(received: &Received, signature: &Result<Verified, String>) -> String {
     let mut text = format!(
         "{}  {} {}  answered: {}\n",
         received.at,
@@ -119,8 +124,11 @@ fn as_text(received: &Received, signature: &Result<(), String>) -> String {
         let value = harmless(&String::from_utf8_lossy(value.as_bytes()));
         text.push_str(&format!("  {name}: {value}\n"));
     }
-    let verdict = signature.as_ref().map_or_else(String::as_str, |()| "verified");
-    text.push_str(&format!("  signature {}\n", harmless(verdict)));
+    let verdict = match signature {
+        Ok(Verified { scheme, secret }) => format!("verified: {scheme}, secret {secret}"),
+        Err(why) => harmless(why),
+    };
+    text.push_str(&format!("  signature {verdict}\n"));
     let shown = &received.body[..received.body.len().min(PRINTED_BYTES_MAX)];
     text.push_str(&harmless(&String::from_utf8_lossy(shown)));
     if shown.len() < received.body.len() {
@@ -131,7 +139,7 @@ fn as_text(received: &Received, signature: &Result<(), String>) -> String {
 }
 
 /// The same as one line for programs; the whole body.
-fn as_json(received: &Received, signature: &Result<(), String>) -> String {
+fn as_json(received: &Received, signature: &Result<Verified, String>) -> String {
     let headers: Vec<_> = received
         .headers
         .iter()
@@ -144,6 +152,8 @@ fn as_json(received: &Received, signature: &Result<(), String>) -> String {
         "headers": headers,
         "body": String::from_utf8_lossy(&received.body),
         "verified": signature.is_ok(),
+        "scheme": signature.as_ref().ok().map(|verified| verified.scheme),
+        "secret": signature.as_ref().ok().map(|verified| verified.secret),
         "signature": signature.as_ref().err(),
         "answered": received.answer.to_string(),
     })
@@ -171,6 +181,11 @@ mod tests {
     use bytes::Bytes;
     use http::HeaderMap;
 
+    const GOOD: Verified = Verified {
+        scheme: "github",
+        secret: 2,
+    };
+
     fn received(body: &'static [u8]) -> Received {
         Received {
             at: Timestamp(1_736_937_000_123),
@@ -196,7 +211,11 @@ mod tests {
             "2025-01-15T10:30:00.123Z  POST /hook?a=1  answered: 200\n  content-type: application/json\n  \
              signature not verified: no --secret\n{\"n\":1}\u{fffd}[2J\n"
         );
-        let long = as_text(&received(&[b'x'; 100_000]), &Ok(()));
+        let long = as_text(&received(&[b'x'; 100_000]), &Ok(GOOD));
+        assert!(
+            long.contains("  signature verified: github, secret 2\n"),
+            "{long}"
+        );
         assert!(
             long.len() < 20_000 && long.ends_with("… (100000 bytes in all)\n"),
             "{}",
@@ -206,12 +225,12 @@ mod tests {
 
     #[test]
     fn h4_the_line_for_programs() {
-        let line: serde_json::Value = serde_json::from_str(&as_json(&received(b"{}"), &Ok(()))).unwrap();
+        let line: serde_json::Value = serde_json::from_str(&as_json(&received(b"{}"), &Ok(GOOD))).unwrap();
         assert_eq!(
             line,
             json!({"time": "2025-01-15T10:30:00.123Z", "method": "POST", "path": "/hook?a=1",
                    "headers": [["content-type", "application/json"]], "body": "{}",
-                   "verified": true, "signature": null, "answered": "200"})
+                   "verified": true, "scheme": "github", "secret": 2, "signature": null, "answered": "200"})
         );
     }
 
@@ -222,6 +241,7 @@ mod tests {
         let args = |secrets: &[&str]| ReceiveArgs {
             listen: address,
             secrets: secrets.iter().map(ToString::to_string).collect(),
+            scheme: "standard".to_owned(),
             status: 200,
             json: false,
             quiet: true,

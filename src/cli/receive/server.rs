@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Interval, interval, sleep};
 
-use super::behaviour::Behaviour;
+use super::behaviour::{Behaviour, CREATED};
 use crate::daemon::clock::Clock;
 use crate::domain::time::Timestamp;
 
@@ -277,6 +277,13 @@ async fn perform(behaviour: Behaviour) -> Result<Answer, Rude> {
     let filled = |filler| Response::new(Either::Right(filler));
     match behaviour {
         Behaviour::Status(status) | Behaviour::FailFirst { status, .. } => Ok(plain(status)),
+        Behaviour::Created => {
+            let mut answer = Response::new(Either::Left(Full::new(Bytes::from_static(CREATED.as_bytes()))));
+            *answer.status_mut() = StatusCode::CREATED;
+            let json = header::HeaderValue::from_static("application/json");
+            answer.headers_mut().insert(header::CONTENT_TYPE, json);
+            Ok(answer)
+        }
         Behaviour::Slow(delay) => {
             sleep(delay).await;
             Ok(plain(200))

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use crate::cli::failure::{Done, Failure};
+use crate::cli::progress::Progress;
 use crate::control::events::view;
 use crate::domain::event::Event;
 use crate::ingest::rewrite::with_members;
@@ -87,7 +88,9 @@ fn write(
 ) -> Done {
     let mut out = BufWriter::new(out);
     let mut failed = None;
+    let progress = Progress::writing("events", Some(store.stats().events));
     let mut each = |shown: Result<FoundEvent, LoadError>| {
+        progress.step();
         let Ok(mut found) = shown else {
             tally.damaged += 1;
             return ControlFlow::Continue(());

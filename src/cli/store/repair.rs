@@ -7,7 +7,9 @@ use clap::Args;
 use super::DAMAGED_SHOWN_MAX;
 use crate::cli::failure::{Done, Failure};
 use crate::cli::print::{self, counted};
+use crate::cli::progress::Progress;
 use crate::config::StoreConfig;
+use crate::store::attempts::check::DamagedSegment;
 use crate::store::sled::{Repair, RepairPlan, Repaired};
 
 /// Arguments of `store repair`.
@@ -28,7 +30,9 @@ pub(super) struct RepairArgs {
 /// something to repair and nothing was done.
 pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
     let wrong = |error: crate::store::sled::OpenError| Failure::Wrong(error.to_string());
+    let waiting = Progress::waiting("reading everything");
     let repair = Repair::plan(config, args.from.as_deref()).map_err(wrong)?;
+    drop(waiting);
     let plan = repair.shown();
     if !plan.is_needed {
         return match json {
@@ -52,7 +56,9 @@ pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
     if !json {
         print::line(&plan_text(plan))?;
     }
+    let waiting = Progress::waiting("repairing");
     let repaired = repair.carry_out().map_err(wrong)?;
+    drop(waiting);
     match json {
         true => print::json_line(&repaired),
         false => print::line(&repaired_text(&repaired)),
@@ -73,6 +79,17 @@ fn plan_text(plan: &RepairPlan) -> String {
     }
     if plan.damaged.len() > DAMAGED_SHOWN_MAX {
         lines.push(format!("  … {} in all, with --json", plan.damaged.len()));
+    }
+    for segment in &plan.attempts {
+        lines.push(damaged_segment(segment));
+    }
+    if !plan.rewrites_queue {
+        lines.push("the queue is whole and stays as it is".to_owned());
+        lines.push(
+            "keeps these files whole in a quarantine folder, and in the log what can be read of them"
+                .to_owned(),
+        );
+        return print::printable(&lines.join("\n"));
     }
     lines.push(format!(
         "keeps {} with {}, dead letters among them",
@@ -110,12 +127,28 @@ fn repaired_text(repaired: &Repaired) -> String {
         holds.deferred,
         holds.dead
     )];
-    lines.push(format!("the old queue: {}", repaired.kept.display()));
+    if let Some(kept) = &repaired.kept {
+        lines.push(format!("the old queue: {}", kept.display()));
+    }
     if let Some(folder) = &repaired.quarantine {
         lines.push(format!("what could not be read: {}", folder.display()));
     }
     lines.push("next: systemctl start posthaste".to_owned());
     lines.join("\n")
+}
+
+/// A damaged file of the log of attempts, and what becomes of it.
+fn damaged_segment(segment: &DamagedSegment) -> String {
+    let why = segment
+        .why
+        .as_deref()
+        .map_or(String::new(), |why| format!(": {why}"));
+    format!(
+        "  {} of the log of attempts: {} bytes are damaged, {} can be read{why}",
+        segment.file.display(),
+        segment.damaged_bytes,
+        counted(segment.attempts, "attempt")
+    )
 }
 
 fn deliveries(count: u64) -> String {

@@ -296,6 +296,7 @@ mod tests {
             },
             store: StoreNumbers::default(),
             ingest: IngestNumbers::default(),
+            traces: None,
             alerts: Vec::new(),
             endpoints,
         }

@@ -35,7 +35,7 @@ fn parse(parse: Parse) -> &'static str {
 }
 
 /// Expressions hold no secrets, only their names.
-fn named(expressions: &[(Box<str>, Expression)]) -> Map<String, Value> {
+pub(super) fn named(expressions: &[(Box<str>, Expression)]) -> Map<String, Value> {
     expressions
         .iter()
         .map(|(name, expression)| (name.to_string(), expression.source().into()))

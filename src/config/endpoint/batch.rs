@@ -32,8 +32,13 @@ const SHAPES: &[(&str, Shape)] = &[
     ("template", Shape::Template),
 ];
 
-/// How events are put together; `None` for one at a time. `bind`: the second name of data.
-pub(super) fn batch(table: &Table<'_>, body: &Table<'_>, bind: &str) -> Option<BatchPolicy> {
+/// How events are put together; `None` for one at a time. `bind`: the second name of data, `steps`: those before it.
+pub(super) fn batch(
+    table: &Table<'_>,
+    body: &Table<'_>,
+    bind: &str,
+    steps: &[Box<str>],
+) -> Option<BatchPolicy> {
     let events_max = table
         .read("max_events", values::count(1..=EVENTS_MAX))
         .unwrap_or(1);
@@ -47,7 +52,7 @@ pub(super) fn batch(table: &Table<'_>, body: &Table<'_>, bind: &str) -> Option<B
     let wrap = body.read("wrap", values::text).filter(|wrap| !wrap.is_empty());
     let is_wrapped = wrap.is_some() && !table.has("shape");
     let wrap = wrap.unwrap_or_else(|| WRAP_DEFAULT.to_owned());
-    let items = items(table, bind);
+    let items = items(table, bind, steps);
     (events_max > 1).then(|| BatchPolicy {
         events_max: events_max as usize,
         bytes_max: usize::try_from(bytes_max).unwrap_or(usize::MAX),
@@ -64,9 +69,9 @@ pub(super) fn batch(table: &Table<'_>, body: &Table<'_>, bind: &str) -> Option<B
 }
 
 /// Where the answer speaks of each event.
-fn items(table: &Table<'_>, bind: &str) -> Option<ItemsPolicy> {
-    let names = Names::with(bind, &["response"]);
-    let item_names = Names::with(bind, &["response", "item"]);
+fn items(table: &Table<'_>, bind: &str, steps: &[Box<str>]) -> Option<ItemsPolicy> {
+    let names = Names::with(bind, &["response"]).behind(steps);
+    let item_names = Names::with(bind, &["response", "item"]).behind(steps);
     let list = table
         .read("items", optional(language::expression(&names)))
         .flatten();

@@ -9,17 +9,19 @@ mod body;
 mod case;
 mod limits;
 mod network;
-pub(super) mod order;
+mod order;
 mod request;
 mod response;
 mod retry;
 mod selection;
 mod sign;
+mod step;
 #[cfg(test)]
 mod tests;
 mod tls;
 
 use super::NetworkConfig;
+use super::language::Names;
 use super::module::{self, Module};
 use super::raw::{Table, Value};
 use super::source::Place;
@@ -101,12 +103,20 @@ fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration)
 fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Endpoint {
     let text = |key| table.read(key, values::text).unwrap_or_default().into_boxed_str();
     let bind = selection::bind(table);
-    let batch = batch::batch(&table.table("batch"), &table.table("body"), &bind);
-    let response = response::response(&table.table("response"), &bind);
+    let steps = step::Written::of(table);
+    let before = steps.before();
+    let batch = batch::batch(&table.table("batch"), &table.table("body"), &bind, &before);
+    let seen = response::Seen {
+        bind: &bind,
+        before: &before,
+        all: &steps.names,
+    };
+    let response = response::response(&table.table("response"), seen);
+    let order = order::order(table, &bind);
     let cases = table.tables("test");
     let cases = cases
         .iter()
-        .filter_map(|table| case::case(table, &bind))
+        .filter_map(|table| case::case(table, &bind, &steps.names))
         .collect();
     Endpoint {
         name: "".into(),
@@ -117,7 +127,8 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         selection: selection::selection(table, &bind),
         settings: table.settings(),
         integration,
-        request: request::request(table, network, &bind),
+        request: request::request(table, network, &Names::of_event(&bind).behind(&before)),
+        steps: steps.steps(table, network, &bind),
         bind,
         auth: auth::auth(&table.table("auth"), network, allows_http(table)),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
@@ -125,9 +136,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
-        rate: order::rate(table),
+        rate: table.read("rate", values::rate).flatten(),
         batch,
-        order: order::order(table),
+        order,
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
         cases,
     }

@@ -45,17 +45,17 @@ const RESERVED_HEADERS: &[&str] = &[
     "upgrade",
 ];
 
-pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, bind: &str) -> RequestPolicy {
-    let names = Names::of_event(bind);
+/// The request that `table` describes, whose templates see `names`.
+pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, names: &Names<'_>) -> RequestPolicy {
     let allows_plaintext = address::allows_plaintext(table, network);
     let reader = Reader {
-        names: &names,
+        names,
         allows_plaintext,
     };
     let timeout = |key, default| table.read(key, values::some_duration).unwrap_or(default);
     RequestPolicy {
         method: table
-            .read("method", |value| method(value, &names))
+            .read("method", |value| method(value, names))
             .filter(|method| method.fixed() != Some("POST")),
         addresses: reader.addresses(table),
         balance: table
@@ -66,14 +66,14 @@ pub(super) fn request(table: &Table<'_>, network: &NetworkConfig, bind: &str) ->
             .value("fallback_on")
             .map_or_else(default_fallback_on, |list| super::retry::retry_matches(&list)),
         allows_plaintext,
-        query: query(table, &names),
-        headers: headers(table, &names),
+        query: query(table, names),
+        headers: headers(table, names),
         routes: table
             .tables("route")
             .iter()
             .filter_map(|table| route(table, reader))
             .collect(),
-        body: body::body(&table.table("body"), &names),
+        body: body::body(&table.table("body"), names),
         timeout: timeout("timeout", TIMEOUT_DEFAULT),
         connect_timeout: timeout("connect_timeout", CONNECT_TIMEOUT_DEFAULT),
         response_bytes_max: table

@@ -14,18 +14,33 @@ const PARSES: &[(&str, Parse)] = &[
     ("none", Parse::None),
 ];
 
-/// How an answer is read; `bind` is the second name of data.
-pub(super) fn response(table: &Table<'_>, bind: &str) -> ResponsePolicy {
-    let names = Names::with(bind, &["response"]);
+/// What the rules for an answer may name.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'n> {
+    /// The second name of data.
+    pub bind: &'n str,
+    /// The steps that have been there when the answer is judged.
+    pub before: &'n [Box<str>],
+    /// Those that have been there when values are kept of it.
+    pub all: &'n [Box<str>],
+}
+
+/// How an answer is read.
+pub(super) fn response(table: &Table<'_>, seen: Seen<'_>) -> ResponsePolicy {
+    let names = Names::with(seen.bind, &["response"]).behind(seen.before);
     let expression = |key| table.read(key, optional(language::expression(&names))).flatten();
     ResponsePolicy {
         success_status: success_status(table),
         parse: table.read("parse", values::choice(PARSES)).unwrap_or_default(),
         success: expression("success"),
         rejected: expression("rejected"),
-        capture: named(table, "capture", &names),
-        error: error(&table.table("error"), bind),
-        emit: emit(&table.table("emit"), bind),
+        capture: named(
+            table,
+            "capture",
+            &Names::with(seen.bind, &["response"]).behind(seen.all),
+        ),
+        error: error(&table.table("error"), seen),
+        emit: emit(&table.table("emit"), seen),
     }
 }
 
@@ -41,8 +56,8 @@ fn success_status(table: &Table<'_>) -> Vec<u16> {
 }
 
 /// Of a batch whose answer speaks of each event, the parts may also be those of the `item`.
-fn error(table: &Table<'_>, bind: &str) -> ErrorFields {
-    let names = Names::with(bind, &["response", "item"]);
+fn error(table: &Table<'_>, seen: Seen<'_>) -> ErrorFields {
+    let names = Names::with(seen.bind, &["response", "item"]).behind(seen.before);
     let part = |key| table.read(key, optional(language::expression(&names))).flatten();
     ErrorFields {
         code: part("code"),
@@ -51,8 +66,8 @@ fn error(table: &Table<'_>, bind: &str) -> ErrorFields {
     }
 }
 
-fn emit(table: &Table<'_>, bind: &str) -> Option<Emit> {
-    let names = Names::with(bind, &["response", "captured", "item"]);
+fn emit(table: &Table<'_>, seen: Seen<'_>) -> Option<Emit> {
+    let names = Names::with(seen.bind, &["response", "captured", "item"]).behind(seen.all);
     let kind = language::template(Target::Text, &names);
     let kind = table.read("type", optional(kind)).flatten();
     let data = named(table, "data", &names);
@@ -64,7 +79,7 @@ fn emit(table: &Table<'_>, bind: &str) -> Option<Emit> {
 }
 
 /// The expressions at `key` with their names, in the order written; what an endpoint writes goes before its defaults.
-fn named(table: &Table<'_>, key: &str, names: &Names<'_>) -> Vec<(Box<str>, Expression)> {
+pub(super) fn named(table: &Table<'_>, key: &str, names: &Names<'_>) -> Vec<(Box<str>, Expression)> {
     let mut found: Vec<(Box<str>, Expression)> = Vec::new();
     for (place, name, value) in table.entries(key) {
         if !language::is_name(name) {

@@ -8,6 +8,7 @@ use super::attempt::ExchangeView;
 use super::rfc3339;
 use super::schema::{Class, Instant, Reason};
 use crate::domain::delivery::DeadReason;
+use crate::domain::kept::{Kept, StepNote};
 use crate::domain::outcome::{Attempt, ErrorClass};
 use crate::domain::time::Timestamp;
 
@@ -85,11 +86,50 @@ pub struct AttemptView {
     /// How long its parts took; `null` where only the dead letter tells of it.
     #[serde(default)]
     pub exchange: Option<ExchangeView>,
+    /// The values of `response.capture`, secrets masked; `null`: none.
+    #[serde(default)]
+    pub captured: Option<serde_json::Value>,
+    /// What became of its steps, in the order written; those that had no turn are not there.
+    #[serde(default)]
+    pub steps: Vec<StepNoteView>,
+    /// The flags of steps whose default was used.
+    #[serde(default)]
+    pub flags: Vec<String>,
+}
+
+/// What became of one step of a try.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct StepNoteView {
+    /// Its name.
+    pub step: String,
+    /// `done` (it was answered), `cached` (an earlier answer was used), `skipped` (by its `when`), and of those that failed
+    /// `last_good`, `default`, `left_out` (the delivery went on) or `failed` (it did not).
+    pub end: String,
+    /// The status it was answered with; `null`: there was no answer, or no request.
+    pub status: Option<u16>,
+    /// How long it took.
+    pub duration_ms: u64,
+    /// Why it was skipped or failed; empty else.
+    pub message: String,
+}
+
+impl From<&StepNote> for StepNoteView {
+    fn from(note: &StepNote) -> Self {
+        Self {
+            step: note.step.to_string(),
+            end: note.end.name().to_owned(),
+            status: note.status,
+            duration_ms: note.duration_ms,
+            message: note.message.to_string(),
+        }
+    }
 }
 
 impl From<&Attempt> for AttemptView {
     fn from(attempt: &Attempt) -> Self {
         let class = attempt.outcome.class();
+        let nothing = Kept::default();
+        let kept = attempt.kept.as_deref().unwrap_or(&nothing);
         Self {
             number: attempt.number,
             started: attempt.started,
@@ -104,6 +144,9 @@ impl From<&Attempt> for AttemptView {
             response_headers: attempt.response_headers.clone(),
             response_excerpt: attempt.response_excerpt.clone(),
             exchange: None,
+            captured: serde_json::from_str(&kept.captured).ok(),
+            steps: kept.steps.iter().map(Into::into).collect(),
+            flags: kept.flags.iter().map(ToString::to_string).collect(),
         }
     }
 }

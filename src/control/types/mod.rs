@@ -19,16 +19,18 @@ use schema::Instant;
 
 pub use attempt::{ExchangeView, LoggedAttemptView};
 pub use config::{ConfigView, ReloadReport};
-pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
+pub use dead::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect, StepNoteView};
 pub use event::{DeliveryView, EventView};
 pub use ingest::IngestAnswer;
 pub use live::{LiveDead, LiveEvent, LiveRates, LiveRow, LiveState};
 pub use status::{
     AlertView, DefinedIn, EndpointRow, EndpointState, EndpointView, Health, IngestNumbers, LaneNumbers,
-    Status, StoreNumbers, Totals,
+    Status, StoreNumbers, Totals, TraceNumbers,
 };
 
-pub use trial::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView, TestRequest, TestView};
+pub use trial::{
+    ExplainRequest, ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestRequest, TestView,
+};
 
 /// A page of a list.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

@@ -31,6 +31,9 @@ pub struct Status {
     pub store: StoreNumbers,
     /// The producers' socket.
     pub ingest: IngestNumbers,
+    /// What has become of the spans of traces; `null`: there are none.
+    #[serde(default)]
+    pub traces: Option<TraceNumbers>,
     /// What is past a limit of `[alerts]`, by endpoint.
     #[serde(default)]
     pub alerts: Vec<AlertView>,
@@ -53,6 +56,17 @@ pub struct AlertView {
     #[serde(with = "rfc3339")]
     #[schemars(with = "Instant")]
     pub since: Timestamp,
+}
+
+/// What has become of the spans since the start (`[traces]`).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TraceNumbers {
+    /// Sent, and taken by the receiver.
+    pub exported: u64,
+    /// Lost: more than could be sent, or not taken by the receiver.
+    pub dropped: u64,
+    /// Why the latest export failed; `null`: it did not.
+    pub failing: Option<String>,
 }
 
 /// Whether the daemon works.
@@ -158,6 +172,10 @@ pub struct LaneNumbers {
     /// Deliveries settled without a request because `when` was false.
     #[serde(default)]
     pub skipped: u64,
+    /// Events read whose `order_key` could not be worked out, so that they are in order with nobody. One that is read
+    /// again, as after a pause, counts again.
+    #[serde(default)]
+    pub unkeyed: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.
@@ -190,6 +208,10 @@ pub struct LaneNumbers {
     #[serde(with = "rfc3339::option")]
     #[schemars(with = "Option<Instant>")]
     pub last_attempt: Option<Timestamp>,
+    /// Since when every attempt has failed; `null`: the latest did not.
+    #[serde(with = "rfc3339::option", default)]
+    #[schemars(with = "Option<Instant>")]
+    pub failing_since: Option<Timestamp>,
 }
 
 /// What an endpoint is doing.

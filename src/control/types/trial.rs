@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::dead::StepNoteView;
 use super::status::EndpointState;
 
 /// `POST /v1/explain`
@@ -37,12 +38,30 @@ pub struct ExplainedEndpoint {
     /// What it is doing now; `paused` and `disabled` park what they get.
     #[serde(default)]
     pub state: Option<EndpointState>,
+    /// Its steps, in the order written; of what their answers would bring, the requests hold the names.
+    #[serde(default)]
+    pub steps: Vec<ExplainedStep>,
     /// The request it would get first.
     #[serde(default)]
     pub request: Option<RequestView>,
     /// Why there can be no request, although it would get the event.
     #[serde(default)]
     pub error: Option<String>,
+}
+
+/// A step as it would be carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ExplainedStep {
+    /// Its name.
+    pub name: String,
+    /// `before` the delivery's request, or `after` its answer.
+    pub stage: String,
+    /// Its first request.
+    #[serde(default)]
+    pub request: Option<RequestView>,
+    /// Why there is none; empty else.
+    #[serde(default)]
+    pub why: String,
 }
 
 /// A request; secrets are `***` or `[secret]`.
@@ -85,4 +104,10 @@ pub struct TestView {
     pub response_headers: Vec<(String, String)>,
     /// The beginning of the answer's body.
     pub response_body: String,
+    /// What became of its steps, which are carried out as for a delivery.
+    #[serde(default)]
+    pub steps: Vec<StepNoteView>,
+    /// The flags of steps whose default was used.
+    #[serde(default)]
+    pub flags: Vec<String>,
 }

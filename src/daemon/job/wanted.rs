@@ -36,6 +36,7 @@ pub(super) fn wanted(to: &Destination, event: &Event, number: u32, now: Timestam
         id,
         number,
         now,
+        beside: None,
     };
     let scope = to.endpoint.scope(&event.json, now);
     match to

@@ -17,11 +17,14 @@ export function keepToken(token) {
   else sessionStorage.removeItem(TOKEN);
 }
 
-async function ask(method, path, body) {
-  const headers = {};
+/** Over the control socket, forwarded by ssh for example, there is no token: the kernel says who asks. */
+function credentials() {
   const token = sessionStorage.getItem(TOKEN);
-  // Over the control socket, forwarded by ssh for example, there is no token: the kernel says who asks.
-  if (token) headers.authorization = `Bearer ${token}`;
+  return token ? { authorization: `Bearer ${token}` } : {};
+}
+
+async function ask(method, path, body) {
+  const headers = credentials();
   if (body !== undefined) headers["content-type"] = "application/json";
   let answer;
   try {
@@ -38,6 +41,27 @@ async function ask(method, path, body) {
   }
   if (!answer.ok) throw new Refused(answer.status, value?.error?.message ?? `status ${answer.status}`);
   return value;
+}
+
+/**
+ * Tells `told` the kind of everything that happens, as it happens, until the stream ends. An EventSource would do the
+ * same, but can't show a token other than in the address.
+ */
+export async function live(told, signal) {
+  const answer = await fetch("/v1/live", { headers: credentials(), cache: "no-store", signal });
+  if (!answer.ok) throw new Refused(answer.status, `status ${answer.status}`);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split("\n\n");
+    text = events.pop();
+    for (const event of events) {
+      const kind = event.split("\n").find((line) => line.startsWith("event:"));
+      if (kind) told(kind.slice("event:".length).trim());
+    }
+  }
 }
 
 /** The fields that are not empty as a query. */

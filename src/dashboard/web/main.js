@@ -5,6 +5,8 @@ import { attempts, deadLetters } from "/dashboard/lists.js";
 import { age, button, byId, confirm, count, dialog, duration, facts, instant, make, rate, spark, table } from "/dashboard/show.js";
 
 const EVERY_MS = 2000;
+// After the stream of what happens has ended, before it is asked for again; the page asks for the status meanwhile.
+const LISTEN_AGAIN_MS = 5000;
 // Points of a chart: two minutes.
 const POINTS = 60;
 // How old the oldest may be before it is called stuck though the endpoint is ready.
@@ -14,6 +16,8 @@ const VIEWS = ["endpoints", "dead", "attempts"];
 const readings = new Map();
 const lists = { dead: deadLetters(), attempts: attempts() };
 let timer = null;
+// Ends the stream of what happens; null: there is none.
+let listening = null;
 
 /** What the address says after #: a token, a view with the fields of its search, a dead letter. */
 function address() {
@@ -38,6 +42,7 @@ async function attempt(act) {
 
 function askForToken(why) {
   clearTimeout(timer);
+  hush();
   api.keepToken("");
   byId("app").hidden = true;
   byId("login").hidden = false;
@@ -130,7 +135,7 @@ function askPause(name) {
   const fields = make("div", { class: "filter" }, make("label", {}, "Why ", reason), make("label", {}, "For (empty: until resumed) ", length));
   confirm(`Pause ${name}?`, ["No requests are made to it; events for it are kept.", fields], "Pause", async () => {
     await api.pause(name, reason.value, length.value);
-    await poll();
+    await refresh();
   });
   reason.focus();
 }
@@ -138,14 +143,14 @@ function askPause(name) {
 function askFlush(row) {
   confirm(`Flush ${row.name}?`, [`${count(row.deferred)} that wait for a later try are due now.`], "Flush", async () => {
     await api.flush(row.name);
-    await poll();
+    await refresh();
   });
 }
 
 function verbs(row) {
   const resume = () => attempt(async () => {
     await api.resume(row.name);
-    await poll();
+    await refresh();
   });
   const named = (label) => ({ "aria-label": `${label} ${row.name}`, "data-key": `${label} ${row.name}` });
   if (row.state === "orphaned") return [];
@@ -179,7 +184,7 @@ function whole(row, now) {
 const KINDS = { ready: "good", probing: "warn", suspended: "warn", paused: "warn", disabled: "warn", tripped: "bad", orphaned: "bad" };
 
 function endpoints(status) {
-  const points = (row, field) => readings.get(row.name).map((point) => point[field]);
+  const points = (row, field) => (readings.get(row.name) ?? []).map((point) => point[field]);
   const columns = [
     ["Endpoint", (row) => button(row.name, () => whole(row, status.now), { class: "link", "data-key": `Look ${row.name}` })],
     ["State", (row) => [
@@ -201,14 +206,57 @@ function endpoints(status) {
   byId("endpoint-names").replaceChildren(...status.endpoints.map((row) => make("option", { value: row.name })));
 }
 
+/** Shows how things are now. */
+async function refresh() {
+  shown(await api.status());
+}
+
+/** The same, as the next point of the charts. */
 async function poll() {
   const status = await api.status();
   remember(status.endpoints);
+  shown(status);
+}
+
+function shown(status) {
   const health = status.health.state === "ok" ? "works" : `${status.health.state} ${status.health.why ?? ""}`;
   byId("health").textContent = `${health}, version ${status.version}, up ${duration(status.uptime_ms)}`;
   totals(status);
   advice(status);
   endpoints(status);
+}
+
+/** Listens to what happens, so that it shows at once; where that can't be, the page is as late as its next poll. */
+async function listen() {
+  hush();
+  const mine = new AbortController();
+  listening = mine;
+  let asked = false;
+  let asking = false;
+  const told = async (kind) => {
+    if (kind === "rates") return;
+    asked = true;
+    if (asking) return;
+    asking = true;
+    // However much happens meanwhile, one more look shows all of it.
+    while (asked) {
+      asked = false;
+      await attempt(refresh);
+    }
+    asking = false;
+  };
+  try {
+    await api.live(told, mine.signal);
+  } catch {
+    // The poll says what is wrong, if anything is.
+  }
+  if (listening === mine) setTimeout(() => listening === mine && listen(), LISTEN_AGAIN_MS);
+}
+
+/** Listens no more. */
+function hush() {
+  listening?.abort();
+  listening = null;
 }
 
 function again() {
@@ -237,6 +285,7 @@ async function enter() {
   byId("app").hidden = false;
   await attempt(poll);
   again();
+  listen();
   const { view, letter, ...fields } = Object.fromEntries(address());
   show(VIEWS.includes(view) ? view : "endpoints", fields);
   if (letter) lists.dead.show(letter);
@@ -249,6 +298,12 @@ byId("login-form").addEventListener("submit", (event) => {
   api.keepToken(byId("token").value.trim());
   byId("token").value = "";
   enter();
+});
+// Nobody looks at a hidden page, and others may need its place among the listeners.
+document.addEventListener("visibilitychange", () => {
+  if (byId("app").hidden) return;
+  if (document.hidden) hush();
+  else listen();
 });
 byId("sign-out").addEventListener("click", () => askForToken(""));
 for (const tab of document.querySelectorAll("[data-view]")) tab.addEventListener("click", () => show(tab.dataset.view, {}));

@@ -44,7 +44,10 @@ fn written(policy: &BodyPolicy, shape: Shape<'_>, events: &[&str]) -> Result<Str
         }
     };
     let items: Vec<Item> = events.iter().map(item).collect();
-    let list: Vec<_> = items.iter().map(|item| item.scope.event()).collect();
+    let list: Vec<_> = items
+        .iter()
+        .map(|item| item.scope.event().value().clone())
+        .collect();
     let whole = items[0].scope.clone().with(
         "batch",
         crate::template::Value::from_pairs([("events", crate::template::Value::from(list))]),

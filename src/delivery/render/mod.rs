@@ -34,8 +34,13 @@ pub const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-times
 pub const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 /// Which try this is, 1 for the first.
 pub const ATTEMPT: HeaderName = HeaderName::from_static("x-posthaste-attempt");
+/// By which the receiver of a step's request knows a repeat (draft-ietf-httpapi-idempotency-key-header).
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// W3C Trace Context.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// What stands in place of a query value that may be a secret.
+const MASK: &str = "***";
 
 /// The methods an endpoint may ask for.
 const METHODS: [http::Method; 5] = [
@@ -111,6 +116,14 @@ pub struct Course {
     scope: Option<Scope>,
     route: Option<usize>,
     chosen: usize,
+}
+
+impl Course {
+    /// What templates see; `None`: there are none.
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.scope.as_ref()
+    }
 }
 
 impl Composer {
@@ -321,7 +334,11 @@ impl Composer {
         if let Some(value) = credentials {
             headers.entry(header::AUTHORIZATION).or_insert(value);
         }
-        headers.insert(WEBHOOK_ID, id_value(load.id)?);
+        let id = id_value(load.step_id().unwrap_or(load.id))?;
+        if load.step_id().is_some() {
+            headers.entry(IDEMPOTENCY_KEY).or_insert(id.clone());
+        }
+        headers.insert(WEBHOOK_ID, id);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(load.now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(load.number));
         let trace = event.head.traceparent.as_deref();
@@ -400,13 +417,23 @@ impl Composer {
             .and_then(|branch| branch.method.as_ref())
             .unwrap_or(&self.method);
         let method = method.of(course.scope.as_ref()).unwrap_or_default();
+        let mut line = format!("{method} {}", self.shown_address(course, stop));
+        if let Some(query) = self.shown_query(course) {
+            line.push(if line.contains('?') { '&' } else { '?' });
+            line.push_str(&query);
+        }
+        line
+    }
+
+    fn shown_address(&self, course: &Course, stop: usize) -> String {
         let made = match (self.way(course, stop), &course.scope) {
             (Ok(Way::Made(template)), Some(scope)) => template.render(&scope.masked()).ok(),
             _ => None,
         };
         if let Some(url) = made.as_deref().and_then(crate::domain::url::parse) {
-            return format!("{method} {}", mask_parts(url));
+            return mask_parts(url);
         }
+        let branch = self.branch(course);
         let routed = branch.filter(|branch| stop == 0 && branch.way.is_some());
         let index = if stop == 0 {
             course.chosen
@@ -416,7 +443,19 @@ impl Composer {
         let written = routed
             .map(|branch| &branch.shown)
             .or_else(|| self.shown.get(index));
-        format!("{method} {}", written.map_or("", |shown| shown))
+        written.map_or_else(String::new, |shown| shown.to_string())
+    }
+
+    /// What `query` adds to the URL. A value is shown when it is made from the event alone: what is written out may be a key.
+    fn shown_query(&self, course: &Course) -> Option<String> {
+        let scope = course.scope.as_ref().filter(|_| !self.query.is_empty())?;
+        let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+        for (name, template) in &self.query {
+            let is_open = template.fixed().is_none() && !template.has_secret();
+            let value = is_open.then(|| template.render(&scope.masked()).ok()).flatten();
+            pairs.append_pair(name, value.as_deref().unwrap_or(MASK));
+        }
+        Some(pairs.finish())
     }
 
     /// Learns how the request to the first address of `course` ended, for the next choice.

@@ -252,6 +252,25 @@ fn b4_routes_are_chosen_by_condition_and_by_time() {
     assert_eq!(composer.shown(&course, 0), "PUT https://x.example/");
 }
 
+/// H3, C6: the query that a table adds is shown with the URL, but for what may be a key.
+#[test]
+fn h3_the_query_is_shown() {
+    let query = [
+        ("state", "{{ data.state }} x"),
+        ("key", "hunter2"),
+        ("secret", "{{ secrets.none or 'hunter2' }}"),
+    ];
+    let mut endpoint = endpoint("https://a.example/?a=1");
+    let text = |(name, text): (&str, &str)| (name.into(), fixed(text, Target::Text));
+    endpoint.request.query = query.map(text).to_vec();
+    let composer = Composer::new(&endpoint).unwrap();
+    let lead = event("e", LEAD);
+    let course = composer.course(&load(&lead, 1, Timestamp(0))).unwrap();
+    let shown = composer.shown(&course, 0);
+    assert!(shown.ends_with("state=CA+x&key=***&secret=***"), "{shown}");
+    assert!(!shown.contains("hunter2"), "{shown}");
+}
+
 /// C1: headers and method are templates, and event data can't add a line to a header.
 #[test]
 fn c1_headers_are_made_from_the_event() {

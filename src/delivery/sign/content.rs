@@ -86,6 +86,19 @@ impl<'a> Facts<'a> {
     }
 }
 
+impl<'a> Facts<'a> {
+    /// Those of a request that somebody else made, whose scheme need not know of ids.
+    pub(super) fn received(request: &'a OutgoingRequest, now: Timestamp) -> Self {
+        Self {
+            id: "",
+            now,
+            method: &request.method,
+            url: &request.url,
+            body: &request.body,
+        }
+    }
+}
+
 /// A text made of parts of a request.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
@@ -107,7 +120,7 @@ impl Content {
         }
     }
 
-    fn has(&self, name: &str) -> bool {
+    pub(super) fn has(&self, name: &str) -> bool {
         match self {
             Self::Parts(parts) => parts.iter().any(|part| Some(part) == named(name)),
             Self::Template(template) => template.names().any(|known| known == name),

@@ -90,6 +90,28 @@ pub(super) fn encoded(encoding: SignatureEncoding, signature: &[u8]) -> String {
     }
 }
 
+/// The signature that `text` writes; `None`: it writes none.
+pub(super) fn decoded(encoding: SignatureEncoding, text: &str) -> Option<Vec<u8>> {
+    match encoding {
+        SignatureEncoding::Hex => from_hex(text),
+        SignatureEncoding::Base64 => STANDARD.decode(text).ok(),
+    }
+}
+
+/// The bytes of pairs of hexadecimal digits.
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    let bytes = pairs
+        .iter()
+        .map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?));
+    bytes.collect::<Option<_>>().filter(|_| rest.is_empty())
+}
+
 /// Lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";

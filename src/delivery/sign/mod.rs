@@ -2,7 +2,8 @@
 //! nothing of connections; the exact bytes that are sent are what is signed.
 //!
 //! One signer serves every scheme: [`recipe`] says what a scheme is made of, [`content`] puts the text that is
-//! signed together, [`keyed`] computes, and [`secret`] reads the secrets of the file.
+//! signed together, [`keyed`] computes, and [`secret`] reads the secrets of the file. [`check`] is the other side: what a
+//! receiver does with them.
 
 use http::{HeaderName, HeaderValue};
 
@@ -10,6 +11,7 @@ use super::render::OutgoingRequest;
 use crate::domain::endpoint::SignPolicy;
 use crate::domain::time::Timestamp;
 
+pub mod check;
 mod content;
 mod keyed;
 mod recipe;

@@ -1,6 +1,7 @@
 //! Reads the secrets of `[[endpoint.sign]]`: how long they have to be and how they are encoded. Pure; no
 //! message shows one.
 
+use aws_lc_rs::signature::KeyPair;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
@@ -64,6 +65,26 @@ pub fn parse_private_key(text: &str) -> Result<SigningKey, String> {
     let key = SigningKey(key.into());
     super::keyed::key_pair(&key)?;
     Ok(key)
+}
+
+/// Reads a public key, which verifies what its private half signed (RFC 8032, section 5.1.5): `whpk_` and the base64 of its
+/// 32 bytes, or 64 hexadecimal digits. Of a private key (`whsk_`) it takes the public half.
+///
+/// # Errors
+/// One sentence saying what is wrong, without showing the key.
+pub fn parse_public_key(text: &str) -> Result<Box<[u8]>, String> {
+    if text.starts_with(PRIVATE_PREFIX) {
+        let pair = super::keyed::key_pair(&parse_private_key(text)?)?;
+        return Ok(pair.public_key().as_ref().into());
+    }
+    let bytes = match text.strip_prefix(PUBLIC_PREFIX) {
+        Some(encoded) => decoded(encoded),
+        None => super::keyed::from_hex(text),
+    };
+    let key = bytes.filter(|bytes| bytes.len() == 32).ok_or_else(|| {
+        format!("a public key is {PUBLIC_PREFIX} and the base64 of 32 bytes, or 64 hexadecimal digits")
+    })?;
+    Ok(key.into())
 }
 
 /// Takes a secret as it stands, prefixes and all: GitHub, Stripe, Shopify, Slack and most others use its text

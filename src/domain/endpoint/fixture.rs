@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, Integration, OrderPolicy,
+    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, Integration, Order,
     RequestPolicy, ResponsePolicy, Selection, TlsPolicy,
 };
 use crate::domain::backoff::{RetryPolicy, Schedule};
@@ -48,6 +48,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         auth: AuthPolicy::None,
         sign: Vec::new(),
         response: ResponsePolicy::default(),
+        steps: Vec::new(),
         retry: RetryPolicy {
             schedule: Schedule::Listed(vec![Duration::from_secs(5)]),
             jitter: 0.0,
@@ -61,7 +62,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         concurrency: Concurrency { min: 1, max: 32 },
         batch: None,
         rate: None,
-        order: OrderPolicy::None,
+        order: Order::default(),
         best_effort: false,
         cases: Vec::new(),
     }

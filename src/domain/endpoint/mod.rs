@@ -10,22 +10,21 @@ pub mod fixture;
 mod integration;
 mod limits;
 mod order;
-mod rate;
 mod request;
 mod response;
 mod selection;
 mod settings;
 mod sign;
+pub mod step;
 mod tls;
 
 pub use auth::{AuthPolicy, AuthStyle, Grant, OAuth2Policy, Rotate, RotatingPolicy, RotatingValue};
 pub use batch::{BatchPolicy, BatchShape, ItemsPolicy};
 pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLayout};
-pub use case::SavedCase;
+pub use case::{CannedAnswer, SavedCase};
 pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
-pub use order::{OrderKey, OrderPolicy};
-pub use rate::RatePolicy;
+pub use order::{Order, OrderKey, OrderPolicy};
 pub use request::{Address, Balance, RequestPolicy, Route};
 pub use response::{Emit, ErrorFields, Parse, ResponsePolicy};
 pub use selection::{Judgement, Selection};
@@ -34,6 +33,7 @@ pub use sign::{
     CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
     TimestampFormat,
 };
+pub use step::{CachePolicy, OnError, Stage, Step};
 pub use tls::{ClientIdentity, TlsPolicy};
 
 use std::sync::Arc;
@@ -41,6 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::backoff::RetryPolicy;
+use super::rate::Rate;
 use super::route::TypePattern;
 use super::time::Timestamp;
 use crate::template::{Scope, Value};
@@ -74,6 +75,8 @@ pub struct Endpoint {
     pub sign: Vec<SignPolicy>,
     /// How an answer is read.
     pub response: ResponsePolicy,
+    /// Requests to other services around a delivery, in the order written.
+    pub steps: Vec<Step>,
     /// When to try again, and when to give up.
     pub retry: RetryPolicy,
     /// When to stop trying for a while.
@@ -81,11 +84,11 @@ pub struct Endpoint {
     /// How many requests at once.
     pub concurrency: Concurrency,
     /// How fast requests may follow each other; `None`: as fast as they go.
-    pub rate: Option<RatePolicy>,
+    pub rate: Option<Rate>,
     /// How events are put together in one request; `None`: each goes alone.
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
-    pub order: OrderPolicy,
+    pub order: Order,
     /// One try, no dead letter.
     pub best_effort: bool,
     /// Cases to try it out with.

@@ -184,4 +184,14 @@ impl TimestampFormat {
             Self::Rfc3339 => time.to_string(),
         }
     }
+
+    /// The time that `text` writes so; `None`: it writes none.
+    #[must_use]
+    pub fn read(self, text: &str) -> Option<Timestamp> {
+        match self {
+            Self::Unix => text.parse::<u64>().ok()?.checked_mul(1000).map(Timestamp),
+            Self::UnixMs => text.parse().ok().map(Timestamp),
+            Self::Rfc3339 => Timestamp::parse_rfc3339(text),
+        }
+    }
 }

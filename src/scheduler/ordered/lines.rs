@@ -35,6 +35,8 @@ struct Line {
     queue: BTreeMap<Seq, Standing>,
     /// Those of the queue that were never deferred.
     fresh: usize,
+    /// Those of the queue that failed a try.
+    tried: usize,
     /// In a request, or ended and not durable yet.
     in_hand: usize,
     /// Fresh ones from here on were left in the store.
@@ -60,8 +62,8 @@ enum Mark {
     Still,
     /// Its head may go.
     Ready(Head),
-    /// Its head waits for another try.
-    HeldUp(Timestamp),
+    /// Its head waits for another try, and so many that were delayed or revived wait behind it.
+    HeldUp(Timestamp, usize),
     /// Its head was delayed, and something accepted before it may still be in the store.
     Early(Seq),
 }
@@ -108,6 +110,7 @@ pub(super) struct Lines {
     waiting: usize,
     fresh: usize,
     tried: usize,
+    held_back: usize,
     sendable: usize,
     sendable_bytes: u64,
 }
@@ -129,6 +132,7 @@ impl Lines {
             waiting: 0,
             fresh: 0,
             tried: 0,
+            held_back: 0,
             sendable: 0,
             sendable_bytes: 0,
         }
@@ -142,6 +146,11 @@ impl Lines {
     /// Deliveries that failed a try, all lines together.
     pub(super) fn tried(&self) -> usize {
         self.tried
+    }
+
+    /// Deliveries that were delayed or revived, and stand behind a head that waits for another try.
+    pub(super) fn held_back(&self) -> usize {
+        self.held_back
     }
 
     /// Deliveries that wait, all lines together.
@@ -221,6 +230,7 @@ impl Lines {
         let line = self.lines.entry(key).or_default();
         line.queue.insert(standing.due.seq, standing);
         self.waiting += 1;
+        line.tried += usize::from(standing.tried);
         self.tried += usize::from(standing.tried);
         if standing.due.was_due.is_none() {
             line.fresh += 1;
@@ -233,7 +243,7 @@ impl Lines {
     /// remembered.
     pub(super) fn admits(&mut self, key: OrderKey, seq: Seq) -> bool {
         let line = self.lines.entry(key).or_default();
-        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let held_up = matches!(line.mark, Mark::HeldUp(..));
         let admitted = line.cut.is_none() && !held_up && line.fresh < self.line_max;
         if !admitted {
             line.cut = Some(line.cut.map_or(seq, |cut| cut.min(seq)));
@@ -247,7 +257,7 @@ impl Lines {
         let Some(line) = self.lines.get_mut(&key) else {
             return false;
         };
-        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let held_up = matches!(line.mark, Mark::HeldUp(..));
         let follows = line.cut.is_some_and(|cut| cut >= from && cut <= seq);
         let admitted = follows && !held_up && line.fresh < self.line_max;
         if admitted && let Some(cut) = line.cut.replace(Seq(seq.0 + 1)) {
@@ -322,6 +332,7 @@ impl Lines {
             line.queue.remove(&seq);
             line.in_hand += 1;
             self.waiting -= 1;
+            line.tried -= usize::from(standing.tried);
             self.tried -= usize::from(standing.tried);
             if standing.due.was_due.is_none() {
                 line.fresh -= 1;
@@ -356,7 +367,7 @@ impl Lines {
             let firsts = [line.cut.take(), first_fresh.map(|s| s.due.seq), from];
             from = firsts.into_iter().flatten().min();
             out.extend(std::mem::take(&mut line.queue).into_values());
-            line.fresh = 0;
+            (line.fresh, line.tried) = (0, 0);
             line.mark = Mark::Still;
         }
         self.lines.retain(|_, line| line.in_hand > 0);
@@ -395,7 +406,7 @@ impl Lines {
 
     /// Those of all held up lines; see [`Lines::cut_behind_head`].
     pub(super) fn cut_held_up(&mut self, key: OrderKey, wall: Timestamp) -> Vec<Seq> {
-        let held_up = |line: &Line| matches!(line.mark, Mark::HeldUp(_));
+        let held_up = |line: &Line| matches!(line.mark, Mark::HeldUp(..));
         if !self.lines.get(&key).is_some_and(held_up) {
             return Vec::new();
         }
@@ -425,7 +436,9 @@ impl Lines {
             None => Mark::Still,
             Some(_) if line.in_hand > 0 => Mark::Still,
             Some(head) => match head.waits_until() {
-                Some(until) if until > wall => Mark::HeldUp(until),
+                Some(until) if until > wall => {
+                    Mark::HeldUp(until, line.queue.len() - line.fresh - line.tried)
+                }
                 None if line.is_early(&head, unread_from) => Mark::Early(head.due.seq),
                 _ => Mark::Ready(Head {
                     seq: head.due.seq,
@@ -468,11 +481,13 @@ impl Lines {
                 }
             }
             Mark::Early(seq) => set(&mut self.early, (seq, key)),
-            Mark::HeldUp(until) if add => {
+            Mark::HeldUp(until, behind) if add => {
                 self.held_up.insert((until, key));
+                self.held_back += behind;
             }
-            Mark::HeldUp(until) => {
+            Mark::HeldUp(until, behind) => {
                 self.held_up.remove(&(until, key));
+                self.held_back -= behind;
             }
         }
     }
@@ -487,7 +502,7 @@ impl Lines {
             // Nothing beyond has been read yet, so nothing was left.
             line.cut = None;
             self.hungry.remove(&(cut, key));
-        } else if !matches!(line.mark, Mark::HeldUp(_)) && line.fresh * 2 <= self.line_max {
+        } else if !matches!(line.mark, Mark::HeldUp(..)) && line.fresh * 2 <= self.line_max {
             self.hungry.insert((cut, key));
         } else {
             self.hungry.remove(&(cut, key));

@@ -26,6 +26,9 @@ const ASK_AGAIN_MS: u64 = 100;
 /// Deliveries that failed a try and are held in memory, as a multiple of the window: when there are more, nothing new
 /// leaves until some of them are over.
 const TRIED_WINDOWS: usize = 16;
+/// Delayed and revived deliveries that stand behind a held up head and take no room from other lines, as a multiple of
+/// the window: when there are more, those of other lines wait until they are due too.
+const HELD_BACK_WINDOWS: usize = 8;
 /// Fresh deliveries of one key in memory, so that one busy key does not fill the window.
 const KEY_MAX: usize = 8;
 
@@ -179,8 +182,10 @@ impl Ordered {
 
     /// Room for deliveries whose delay is over.
     fn deferred_room(&self) -> usize {
-        let held = self.lines.waiting() - self.lines.fresh() - self.lines.tried();
-        (self.window_max / 4).max(1).saturating_sub(held)
+        let held_back = self.lines.held_back();
+        let held = self.lines.waiting() - self.lines.fresh() - self.lines.tried() - held_back;
+        let room = (self.window_max / 4).max(1).saturating_sub(held);
+        room.min((HELD_BACK_WINDOWS * self.window_max).saturating_sub(held_back))
     }
 
     /// What to ask for, and how many fresh and deferred deliveries.

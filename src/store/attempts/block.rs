@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AttemptEntry, AttemptFilter, LoggedAttempt};
 use crate::domain::event::Seq;
+use crate::domain::kept::Kept;
 use crate::domain::outcome::{Attempt, Exchange, Outcome, OutcomeSet};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, Record, RecordError};
@@ -22,6 +23,8 @@ pub const TRIES_MAX: usize = 512;
 /// Bytes of requests and answers in one block. When an endpoint fails by the thousand, the first few show why; the
 /// others keep their numbers and their message, or else they would push days of history out of the log.
 const EVIDENCE_BYTES_MAX: usize = 32 << 10;
+/// Bytes of captured values and notes on steps in one block; what goes beyond them is not logged.
+const KEPT_BYTES_MAX: usize = 1 << 20;
 
 /// What a block is about, first in its record, so that a search can pass over it without reading the rest.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +52,8 @@ pub struct AttemptBlock {
     pub texts: Vec<Box<str>>,
     /// The tries, in order.
     pub rows: Vec<AttemptRow>,
+    /// What was kept of tries that have anything, with their places among the rows.
+    pub kept: Vec<(u32, Box<Kept>)>,
 }
 
 /// One try of an [`AttemptBlock`]. `u16`s are places in the block's texts.
@@ -128,7 +133,13 @@ impl Evidence {
     }
 }
 
-impl Record for AttemptBlock {}
+impl Record for AttemptBlock {
+    const VERSION: u8 = 2;
+
+    fn of_earlier(version: u8, bytes: &[u8]) -> Option<Result<Self, RecordError>> {
+        (version == 1).then(|| record::earlier::attempts(bytes))
+    }
+}
 
 /// Texts with the places given to them.
 #[derive(Default)]
@@ -163,10 +174,17 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
     };
     let base_seq = tries.first().map_or(0, |(_, entry)| entry.seq.0);
     let mut texts = Texts::default();
-    let mut evidence_room = EVIDENCE_BYTES_MAX;
-    let rows = tries
-        .into_iter()
-        .map(|(endpoint, entry)| {
+    let (mut evidence_room, mut kept_room) = (EVIDENCE_BYTES_MAX, KEPT_BYTES_MAX);
+    let mut kept = Vec::new();
+    let rows = (0..)
+        .zip(tries)
+        .map(|(place, (endpoint, mut entry))| {
+            if let Some(of_try) = entry.attempt.kept.take()
+                && let Some(left) = kept_room.checked_sub(of_try.bytes())
+            {
+                kept_room = left;
+                kept.push((place, of_try));
+            }
             let mut row = row(&head, base_seq, endpoint, entry, &mut texts);
             let bytes = row.evidence.as_ref().map_or(0, Evidence::bytes);
             match evidence_room.checked_sub(bytes) {
@@ -181,6 +199,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
         base_seq,
         texts: texts.list,
         rows,
+        kept,
     }
 }
 
@@ -270,7 +289,7 @@ pub fn open(bytes: &[u8]) -> Option<&[u8]> {
 #[must_use]
 pub fn head(record: &[u8]) -> Option<BlockHead> {
     let (version, rest) = record.split_first()?;
-    if *version != AttemptBlock::VERSION {
+    if !(1..=AttemptBlock::VERSION).contains(version) {
         return None;
     }
     let decoded = bincode::serde::decode_from_slice(rest, bincode::config::standard());
@@ -302,53 +321,59 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
         base_seq,
         texts,
         rows,
+        kept,
     } = record::decode(record)?;
     let text = |place: u16| -> Box<str> { texts.get(usize::from(place)).cloned().unwrap_or_default() };
-    let tries = (head.first_number..).zip(rows).map(|(number, row)| {
-        let started = head.earliest_ms.saturating_add(row.started_delta_ms);
-        let evidence = row.evidence.unwrap_or(Evidence {
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
+    let mut kept: FxHashMap<u32, Box<Kept>> = kept.into_iter().collect();
+    let tries = (head.first_number..)
+        .zip(0..)
+        .zip(rows)
+        .map(|((number, place), row)| {
+            let started = head.earliest_ms.saturating_add(row.started_delta_ms);
+            let evidence = row.evidence.unwrap_or(Evidence {
+                request_line: String::new(),
+                request_headers: Vec::new(),
+                response_headers: Vec::new(),
+                response_excerpt: String::new(),
+            });
+            let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
+            let entry = AttemptEntry {
+                seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
+                event_id: row.event_id,
+                event_source: text(row.source),
+                event_kind: text(row.kind),
+                batch: row.batch.map(text),
+                accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
+                attempt: Attempt {
+                    number: row.number,
+                    started: Timestamp(started),
+                    duration_ms: row.duration_ms,
+                    outcome: row.outcome,
+                    status: row.status,
+                    message: text(row.message).into(),
+                    request_line: evidence.request_line,
+                    request_headers: evidence.request_headers,
+                    response_headers: evidence.response_headers,
+                    response_excerpt: evidence.response_excerpt,
+                    kept: kept.remove(&place),
+                },
+                exchange: Exchange {
+                    total_us: row.total_us,
+                    reused: row.reused,
+                    dns_us,
+                    connect_us,
+                    first_byte_us,
+                    body_us,
+                    sent_bytes: row.sent_bytes,
+                    received_bytes: row.received_bytes,
+                },
+            };
+            LoggedAttempt {
+                number,
+                endpoint: text(row.endpoint),
+                entry,
+            }
         });
-        let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
-        let entry = AttemptEntry {
-            seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
-            event_id: row.event_id,
-            event_source: text(row.source),
-            event_kind: text(row.kind),
-            batch: row.batch.map(text),
-            accepted: Timestamp(started.wrapping_sub(row.waited_ms.cast_unsigned())),
-            attempt: Attempt {
-                number: row.number,
-                started: Timestamp(started),
-                duration_ms: row.duration_ms,
-                outcome: row.outcome,
-                status: row.status,
-                message: text(row.message).into(),
-                request_line: evidence.request_line,
-                request_headers: evidence.request_headers,
-                response_headers: evidence.response_headers,
-                response_excerpt: evidence.response_excerpt,
-            },
-            exchange: Exchange {
-                total_us: row.total_us,
-                reused: row.reused,
-                dns_us,
-                connect_us,
-                first_byte_us,
-                body_us,
-                sent_bytes: row.sent_bytes,
-                received_bytes: row.received_bytes,
-            },
-        };
-        LoggedAttempt {
-            number,
-            endpoint: text(row.endpoint),
-            entry,
-        }
-    });
     Ok(tries.collect())
 }
 
@@ -356,7 +381,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
 pub(super) mod tests {
     use super::*;
     use crate::domain::outcome::ErrorClass;
-    use crate::store::record::tests::golden;
+    use crate::store::record::tests::{golden, golden_earlier, kept};
 
     const T0: u64 = 1_736_937_000_000;
 
@@ -380,6 +405,7 @@ pub(super) mod tests {
                 request_headers: Vec::new(),
                 response_headers: Vec::new(),
                 response_excerpt: String::new(),
+                kept: None,
             },
             exchange: Exchange {
                 total_us: 31_000,
@@ -420,17 +446,19 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_block_reads_as_version_1_wrote_it() {
-        golden(
-            "attempts.v1",
-            &build(77, vec![delivered(0), failed(1, 5), delivered(2)]),
-        );
+    fn a_block_reads_as_each_version_wrote_it() {
+        let mut tries = vec![delivered(0), failed(1, 5), delivered(2)];
+        golden_earlier("attempts.v1", &build(77, tries.clone()));
+        golden("attempts.v2", &build(77, tries.clone()));
+        tries[2].1.attempt.kept = kept().if_any();
+        golden("attempts-kept.v2", &build(77, tries));
     }
 
     /// H1: everything comes back, and of a broken block nothing does.
     #[test]
     fn h1_tries_come_back_from_their_block() {
-        let given = vec![delivered(5), failed(1, 5), delivered(2)];
+        let mut given = vec![delivered(5), failed(1, 5), delivered(2)];
+        given[1].1.attempt.kept = kept().if_any();
         let bytes = frame(&build(77, given.clone())).unwrap();
         let lengths = (length_of_first(&bytes), length_of_last(&bytes));
         assert_eq!(lengths, (Some(bytes.len()), Some(bytes.len())));

@@ -238,7 +238,7 @@ pub fn path(folder: &Path, first_number: u64) -> PathBuf {
 }
 
 /// The numbers that name files in `folder`, lowest first.
-fn numbers(folder: &Path) -> Vec<u64> {
+pub(super) fn numbers(folder: &Path) -> Vec<u64> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut numbers: Vec<u64> = entries
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())

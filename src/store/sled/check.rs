@@ -4,6 +4,7 @@
 use super::bits::Mark;
 use super::index::EventPlace;
 use super::{SledStore, chunk, keys, lock};
+use crate::store::attempts;
 use crate::store::record::{self, DeferralRecord, IdPage, Record};
 use crate::store::{CheckReport, DeadEvidence, Store, StoreError};
 
@@ -29,6 +30,7 @@ impl SledStore {
         let mut report = CheckReport {
             events: stats.events,
             quarantined: stats.quarantined,
+            attempts: attempts::check::check(&lock(&self.attempts).window().folder),
             ..CheckReport::default()
         };
         for (_, lane) in lock(&self.index).lanes() {

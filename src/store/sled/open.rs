@@ -187,12 +187,12 @@ impl SledStore {
             sweep: Mutex::default(),
             search: Mutex::default(),
             attempts: Mutex::new(attempt_log(config, !options.check_only)),
-            rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
+            rewrite_bytes_min: u64::MAX,
             _owner: owner,
         }
         .with_numbers();
         if !options.check_only {
-            store.rewrite(now)?;
+            store.rewrite(super::rewrite::AT_WORK, now)?;
         }
         Ok(store)
     }
@@ -218,7 +218,12 @@ fn attempt_log(config: &StoreConfig, writable: bool) -> AttemptLog {
         keep_ms: u64::try_from(config.attempts_keep.as_millis()).unwrap_or(u64::MAX),
         bytes_max: config.attempts_bytes_max,
     };
-    AttemptLog::open(&config.path.join("attempts"), retention, writable)
+    AttemptLog::open(&attempts_folder(config), retention, writable)
+}
+
+/// Where the log of attempts is.
+pub(super) fn attempts_folder(config: &StoreConfig) -> PathBuf {
+    config.path.join("attempts")
 }
 
 /// How ids are remembered, as configured.

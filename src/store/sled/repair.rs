@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::engine::{Engine, EngineError};
-use super::open::{OpenError, OpenOptions, id_bounds, own, read_identity, wall_clock};
+use super::open::{OpenError, OpenOptions, attempts_folder, id_bounds, own, read_identity, wall_clock};
 use super::recover::recover;
 use super::rescue::Found;
 use super::space::Space;
 use super::{Lock, SledStore};
 use crate::config::StoreConfig;
 use crate::domain::time::Timestamp;
+use crate::store::attempts::check::{self, DamagedSegment};
 use crate::store::{CheckReport, Quarantined, Store, StoreError, files};
 
 /// Where a queue that does not open is copied to, so that nothing in it changes while it is read.
@@ -56,8 +57,12 @@ pub struct RepairPlan {
     pub strays: u64,
     /// Everything that will not decode: what it is, and why.
     pub damaged: Vec<Damaged>,
+    /// Files of the log of attempts that are damaged.
+    pub attempts: Vec<DamagedSegment>,
     /// Whether there is anything to repair.
     pub is_needed: bool,
+    /// Whether the queue has to be written anew; else the log of attempts alone is mended.
+    pub rewrites_queue: bool,
     /// The fresh queue's folder.
     pub into: PathBuf,
 }
@@ -80,8 +85,8 @@ pub struct Repaired {
     pub holds: CheckReport,
     /// The repaired queue.
     pub queue: PathBuf,
-    /// The damaged one, whole.
-    pub kept: PathBuf,
+    /// The damaged one, whole; `null`: it was not damaged and is the same as before.
+    pub kept: Option<PathBuf>,
     /// The folder with what could not be read; `None`: there was nothing.
     pub quarantine: Option<PathBuf>,
 }
@@ -116,6 +121,8 @@ impl Repair {
         let now = wall_clock();
         let found = store.survey(now)?;
         let deliveries: u64 = store.lanes().iter().map(|lane| lane.pending + lane.dead).sum();
+        let attempts = check::check(&attempts_folder(config)).damaged;
+        let rewrites_queue = unreadable.is_some() || !found.broken.is_empty() || from != in_place;
         let plan = RepairPlan {
             events: store.stats().events - found.events_lost,
             deliveries: deliveries - found.deliveries_lost,
@@ -123,7 +130,9 @@ impl Repair {
             deliveries_lost: found.deliveries_lost,
             strays: found.strays.len() as u64,
             damaged: found.broken.iter().map(Damaged::of).collect(),
-            is_needed: unreadable.is_some() || !found.broken.is_empty() || from != in_place,
+            is_needed: rewrites_queue || !attempts.is_empty(),
+            attempts,
+            rewrites_queue,
             unreadable,
             into: folder.join(files::queue_name(number + 1)),
             from,
@@ -153,6 +162,18 @@ impl Repair {
     pub fn carry_out(self) -> Result<Repaired, OpenError> {
         let folder = self.config.path.clone();
         let failed = io_error(&folder);
+        let aside = folder.join(format!("quarantine-{}", self.now.unix_seconds()));
+        if !self.plan.attempts.is_empty() {
+            check::set_aside(&self.plan.attempts, &aside).map_err(&failed)?;
+        }
+        if !self.plan.rewrites_queue {
+            return Ok(Repaired {
+                holds: self.store.verify()?,
+                queue: self.plan.from,
+                kept: None,
+                quarantine: Some(aside),
+            });
+        }
         let into = self.plan.into.clone();
         remove_if_there(&into).map_err(&failed)?;
         let fresh = Engine::open(&into).map_err(|error| StoreError::Failed(error.to_string()))?;
@@ -164,7 +185,8 @@ impl Repair {
         fresh.flush()?;
         files::sync_files(&into).map_err(&failed)?;
         drop(fresh);
-        let quarantine = self.write_quarantine().map_err(&failed)?;
+        self.write_quarantine(&aside).map_err(&failed)?;
+        let quarantine = aside.is_dir().then_some(aside);
         let SledStore { engine, _owner, .. } = self.store;
         drop(engine);
         let in_place = folder.join(files::queue_name(self.number));
@@ -186,22 +208,18 @@ impl Repair {
         Ok(Repaired {
             holds,
             queue: into,
-            kept,
+            kept: Some(kept),
             quarantine,
         })
     }
 
     /// Writes what could not be read into a folder of its own: the bytes, a list of what they are, and the events
     /// of which nobody knows whether they are owed.
-    fn write_quarantine(&self) -> io::Result<Option<PathBuf>> {
+    fn write_quarantine(&self, folder: &Path) -> io::Result<()> {
         if self.found.broken.is_empty() && self.found.strays.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        let folder = self
-            .config
-            .path
-            .join(format!("quarantine-{}", self.now.unix_seconds()));
-        files::create_folder(&folder)?;
+        files::create_folder(folder)?;
         let mut list = File::create(folder.join("list.jsonl"))?;
         for (number, record) in self.found.broken.iter().enumerate() {
             let name = format!("{number:04}.bin");
@@ -215,9 +233,8 @@ impl Repair {
             strays.write_all(b"\n")?;
         }
         drop((list, strays));
-        files::sync_files(&folder)?;
-        files::sync_folder(&self.config.path)?;
-        Ok(Some(folder))
+        files::sync_files(folder)?;
+        files::sync_folder(&self.config.path)
     }
 }
 

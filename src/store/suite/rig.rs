@@ -270,6 +270,7 @@ pub(super) fn evidence(
             request_headers: vec![("content-type".into(), "application/json".into())],
             response_headers: vec![("server".into(), "suite".into())],
             response_excerpt: "no".repeat(100),
+            kept: None,
         }),
         event_id: event.head.id.clone(),
         event_source: event.head.source.clone(),
@@ -299,6 +300,7 @@ pub(super) fn tried(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntr
             request_headers: Vec::new(),
             response_headers: Vec::new(),
             response_excerpt: String::new(),
+            kept: None,
         },
         exchange: Exchange {
             total_us: 15_400,

@@ -32,6 +32,8 @@ pub struct Asked {
     pub headers: HashMap<String, String>,
     /// The body as text.
     pub body: String,
+    /// The body as it came.
+    pub bytes: Vec<u8>,
 }
 
 impl Asked {
@@ -62,6 +64,7 @@ impl Asked {
             line: line.trim_end().to_owned(),
             headers,
             body: String::from_utf8_lossy(&body).into_owned(),
+            bytes: body,
         })
     }
 }
@@ -88,16 +91,24 @@ pub struct Desk {
 impl Desk {
     /// Answers each request with a status and a JSON body.
     pub fn new(answer: impl Fn(&Asked) -> (u16, String) + Send + Sync + 'static) -> Self {
+        Self::saying(move |asked| {
+            let (status, body) = answer(asked);
+            (status, String::new(), body)
+        })
+    }
+
+    /// Answers each request with a status, header lines and a body.
+    pub fn saying(answer: impl Fn(&Asked) -> (u16, String, String) + Send + Sync + 'static) -> Self {
         let asked: Arc<Mutex<Vec<Asked>>> = Arc::default();
         let seen = Arc::clone(&asked);
         let addr = listen(move |stream| {
             let Some(request) = Asked::read(&mut BufReader::new(&stream)) else {
                 return;
             };
-            let (status, body) = answer(&request);
+            let (status, headers, body) = answer(&request);
             seen.lock().expect("no test panics with it").push(request);
             let head = format!(
-                "HTTP/1.1 {status} As Asked\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                "HTTP/1.1 {status} As Asked\r\ncontent-length: {}\r\nconnection: close\r\n{headers}\r\n",
                 body.len()
             );
             let _ = (&stream).write_all((head + &body).as_bytes());

@@ -193,6 +193,88 @@ impl Judge {
     }
 }
 
+/// A service that answers each request by what is asked, and remembers all of them.
+pub struct Service {
+    addr: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+/// A request to a [`Service`].
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Its path, with the query.
+    pub path: String,
+    /// Everything before its body, in lower case.
+    pub head: String,
+    /// Its body.
+    pub body: String,
+}
+
+impl Asked {
+    /// The value of a header, in lower case; empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        let mut lines = self.head.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        value.unwrap_or_default()
+    }
+}
+
+impl Service {
+    /// Answers with the status and the JSON that `answer` gives.
+    pub fn new(answer: impl Fn(&Asked) -> (u16, serde_json::Value) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(local()).expect("a free port");
+        let addr = listener.local_addr().expect("it is bound");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (noted, answer) = (Arc::clone(&asked), Arc::new(answer));
+        // Ends with the process: nothing tells it that the test is over.
+        thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (noted, answer) = (Arc::clone(&noted), Arc::clone(&answer));
+                thread::spawn(move || {
+                    converse(stream, |head, body| {
+                        let one = Asked {
+                            path: head.split(' ').nth(1).unwrap_or_default().to_owned(),
+                            head: head.to_owned(),
+                            body: body.to_owned(),
+                        };
+                        noted.lock().expect("no test panics with it").push(one.clone());
+                        let (status, json) = answer(&one);
+                        let json = json.to_string();
+                        format!(
+                            "HTTP/1.1 {status} As Asked\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
+                             connection: close\r\n\r\n{json}",
+                            json.len()
+                        )
+                    });
+                });
+            }
+        });
+        Self { addr, asked }
+    }
+
+    /// A URL that leads here.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.addr)
+    }
+
+    /// The requests so far whose path begins so.
+    pub fn asked(&self, path: &str) -> Vec<Asked> {
+        let asked = self.asked.lock().expect("no test panics with it");
+        asked
+            .iter()
+            .filter(|asked| asked.path.starts_with(path))
+            .cloned()
+            .collect()
+    }
+
+    /// Waits for so many of them; all of them.
+    pub fn until(&self, path: &str, count: usize) -> Vec<Asked> {
+        super::eventually(&format!("{count} requests to {path}"), || {
+            Some(self.asked(path)).filter(|asked| asked.len() >= count)
+        })
+    }
+}
+
 /// Reads one request, answers, closes. Whoever breaks the connection gets no answer.
 fn converse(stream: TcpStream, answer: impl FnOnce(&str, &str) -> String) {
     let mut reader = BufReader::new(&stream);

@@ -118,7 +118,7 @@ fn i6_a_repair_keeps_what_can_be_read() {
         ),
         (5, 1, 1)
     );
-    assert!(repaired.kept.join("db").is_file());
+    assert!(repaired.kept.as_ref().unwrap().join("db").is_file());
     let quarantine = repaired.quarantine.unwrap();
     assert_eq!(
         names(&quarantine),
@@ -210,7 +210,7 @@ fn i6_a_queue_that_was_set_aside_is_repaired_from_there() {
     let repaired = repair.carry_out().unwrap();
     assert_eq!(repaired.holds.events, 5);
     assert!(!folder.path().join(SCRATCH).exists());
-    assert!(repaired.kept.join("db").is_file());
+    assert!(repaired.kept.as_ref().unwrap().join("db").is_file());
     assert_eq!(fresh(&open(folder.path()), lanes[0]).len(), 3);
 
     fs::write(folder.path().join("queue-2").join("db"), vec![0xAB; 4 << 20]).unwrap();
