@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -29,7 +29,7 @@ use crate::config::{self, Config, ControlConfig, Loaded, Problems};
 use crate::control;
 use crate::control::doors::Door;
 use crate::control::operator::Operator as _;
-use crate::ingest::listener::Listener;
+use crate::ingest::listener;
 use crate::ingest::spool::Spool;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
@@ -207,7 +207,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
 /// The sockets that are served.
 struct Doors {
     entrance: CancellationToken,
-    intake: JoinHandle<()>,
+    intake: oneshot::Receiver<()>,
     spool: Option<JoinHandle<()>>,
     control: ControlDoor,
 }
@@ -244,8 +244,13 @@ impl Doors {
         let section = &config.ingest;
         let door = socket("ingest", handed, &section.socket, section.mode, &section.group)?;
         let entrance = CancellationToken::new();
-        let intake = Listener::new(door.listener, door.ours, section.connections_max)?;
-        let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
+        let intake = listener::start(
+            door.listener,
+            door.ours,
+            section.connections_max,
+            Arc::clone(daemon.intake()),
+            entrance.clone(),
+        )?;
         let spool = section
             .spool
             .as_deref()

@@ -1,9 +1,10 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
-mod answers;
+pub mod answers;
 #[cfg(test)]
 mod fairness;
+mod gathered;
 mod idle;
 mod settles;
 
@@ -14,24 +15,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
-use self::answers::{Told, Waiting};
+use self::answers::Waiting;
+use self::gathered::{Gathered, Last, Owed};
 pub use self::idle::Upkeep;
 use self::idle::{Idle, MAINTAIN_ON};
-use self::settles::{SETTLES_MAX, Settled, Settles};
+use self::settles::{Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
 };
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
-/// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
-/// a repeated request after a crash, and a flush each would take the disk from the producers.
-const SETTLE_LINGER: Duration = Duration::from_millis(5);
-/// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
-/// they while it works; past this size a commit gains nothing from more.
-const EVENTS_MAX: usize = 2048;
-/// Bytes of events in one commit.
-const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
@@ -122,15 +116,19 @@ impl std::fmt::Debug for Request {
 }
 
 impl Queue {
-    /// Makes groups of events durable. The answer comes after the flush, so it may be passed on as the
-    /// promise that it is.
+    /// Makes groups of events durable; they are on their way when this returns. The answer comes after the flush, so
+    /// it may be passed on as the promise that it is.
     ///
     /// # Errors
     /// [`StoreError::Failed`]: nothing is known of these events, and nothing more will be accepted.
-    pub async fn accept(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+    pub fn accept(&self, groups: Vec<AcceptGroup>) -> impl Future<Output = AcceptAnswer> + Send + use<> {
         let (answer, wait) = oneshot::channel();
-        self.send(Request::Accept { groups, answer })?;
-        wait.await.map_or_else(|_| Err(self.why()), Told::mine)
+        let sent = self.send(Request::Accept { groups, answer });
+        let failure = self.failure();
+        async move {
+            sent?;
+            wait.await.unwrap_or_else(|_| Err(why(&failure)))
+        }
     }
 
     /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
@@ -158,7 +156,7 @@ impl Queue {
             let _ = answer.send(result);
             failed.map_or(Ok(()), Err)
         })))?;
-        wait.await.unwrap_or_else(|_| Err(self.why()))
+        wait.await.unwrap_or_else(|_| Err(why(&self.failure)))
     }
 
     /// Runs a reading verb of the store where blocking is allowed.
@@ -189,15 +187,14 @@ impl Queue {
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.requests.send(request).map_err(|_| self.why())
+        self.requests.send(request).map_err(|_| why(&self.failure))
     }
+}
 
-    fn why(&self) -> StoreError {
-        self.failure
-            .borrow()
-            .clone()
-            .unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
-    }
+/// Why the committer answers no more.
+fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
+    let failed = failure.borrow().clone();
+    failed.unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
 }
 
 impl Committer {
@@ -232,6 +229,7 @@ impl Committer {
             failed,
             inbox,
             settles,
+            last: Last::default(),
             maintained: Instant::now(),
             unfinished: false,
         };
@@ -250,51 +248,6 @@ impl Committer {
     }
 }
 
-/// Who is owed an event, when, and how many bytes of it; the part of a batch that outlives its commit.
-type Owed = (Arc<[LaneId]>, Option<Timestamp>, u32);
-
-/// What one commit is made of, while it is being gathered.
-#[derive(Default)]
-struct Gathered {
-    groups: Vec<AcceptGroup>,
-    bytes: usize,
-    events: usize,
-    answers: Vec<(usize, Waiting)>,
-    owed: Vec<Owed>,
-    /// When the oldest settle came that waits.
-    since: Option<Instant>,
-}
-
-impl Gathered {
-    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting) {
-        for new in groups.iter().flat_map(|group| &group.events) {
-            self.bytes += new.event.json.len();
-            self.events += 1;
-            let bytes = u32::try_from(new.event.json.len()).unwrap_or(u32::MAX);
-            let lanes = Arc::clone(&new.lanes);
-            self.owed.push((lanes, new.event.head.deliver_at, bytes));
-        }
-        self.answers.push((groups.len(), answer));
-        self.groups.extend(groups);
-    }
-
-    fn is_full(&self) -> bool {
-        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX
-    }
-
-    fn is_ripe(&self, settles: &Settles) -> bool {
-        !self.answers.is_empty()
-            || settles.len() >= SETTLES_MAX
-            || self.since.is_some_and(|since| since.elapsed() >= SETTLE_LINGER)
-    }
-
-    /// How long the committer may sleep before this has to be written.
-    fn patience(&self) -> Option<Duration> {
-        self.since
-            .map(|since| SETTLE_LINGER.saturating_sub(since.elapsed()))
-    }
-}
-
 enum Flow {
     Go,
     Stop,
@@ -308,6 +261,7 @@ struct Worker {
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
+    last: Last,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,
@@ -318,10 +272,10 @@ impl Worker {
         let mut gathered = Gathered::default();
         let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = gathered.patience().unwrap_or_else(|| idle.wait());
+            let wait = gathered.patience(self.last).unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
-                Err(RecvTimeoutError::Timeout) if gathered.patience().is_none() => {
+                Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
                     self.while_idle(idle).map(|next| {
                         idle = next;
                         Flow::Go
@@ -334,7 +288,7 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe(&self.settles) {
+            if stop || gathered.is_ripe(&self.settles, self.last) {
                 idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
@@ -397,6 +351,7 @@ impl Worker {
             groups,
             answers,
             owed,
+            events,
             ..
         } = gathered;
         let Settled { settles, attempts } = self.settles.take();
@@ -412,13 +367,17 @@ impl Worker {
         let now = (self.clock)();
         // A try has been made, whatever becomes of the commit.
         self.store.log_attempts(attempts, now);
-        match self.store.commit(batch, now) {
+        let began = Instant::now();
+        let done = self.store.commit(batch, now);
+        let took = began.elapsed();
+        self.last = Last { events, took };
+        match done {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
-                answers::give_all(committed.accepts, answers);
+                answers::hand_out(Ok(committed.accepts), answers);
             }
             Err(error) => {
-                answers::fail_all(&error, answers);
+                answers::hand_out(Err(error.clone()), answers);
                 return Err(error);
             }
         }
@@ -492,6 +451,7 @@ fn moved(settle: &Settle) -> Notice {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::settles::SETTLES_MAX;
     use super::*;
     use crate::domain::event::{Event, EventHead};
     use crate::store::memory::MemoryStore;
