@@ -105,6 +105,8 @@ pub(super) struct Lines {
     read_all: bool,
     /// Lines that were cut and could take more.
     hungry: BTreeSet<(Seq, OrderKey)>,
+    /// Fresh deliveries that were taken out of a line as its head came to wait; nobody was told yet.
+    let_go: Vec<Seq>,
     /// Fresh deliveries a line holds in memory at most.
     line_max: usize,
     waiting: usize,
@@ -128,6 +130,7 @@ impl Lines {
             read: Seq(0),
             read_all: false,
             hungry: BTreeSet::new(),
+            let_go: Vec::new(),
             line_max,
             waiting: 0,
             fresh: 0,
@@ -381,43 +384,27 @@ impl Lines {
         (out, from)
     }
 
-    /// Fresh deliveries that stand behind a head which waits for another try; they are left in the store.
-    fn cut_behind_head(&mut self, key: OrderKey) -> Vec<Seq> {
-        let Some(line) = self.lines.get_mut(&key) else {
-            return Vec::new();
+    /// Leaves the fresh deliveries behind a head which waits for another try in the store; see [`Lines::let_go`].
+    fn cut_behind_head(&mut self, key: OrderKey) {
+        let Some(line) = self.lines.get_mut(&key).filter(|line| line.fresh > 0) else {
+            return;
         };
-        let fresh: Vec<Seq> = line
-            .queue
-            .values()
-            .filter(|standing| standing.due.was_due.is_none())
-            .map(|standing| standing.due.seq)
-            .collect();
-        for seq in &fresh {
-            line.queue.remove(seq);
+        let is_fresh = |_: &Seq, standing: &mut Standing| standing.due.was_due.is_none();
+        let fresh: Vec<Seq> = line.queue.extract_if(.., is_fresh).map(|(seq, _)| seq).collect();
+        if let Some(cut) = line.cut {
+            self.hungry.remove(&(cut, key));
         }
-        if let Some(first) = fresh.first() {
-            line.cut = Some(line.cut.map_or(*first, |cut| cut.min(*first)));
-        }
+        line.cut = line.cut.into_iter().chain(fresh.first().copied()).min();
         line.fresh = 0;
         self.fresh -= fresh.len();
         self.waiting -= fresh.len();
-        fresh
+        self.let_go.extend(fresh);
     }
 
-    /// Those of all held up lines; see [`Lines::cut_behind_head`].
-    pub(super) fn cut_held_up(&mut self, key: OrderKey, wall: Timestamp) -> Vec<Seq> {
-        let held_up = |line: &Line| matches!(line.mark, Mark::HeldUp(..));
-        if !self.lines.get(&key).is_some_and(held_up) {
-            return Vec::new();
-        }
-        let cut = self.cut_behind_head(key);
-        self.refresh(key, wall);
-        cut
-    }
-
-    /// The line of a delivery that has departed.
-    pub(super) fn line_of(&self, seq: Seq) -> Option<OrderKey> {
-        self.departed.get(&seq).copied()
+    /// Takes what was left in the store lately because the head of its line has come to wait for another try: after a
+    /// failure, or because the wall clock has jumped back.
+    pub(super) fn let_go(&mut self) -> Vec<Seq> {
+        std::mem::take(&mut self.let_go)
     }
 
     /// From here on the store may have fresh deliveries that were never read.
@@ -450,6 +437,9 @@ impl Lines {
             },
         };
         let before = std::mem::replace(&mut line.mark, next);
+        if matches!(next, Mark::HeldUp(..)) {
+            self.cut_behind_head(key);
+        }
         self.list(key, before, false);
         self.list(key, next, true);
         self.note_hunger(key);

@@ -259,3 +259,33 @@ fn f7_what_is_put_off_behind_a_held_up_head_keeps_nobody() {
     let odd: Vec<u64> = (1..=40).filter(|seq| seq % 2 == 1).collect();
     assert_eq!(deliver_all(&mut world), odd);
 }
+
+/// F7: when the wall clock jumps back, a head that was due already waits again; what had been read behind it goes back
+/// to the store, or it would keep the room of the other lines for as long as the clock takes to catch up.
+#[test]
+fn f7_a_head_held_up_again_by_the_clock_keeps_no_room() {
+    let mut config = ordered_config(OrderPolicy::Key);
+    config.concurrency = Concurrency { min: 1, max: 1 };
+    let mut world = World::new(small(), vec![config]);
+    world.keys = 2;
+    world.accept_many(A, 2);
+    for seq in [0, 1] {
+        let head = world.poll().remove(0);
+        assert_eq!(head.batch[0].seq, Seq(seq));
+        world.end(head, DOWN, secs(60));
+    }
+    world.pass(secs(61));
+    let first = world.poll().remove(0);
+    assert_eq!(first.batch[0].seq, Seq(0), "both are due, and there is one slot");
+    world.accept_many(A, 100);
+    assert!(world.poll().is_empty());
+    assert_eq!(world.view(A).fresh, 16, "the window is full of what follows them");
+    world.now.wall = Timestamp(START);
+    world.end(first, OK, secs(0));
+    let own: Vec<u64> = (2..102).filter(|seq| seq % 2 == 0).collect();
+    assert_eq!(deliver_all(&mut world), own);
+    assert_eq!((world.view(A).window, world.view(A).held_up), (1, 1));
+    world.pass(secs(60));
+    let rest: Vec<u64> = (1..102).filter(|seq| seq % 2 == 1).collect();
+    assert_eq!(deliver_all(&mut world), rest);
+}
