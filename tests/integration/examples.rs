@@ -8,12 +8,14 @@ mod answers;
 mod bodies;
 mod retries;
 mod routes;
+mod steps;
 mod ways;
 mod webhooks;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -123,6 +125,7 @@ fn gallery() -> BTreeMap<&'static str, Vec<Case>> {
         ("retries.toml", retries::cases()),
         ("routing.toml", routes::routes()),
         ("signatures.toml", ways::signatures()),
+        ("steps.toml", steps::cases()),
         ("webhooks.toml", webhooks::cases()),
     ])
 }
@@ -153,11 +156,28 @@ fn variable(name: &str) -> String {
     }
 }
 
-/// In place of an id: the reply to all requests that have none of their own.
+/// In place of an id: the replies to all requests that have none of their own.
 const EVERYBODY: &str = "";
 
 /// A status, header lines and a body.
 type Reply = (u16, String, String);
+
+/// Waits as the first header line of a reply asks for: so many milliseconds, or until so many requests wait together.
+fn held_back(reply: &Reply, together: &AtomicUsize) {
+    let asked = |name: &str| {
+        let value = reply.1.lines().next()?.strip_prefix(name)?;
+        value.trim().parse::<usize>().ok()
+    };
+    if let Some(ms) = asked("x-held-back-ms:") {
+        thread::sleep(Duration::from_millis(ms as u64));
+    }
+    if let Some(count) = asked("x-together:") {
+        together.fetch_add(1, Ordering::SeqCst);
+        eventually("all are asked", || {
+            (together.load(Ordering::SeqCst) >= count).then_some(())
+        });
+    }
+}
 
 /// A running daemon with the endpoints of one file, and the receiver that all of them lead to.
 struct Stage {
@@ -171,6 +191,7 @@ impl Stage {
     fn new(file: &str) -> Self {
         let replies: Arc<Mutex<HashMap<String, Vec<Reply>>>> = Arc::default();
         let known = Arc::clone(&replies);
+        let together = AtomicUsize::new(0);
         let desk = Desk::saying(move |asked| {
             if asked.line.contains("token ") {
                 return (
@@ -188,13 +209,7 @@ impl Stage {
                 None => (200, String::new(), String::new()),
             };
             drop(known);
-            if let Some(ms) = reply
-                .1
-                .strip_prefix("x-held-back-ms: ")
-                .and_then(|ms| ms.trim().parse().ok())
-            {
-                thread::sleep(Duration::from_millis(ms));
-            }
+            held_back(&reply, &together);
             reply
         });
         let text = text_of(file);
@@ -223,20 +238,17 @@ impl Stage {
         fs::write(copy, text.replace("https://", &self.desk.url("/"))).expect("a copy");
     }
 
-    /// What is answered to requests whose ids nobody knows beforehand: batches.
-    fn answer_all(&self, status: u16, headers: &str, body: &str) {
-        let reply = (status, headers.to_owned(), body.to_owned());
+    /// The answers to requests with this id, the last one for all further ones.
+    fn answers(&self, id: &str, replies: &[Reply]) {
         let mut known = self.replies.lock().expect("no test panics with it");
-        known.insert(EVERYBODY.to_owned(), vec![reply]);
+        known.insert(id.to_owned(), replies.to_vec());
     }
 
-    /// Sends an event of a lead to `endpoint` alone, whose requests are answered by `replies`, the last one for all further ones.
+    /// Sends an event of a lead to `endpoint` alone, whose requests are answered by `replies` if there are some.
     fn send(&self, endpoint: &str, id: &str, data: &str, replies: &[Reply]) {
-        let mut known = self.replies.lock().expect("no test panics with it");
         if !replies.is_empty() {
-            known.insert(id.to_owned(), replies.to_vec());
+            self.answers(id, replies);
         }
-        drop(known);
         let data: Value = serde_json::from_str(data).expect("data is JSON");
         let event = json!({
             "type": "lead.created", "id": id, "source": "landing-page", "time": "2026-01-15T10:30:00Z",
@@ -453,6 +465,12 @@ fn b1_b3_b7_examples_of_webhooks() {
 #[test]
 fn h9_examples_of_modules() {
     play("modules.toml");
+}
+
+/// C9, C10, C11, C12: steps before and after, one after the other and side by side, with answers kept and every fallback.
+#[test]
+fn c9_c10_c11_c12_examples_of_steps() {
+    play("steps.toml");
 }
 
 /// D6: connections kept, and one to a server whose certificate nobody knows.

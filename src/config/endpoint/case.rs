@@ -17,11 +17,12 @@ pub(super) fn case(table: &Table<'_>, bind: &str, steps: &[Box<str>]) -> Option<
     let name = table.read("name", values::text);
     let event = table.read("event", event);
     let expect = table.read("expect", language::expression(&names));
+    let steps = canned(table, steps);
     Some(SavedCase {
         name: name?.into(),
         event: event?.into(),
         expect: expect?,
-        steps: canned(table, steps),
+        steps,
     })
 }
 

@@ -366,7 +366,7 @@ mod tests {
             ("[[endpoint.step]]\nname = \"a\"".to_owned(), "endpoint.crm.step[1]: url is missing"),
             (format!("[[endpoint.step]]\n{URL}"), "step[1]: name is missing"),
             (step("a-b", ""), "\"a-b\" is not a name; use letters, digits and _"),
-            (step("a", "") + &step("a", ""), "config.toml:8:8: endpoint.crm.step[2].name: \"a\" is also the name of"),
+            (step("a", "") + &step("a", ""), "config.toml:9:8: endpoint.crm.step[2].name: \"a\" is also the name of"),
             (step("a", "after = [\"b\"]"), "step[1].after: \"b\" is no step of this endpoint; its steps are a"),
             (step("a", "after = [\"a\"]"), "steps wait for each other: a for a"),
             (

@@ -239,7 +239,11 @@ impl Steps {
                 progress.append(&step.name, fields);
                 Ok(())
             }
-            End::Without(_) => Ok(()),
+            // Empty, so that a field of it is what is not there, as where an answer does not have it.
+            End::Without(_) => {
+                progress.append(&step.name, Fields::of(serde_json::Map::new()));
+                Ok(())
+            }
             End::Failed(tried) => Err(blamed(tried, step)),
         }
     }

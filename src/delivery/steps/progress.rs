@@ -51,12 +51,13 @@ impl Progress {
 
     /// What the next request's templates see: of the step called `request_id`, or with `None` of the delivery itself.
     pub fn beside(&self, request_id: Option<Box<str>>, response: Option<(Value, usize)>) -> Beside {
-        let fields = self.appended.iter();
+        let fields = self
+            .appended
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.clone()));
         let (response, response_bytes) = response.unzip();
         Beside {
-            appended: fields
-                .map(|(name, value)| (name.to_string(), value.clone()))
-                .collect(),
+            appended: Value::from_pairs(fields),
             flags: self.flags.iter().map(|flag| Value::from(&**flag)).collect(),
             response,
             bytes: self.bytes.saturating_add(response_bytes.unwrap_or(0)),

@@ -15,7 +15,7 @@ pub struct Step {
     pub name: Box<str>,
     /// Before the delivery's request, or after its answer.
     pub stage: Stage,
-    /// False: the step is skipped, and nothing is appended.
+    /// False: the step is skipped, and nothing is stored.
     pub when: Option<Expression>,
     /// Names of the steps it waits for.
     pub after: Vec<Box<str>>,
@@ -65,7 +65,7 @@ pub enum OnError {
     Default,
     /// The last good value is appended if it is young enough, else the default, else the attempt ends.
     Cached,
-    /// Nothing is appended.
+    /// Nothing is stored.
     Skip,
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{Case, Ends, Exchange, LEAD, Run, Stage, by, sends_of};
+use super::{Case, EVERYBODY, Ends, Exchange, LEAD, Run, Stage, by, sends_of};
 use crate::harness::now;
 
 /// Leads with this data go there, with the data as body.
@@ -168,7 +168,11 @@ fn validate_batch(stage: &Stage, endpoint: &str) {
         _ => json!({ "id": format!("L{number}"), "status": "valid" }),
     };
     let results = json!({ "results": (0..100).map(result).collect::<Vec<_>>() }).to_string();
-    stage.answer_all(200, "content-type: application/json\r\n", &results);
+    // What a batch will be called nobody knows beforehand.
+    stage.answers(
+        EVERYBODY,
+        &[(200, "content-type: application/json\r\n".to_owned(), results)],
+    );
     for number in 0..100 {
         stage.send(
             endpoint,
