@@ -272,15 +272,14 @@ impl Worker {
         let mut gathered = Gathered::default();
         let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = gathered.patience(self.last).unwrap_or_else(|| idle.wait());
+            let patience = gathered.patience(self.last, Instant::now());
+            let wait = patience.unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
-                Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
-                    self.while_idle(idle).map(|next| {
-                        idle = next;
-                        Flow::Go
-                    })
-                }
+                Err(RecvTimeoutError::Timeout) if patience.is_none() => self.while_idle(idle).map(|next| {
+                    idle = next;
+                    Flow::Go
+                }),
                 Err(RecvTimeoutError::Timeout) => Ok(Flow::Go),
                 Err(RecvTimeoutError::Disconnected) => Ok(Flow::Stop),
             };
@@ -288,7 +287,7 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe(&self.settles, self.last) {
+            if stop || gathered.is_ripe(&self.settles, self.last, Instant::now()) {
                 idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
@@ -325,7 +324,7 @@ impl Worker {
         let mut next = Some(first);
         while let Some(request) = next {
             match request {
-                Request::Accept { groups, answer } => gathered.take_groups(groups, answer),
+                Request::Accept { groups, answer } => gathered.take_groups(groups, answer, Instant::now()),
                 Request::Settles => {
                     gathered.since.get_or_insert_with(Instant::now);
                 }

@@ -65,8 +65,8 @@ impl Last {
 }
 
 impl Gathered {
-    /// Takes in the groups of one who waits for `answer`.
-    pub(super) fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting) {
+    /// Takes in the groups of one who waits for `answer` since `now`.
+    pub(super) fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting, now: Instant) {
         for new in groups.iter().flat_map(|group| &group.events) {
             self.bytes += new.event.json.len();
             self.events += 1;
@@ -76,7 +76,7 @@ impl Gathered {
         }
         self.answers.push((groups.len(), answer));
         self.groups.extend(groups);
-        self.began.get_or_insert_with(Instant::now);
+        self.began.get_or_insert(now);
     }
 
     /// Whether nothing more may be taken in.
@@ -85,16 +85,20 @@ impl Gathered {
     }
 
     /// Whether it is time to write this.
-    pub(super) fn is_ripe(&self, settles: &Settles, last: Last) -> bool {
+    pub(super) fn is_ripe(&self, settles: &Settles, last: Last, now: Instant) -> bool {
         settles.len() >= SETTLES_MAX
             || self.is_full()
             || self.began.is_some() && self.events >= last.events
-            || self.patience(last).is_some_and(|patience| patience.is_zero())
+            || self
+                .patience(last, now)
+                .is_some_and(|patience| patience.is_zero())
     }
 
     /// How long the committer may sleep before this has to be written.
-    pub(super) fn patience(&self, last: Last) -> Option<Duration> {
-        let left = |since: Option<Instant>, wait: Duration| Some(wait.saturating_sub(since?.elapsed()));
+    pub(super) fn patience(&self, last: Last, now: Instant) -> Option<Duration> {
+        let left = |since: Option<Instant>, wait: Duration| {
+            Some(wait.saturating_sub(now.saturating_duration_since(since?)))
+        };
         let events = left(self.began, last.patience());
         let settles = left(self.since, SETTLE_LINGER);
         events.into_iter().chain(settles).min()
@@ -108,19 +112,18 @@ mod tests {
     use super::super::tests::group;
     use super::*;
 
-    fn gathered(events: usize) -> Gathered {
+    fn gathered(events: usize, now: Instant) -> Gathered {
         let mut gathered = Gathered::default();
         let (answer, _) = oneshot::channel();
         let groups = (0..events).map(|n| group(&n.to_string(), None, LaneId(1)));
-        gathered.take_groups(groups.collect(), answer);
-        // No time passes for it, however slow the machine is.
-        gathered.began = Some(Instant::now() + Duration::from_secs(3600));
+        gathered.take_groups(groups.collect(), answer, now);
         gathered
     }
 
-    /// A commit waits for company only after one that had much more, and never when it is full.
+    /// A commit waits for company only after one that had more, and never when it is full.
     #[test]
     fn who_is_written_at_once() {
+        let (settles, now) = (Settles::default(), Instant::now());
         let took = Duration::from_secs(1);
         for (events, last, at_once) in [
             (1, 0, true),
@@ -130,26 +133,30 @@ mod tests {
             (100, 100, true),
             (EVENTS_MAX, 10_000, true),
         ] {
-            let (gathered, last) = (gathered(events), Last { events: last, took });
-            assert_eq!(
-                gathered.is_ripe(&Settles::default(), last),
-                at_once,
+            let (gathered, last) = (gathered(events, now), Last { events: last, took });
+            let is_ripe = gathered.is_ripe(&settles, last, now);
+            assert_eq!(is_ripe, at_once, "{events} after {last:?}");
+            assert!(
+                gathered.is_ripe(&settles, last, now + COMPANY_WAIT_MAX),
                 "{events} after {last:?}"
             );
-            assert!(gathered.patience(last).unwrap() <= COMPANY_WAIT_MAX);
         }
-        let quick = Last {
+    }
+
+    /// It waits no longer than the last one took, and what is not there does not wait at all.
+    #[test]
+    fn how_long_it_waits() {
+        let now = Instant::now();
+        let last = Last {
             events: 100,
-            took: Duration::ZERO,
+            took: COMPANY_WAIT_MAX / 2,
         };
-        assert!(
-            gathered(1).is_ripe(&Settles::default(), quick),
-            "no longer than that one took"
-        );
-        assert!(
-            !Gathered::default().is_ripe(&Settles::default(), quick),
-            "nothing to write"
-        );
-        assert_eq!(Gathered::default().patience(quick), None);
+        let one = gathered(1, now);
+        assert_eq!(one.patience(last, now), Some(last.took));
+        assert_eq!(one.patience(last, now + last.took), Some(Duration::ZERO));
+        assert!(one.is_ripe(&Settles::default(), last, now + last.took));
+        let none = Gathered::default();
+        assert_eq!(none.patience(last, now), None);
+        assert!(!none.is_ripe(&Settles::default(), last, now));
     }
 }
