@@ -27,7 +27,7 @@ pub struct Checker {
 #[derive(Clone, Debug)]
 enum Known {
     /// The same secret as the sender's.
-    Shared(Keyed),
+    Shared(Box<Keyed>),
     /// The public half of an Ed25519 key.
     Public(Box<[u8]>),
 }
@@ -39,10 +39,12 @@ impl Checker {
     /// One sentence saying what is wrong with a secret, without showing it.
     pub fn new(preset: Preset, secrets: &[&str]) -> Result<Self, String> {
         let recipe = Recipe::of(&SignScheme::Preset(preset))?;
+        let shared =
+            |key: &[u8]| Keyed::new(recipe.algorithm, key).map(|keyed| Known::Shared(Box::new(keyed)));
         let known = |text: &&str| match preset {
             Preset::StandardEd25519 | Preset::Discord => parse_public_key(text).map(Known::Public),
-            Preset::Standard => Ok(Known::Shared(Keyed::new(recipe.algorithm, &parse_secret(text)?)?)),
-            _ => Ok(Known::Shared(Keyed::new(recipe.algorithm, &parse_text(text)?)?)),
+            Preset::Standard => shared(&parse_secret(text)?),
+            _ => shared(&parse_text(text)?),
         };
         let keys = secrets.iter().map(known).collect::<Result<_, String>>()?;
         Ok(Self { preset, recipe, keys })
