@@ -32,7 +32,7 @@ pub struct TestArgs {
     #[arg(value_name = "ENDPOINT")]
     endpoint: Option<String>,
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG")]
     config: PathBuf,
     /// JSON lines instead of a table
     #[arg(long)]

@@ -18,7 +18,7 @@ use crate::delivery::Couriers;
   posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG")]
     pub config: PathBuf,
     /// Print one JSON object
     #[arg(long)]

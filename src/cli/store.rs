@@ -38,7 +38,7 @@ const SET_ASIDE_MAX: usize = 1000;
 #[command(after_help = EXAMPLES)]
 pub struct StoreArgs {
     /// Configuration file that names the store's folder
-    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, global = true)]
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG", global = true)]
     config: PathBuf,
     /// Folder of the store, such as a backup's, instead of the one that the configuration names
     #[arg(long, value_name = "FOLDER", global = true)]

@@ -17,8 +17,8 @@ use crate::config::{
     TracesConfig,
 };
 use crate::control::operator::{
-    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport, TraceNumbers,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
+    NotDefined, Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::server::serve;
 use crate::control::types::{
@@ -60,6 +60,10 @@ impl Operator for FakeDaemon {
 
     fn config(&self) -> Arc<Config> {
         Arc::clone(&self.config)
+    }
+
+    fn hold_config(&self) -> BoxFuture<'_, Held> {
+        Box::pin(async { Box::new(()) as Held })
     }
 
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>> {

@@ -8,7 +8,6 @@ use super::raw::{Table, Value};
 use super::values::{self, Read, Wrong};
 use crate::domain::access::{AllowRule, Who};
 use crate::domain::people;
-use crate::domain::rate::Rate;
 use crate::domain::route::TypePattern;
 use crate::domain::secret::Secret;
 
@@ -55,7 +54,7 @@ fn rule(table: &Table<'_>) -> Option<AllowRule> {
             })
             .collect(),
     };
-    let rate = table.read("rate", rate).flatten();
+    let rate = table.read("rate", values::rate).flatten();
     Some(AllowRule { who, types, rate })
 }
 
@@ -115,16 +114,6 @@ fn nobody(file: &str, number: &str) -> Wrong {
         format!("is not in {file}"),
         format!("create it, or write its number ({number}) where it is known to a directory service only"),
     )
-}
-
-fn rate(value: &Value<'_>) -> Read<Option<Rate>> {
-    let text = values::text(value)?;
-    if text.is_empty() {
-        return Ok(None);
-    }
-    Rate::parse(&text)
-        .map(Some)
-        .map_err(|_| Wrong::new("is not a rate", "write it like 50/s, 600/m or 1000/h"))
 }
 
 /// `control.operators` or `control.readers`.
@@ -284,7 +273,7 @@ mod tests {
             ("[[ingest.allow]]\ntypes = [\"a.b*\"]", "wildcard"),
             (
                 "[[ingest.allow]]\nrate = \"fast\"",
-                "\"fast\" is not a rate; write it like 50/s",
+                "\"fast\" is not a rate; write it like 100/s",
             ),
             (
                 "control.operators = [\"ada\"]",

@@ -8,7 +8,6 @@ mod step;
 
 use serde_json::{Map, Value, json};
 
-use super::endpoint::order::show_rate;
 use super::values::{show_duration, show_size};
 use super::{Config, FreeMin, LogFormat, NetworkConfig};
 use crate::domain::access::AllowRule;
@@ -135,8 +134,8 @@ fn endpoint(endpoint: &Endpoint) -> Value {
         "connect_timeout": show_duration(request.connect_timeout),
         "max_response": show_size(request.response_bytes_max as u64),
         "concurrency": if min == max { json!(max) } else { json!({ "min": min, "max": max }) },
-        "rate": show_rate(endpoint.rate),
-        "order": order(endpoint.order),
+        "rate": endpoint.rate.map_or(String::new(), |rate| rate.to_string()),
+        "order": order(endpoint.order.policy),
         "best_effort": endpoint.best_effort,
         "batch": batch(endpoint.batch.as_ref()),
         "tls": tls(&request.tls),
@@ -155,6 +154,7 @@ fn endpoint(endpoint: &Endpoint) -> Value {
             "max_open": show_duration(endpoint.breaker.max_open),
         },
     });
+    shown["order_key"] = endpoint.order.key.as_ref().map_or("", |key| key.source()).into();
     shown["step"] = endpoint.steps.iter().map(step::step).collect();
     shown["test"] = endpoint.cases.iter().map(step::case).collect();
     shown["use"] = (*endpoint.integration.name).into();

@@ -280,7 +280,7 @@ static ENDPOINT: Section = Section {
         ("follow_redirects", Count(0, 10)),
         ("rate", Text),
         ("order", Word(&["none", "endpoint", "key"])),
-        ("order_key", NotYet),
+        ("order_key", Text),
         ("proxy", Private),
         ("route", Tables(&ROUTE)),
         ("body", Table(&BODY)),

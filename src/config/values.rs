@@ -10,6 +10,7 @@ use jiff::SpanRelativeTo;
 use super::FreeMin;
 use super::raw::Value;
 use super::source::Place;
+use crate::domain::rate::Rate;
 
 /// What is wrong with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,17 @@ pub(super) fn text(value: &Value<'_>) -> Read<String> {
 pub(super) fn duration(value: &Value<'_>) -> Read<Duration> {
     parse_duration(&text(value)?)
         .ok_or_else(|| Wrong::new("is not a duration", "write it like 30s, 5m or 1h30m"))
+}
+
+/// How many in how much time; none when the text is empty.
+pub(super) fn rate(value: &Value<'_>) -> Read<Option<Rate>> {
+    let text = text(value)?;
+    if text.is_empty() {
+        return Ok(None);
+    }
+    Rate::parse(&text)
+        .map(Some)
+        .map_err(|_| Wrong::new("is not a rate", "write it like 100/s, 5000/m or 10/h"))
 }
 
 /// A duration above zero.

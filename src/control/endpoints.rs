@@ -1,6 +1,8 @@
 //! Endpoints: how they are configured and what they do, and holding them, letting them go, trying them now.
 //! A pause is durable before the scheduler hears of it.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
@@ -17,7 +19,7 @@ use super::{page, status};
 use crate::config::effective;
 use crate::domain::event::Seq;
 use crate::scheduler::Input;
-use crate::store::{LaneId, Pause};
+use crate::store::Pause;
 
 /// Deferred deliveries looked at in one commit of a flush.
 const FLUSH_PAGE: usize = 500;
@@ -138,18 +140,24 @@ pub async fn pause(
         pause.reason,
         length.map_or("ever".to_owned(), duration_text)
     );
-    let lane = set_pause(&app, &name, Some(pause)).await?;
-    app.operator.tell(Input::Paused { lane, until });
+    set_pause(&app, &name, Some(pause)).await?;
     audit(peer, "pause", &name, &detail);
     row(&app, &name).await
 }
 
-/// Makes a pause, or its end, durable; the lane it is for. The scheduler is told only after that.
-async fn set_pause(app: &App, name: &str, pause: Option<Pause>) -> ApiResult<LaneId> {
-    let name = name.to_owned();
+/// Makes a pause, or its end, durable, and tells the scheduler: where it becomes durable, so that of two at once the
+/// scheduler goes by the one that is on disk in the end.
+async fn set_pause(app: &App, name: &str, pause: Option<Pause>) -> ApiResult<()> {
+    let (name, operator) = (name.to_owned(), Arc::clone(&app.operator));
+    let until = pause.as_ref().map(|pause| pause.until);
     let paused = app.operator.queue().write(move |store| {
         let lane = store.lane(&name)?;
-        store.pause(lane, pause).map(|()| lane)
+        store.pause(lane, pause)?;
+        operator.tell(match until {
+            Some(until) => Input::Paused { lane, until },
+            None => Input::Resumed { lane },
+        });
+        Ok(())
     });
     Ok(paused.await?)
 }
@@ -176,8 +184,7 @@ pub async fn resume(
             ),
         ));
     }
-    let lane = set_pause(&app, &name, None).await?;
-    app.operator.tell(Input::Resumed { lane });
+    set_pause(&app, &name, None).await?;
     audit(peer, "resume", &name, "");
     row(&app, &name).await
 }

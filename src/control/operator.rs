@@ -24,6 +24,9 @@ pub use super::types::{
 /// A future that can be returned from a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+/// As long as it is there, no other configuration comes into force.
+pub type Held = Box<dyn Send>;
+
 /// What becomes of an endpoint that the API defines.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EndpointChange {
@@ -68,6 +71,9 @@ pub trait Operator: Send + Sync + 'static {
 
     /// The configuration in force.
     fn config(&self) -> Arc<Config>;
+
+    /// Keeps the configuration that is in force in force.
+    fn hold_config(&self) -> BoxFuture<'_, Held>;
 
     /// Every lane the scheduler has, with its state and limits.
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>>;

@@ -3,6 +3,8 @@
 //! never wait long behind them and a crash in between leaves a whole number of deliveries on either side.
 
 use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -12,6 +14,7 @@ use axum::extract::{ConnectInfo, Path, State};
 use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
 use super::guard::audit;
+use super::operator::Held;
 use super::server::{App, body};
 use super::types::{BuryRequest, MoveRequest, Moved};
 use crate::domain::delivery::DeadReason;
@@ -26,6 +29,10 @@ use crate::store::{
 
 /// Deliveries in one commit.
 const PAGE: usize = 500;
+/// Between two looks at whether the daemon has let go of an orphan, and how many there are: a second, while the end of
+/// its last request waits for a commit.
+const HAND_PAUSE: Duration = Duration::from_millis(10);
+const HAND_LOOKS: usize = 100;
 
 /// `POST /v1/endpoints/{name}/move`
 pub async fn move_to(
@@ -37,31 +44,37 @@ pub async fn move_to(
     let Path(name) = name?;
     let MoveRequest { to } = body(bytes)?;
     let from = orphan(&app, &name).await?;
-    if !app.is_configured(&to) {
+    let now = app.operator.now();
+    let mut deliveries = 0;
+    let result = loop {
+        match move_page(&app, (&name, from), &to, now).await {
+            Ok(0) => break Ok(()),
+            Ok(moved) => deliveries += moved,
+            Err(error) => break Err(error),
+        }
+    };
+    conclude(result, deliveries, || {
+        audit(peer, "move", &name, &format!("{deliveries} deliveries to {to}"));
+    })
+}
+
+/// Moves up to [`PAGE`] deliveries; how many it were.
+async fn move_page(app: &App, (name, from): (&str, LaneId), to: &str, now: Timestamp) -> ApiResult<u64> {
+    let held = hold_orphan(app, name, from).await?;
+    if !app.is_configured(to) {
         return Err(ApiError::bad_request(format!(
             "to: {to:?} is not a configured endpoint; posthaste endpoints list shows them all"
         )));
     }
-    let queue = app.operator.queue();
-    let to_name = to.clone();
-    let to_lane = queue.write(move |store| store.lane(&to_name)).await?;
-    let now = app.operator.now();
-    let mut deliveries = 0;
-    loop {
-        let moved = queue
-            .write(move |store| store.reassign(from, to_lane, PAGE, now))
-            .await?;
-        if moved == 0 {
-            break;
-        }
-        deliveries += moved;
-        app.operator.tell(Input::Revived {
-            lane: to_lane,
-            from: Seq(0),
-        });
-    }
-    audit(peer, "move", &name, &format!("{deliveries} deliveries to {to}"));
-    Ok(Json(Moved { deliveries }))
+    let (to, operator) = (to.to_owned(), Arc::clone(&app.operator));
+    let moved = app.operator.queue().write(move |store| {
+        let _held = held;
+        let lane = store.lane(&to)?;
+        let moved = store.reassign(from, lane, PAGE, now)?;
+        operator.tell(Input::Revived { lane, from: Seq(0) });
+        Ok(moved)
+    });
+    Ok(moved.await?)
 }
 
 /// `POST /v1/endpoints/{name}/bury`
@@ -76,47 +89,96 @@ pub async fn bury(
     let lane = orphan(&app, &name).await?;
     let now = app.operator.now();
     let (mut deliveries, mut unread) = (0, HashSet::new());
-    loop {
-        let held = unread.clone();
-        let page = app
-            .operator
-            .queue()
-            .write(move |store| bury_page(store, lane, held, now))
-            .await?;
+    let result = loop {
+        let page = match bury_next(&app, &name, lane, unread.clone(), now).await {
+            Ok(page) => page,
+            Err(error) => break Err(error),
+        };
         deliveries += page.buried;
         let done = page.buried == 0 && page.unread.is_empty();
         unread.extend(page.unread);
         if done {
-            break;
+            break Ok(());
         }
-    }
+    };
     let reason = request.reason.unwrap_or_default();
-    audit(peer, "bury", &name, &format!("{deliveries} deliveries {reason}"));
-    Ok(Json(Moved { deliveries }))
+    conclude(result, deliveries, || {
+        audit(peer, "bury", &name, &format!("{deliveries} deliveries {reason}"));
+    })
 }
 
-/// The lane of an endpoint that is not configured and has no requests under way; 409 otherwise.
+async fn bury_next(
+    app: &App,
+    name: &str,
+    lane: LaneId,
+    passed_over: HashSet<Seq>,
+    now: Timestamp,
+) -> ApiResult<Buried> {
+    let held = hold_orphan(app, name, lane).await?;
+    let buried = app.operator.queue().write(move |store| {
+        let _held = held;
+        bury_page(store, lane, passed_over, now)
+    });
+    Ok(buried.await?)
+}
+
+/// The answer when all pages are done, or one could not be: what was done by then stays done, and is said.
+fn conclude(result: ApiResult<()>, deliveries: u64, audit: impl FnOnce()) -> ApiResult<Json<Moved>> {
+    if result.is_ok() || deliveries > 0 {
+        audit();
+    }
+    match result {
+        Ok(()) => Ok(Json(Moved { deliveries })),
+        Err(mut error) => {
+            if deliveries > 0 {
+                let before = format!("; {deliveries} deliveries were dealt with before");
+                error.detail.message.push_str(&before);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The lane of an endpoint that is not configured; 409 otherwise.
 async fn orphan(app: &App, name: &str) -> ApiResult<LaneId> {
-    if app.is_configured(name) {
-        return Err(ApiError::conflict(
-            "configured",
-            format!(
-                "{name:?} is in the configuration; only what an endpoint that was removed is owed can be moved or \
-                 buried. posthaste endpoints pause {name} holds it"
-            ),
-        ));
+    must_be_orphaned(app, name)?;
+    app.lane(name).await
+}
+
+fn must_be_orphaned(app: &App, name: &str) -> ApiResult<()> {
+    if !app.is_configured(name) {
+        return Ok(());
     }
-    let lane = app.lane(name).await?;
-    let lanes = app.operator.lanes().await;
-    if lanes.iter().any(|view| view.lane == lane && view.in_flight > 0) {
-        return Err(ApiError::conflict(
-            "in_flight",
-            format!(
-                "requests to {name:?} are still under way, begun before it was removed; try again when they have ended"
-            ),
-        ));
+    Err(ApiError::conflict(
+        "configured",
+        format!(
+            "{name:?} is in the configuration; only what an endpoint that was removed is owed can be moved or \
+             buried. posthaste endpoints pause {name} holds it"
+        ),
+    ))
+}
+
+/// Nothing of an orphan is in the daemon's hands, and no reload brings its endpoint back until what this returns is
+/// dropped. Whoever writes takes it along, so that this holds until the writing is done, also when nobody waits for it
+/// any more. 409 otherwise.
+async fn hold_orphan(app: &App, name: &str, lane: LaneId) -> ApiResult<Held> {
+    let held = app.operator.hold_config().await;
+    must_be_orphaned(app, name)?;
+    for _ in 0..HAND_LOOKS {
+        let lanes = app.operator.lanes().await;
+        match lanes.iter().find(|view| view.lane == lane) {
+            None => return Ok(held),
+            Some(view) if view.in_flight > 0 => break,
+            // What has become of its last requests is about to be written.
+            Some(_) => tokio::time::sleep(HAND_PAUSE).await,
+        }
     }
-    Ok(lane)
+    Err(ApiError::conflict(
+        "in_flight",
+        format!(
+            "requests to {name:?} are still under way, begun before it was removed; try again when they have ended"
+        ),
+    ))
 }
 
 /// What one commit of a burial did.

@@ -270,7 +270,7 @@ fn condition(
 
 /// What an ordered endpoint waits for though it is ready.
 fn held_up_why(endpoint: &Endpoint, view: Option<&LaneView>) -> String {
-    match (view.map_or(0, |view| view.held_up), endpoint.order) {
+    match (view.map_or(0, |view| view.held_up), endpoint.order.policy) {
         (0, _) | (_, OrderPolicy::None) => String::new(),
         (_, OrderPolicy::Endpoint) => {
             "the first delivery waits for another try and holds up the rest".to_owned()

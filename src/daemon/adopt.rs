@@ -8,11 +8,12 @@ use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
 use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::Endpoint;
+use crate::domain::outcome::Outcome;
 use crate::domain::time::Timestamp;
 use crate::ingest::intake::{Intake, RouteTable};
 use crate::observe::numbers::Numbers;
 use crate::store::committer::Queue;
-use crate::store::{DeliveryId, DueQuery, LaneId, Store, StoreError};
+use crate::store::{AttemptFilter, Deferral, DeliveryId, DueQuery, LaneId, Store, StoreError};
 
 use super::job::Destination;
 use crate::trace::tracer::Tracer;
@@ -100,8 +101,15 @@ impl Workshop {
             .write(move |store| store.lane(&name))
             .await
             .map_err(|error| error.to_string())?;
-        let doubtful = self.numbers(lane).is_none() && self.last_tries_failed(lane).await?;
+        let failed = match self.numbers(lane) {
+            None => self.last_failures(lane).await?,
+            Some(_) => Vec::new(),
+        };
+        let doubtful = !failed.is_empty();
         let numbers = Arc::clone(self.lock().entry(lane).or_default());
+        if doubtful {
+            self.recall(endpoint.name.clone(), failed, Arc::clone(&numbers));
+        }
         Ok((
             lane,
             Destination {
@@ -116,25 +124,37 @@ impl Workshop {
         ))
     }
 
-    /// Whether something owed to a lane waits for another try. Only the deliveries due first are looked at, because
-    /// there may be any number of delayed ones behind them.
-    async fn last_tries_failed(&self, lane: LaneId) -> Result<bool, String> {
+    /// What is owed to a lane and waits for another try. Only the deliveries due first are looked at, because there may
+    /// be any number of delayed ones behind them.
+    async fn last_failures(&self, lane: LaneId) -> Result<Vec<Deferral>, String> {
         let look = move |store: &dyn Store| {
             let query = DueQuery {
                 now: Timestamp::MAX,
                 deferred_max: DOUBTS_MAX,
                 ..DueQuery::default()
             };
+            let mut failed = Vec::new();
             for due in store.due(lane, &query)?.deferred {
                 let id = DeliveryId { lane, seq: due.seq };
-                if store.deferral(id, due.was_due.unwrap_or_default())?.is_some() {
-                    return Ok(true);
-                }
+                failed.extend(store.deferral(id, due.was_due.unwrap_or_default())?);
             }
-            Ok(false)
+            Ok(failed)
         };
         let looked = self.queue.read(look).await.and_then(|found| found);
         looked.map_err(|error: StoreError| error.to_string())
+    }
+
+    /// Lets the numbers of an endpoint know since when it fails, as far as the disk tells. The log is searched beside the
+    /// start, which does not wait for it.
+    fn recall(&self, name: Box<str>, failed: Vec<Deferral>, numbers: Arc<Numbers>) {
+        let queue = self.queue.clone();
+        tokio::spawn(async move {
+            let found = queue.read(move |store| failing_since(store, name, &failed)).await;
+            // Without it the time counts from the first failure that is seen.
+            if let Ok(Some(since)) = found {
+                numbers.has_failed_since(since);
+            }
+        });
     }
 
     /// The numbers of a lane, if it ever was in force.
@@ -146,6 +166,24 @@ impl Workshop {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LaneId, Arc<Numbers>>> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The earliest failure that is known of, after the latest try that was answered well.
+fn failing_since(store: &dyn Store, endpoint: Box<str>, failed: &[Deferral]) -> Option<Timestamp> {
+    let errors = || failed.iter().filter(|deferral| deferral.last_class.is_some());
+    let first = errors().map(|deferral| deferral.first_attempt).min()?;
+    let answered = AttemptFilter {
+        endpoint: Some(endpoint),
+        outcomes: Some([Outcome::Delivered, Outcome::Rejected].into_iter().collect()),
+        since: Some(first),
+        ..AttemptFilter::default()
+    };
+    let answered = store.attempts(&answered, None, 1).attempts;
+    let answered = answered.first().map(|logged| logged.entry.attempt.started);
+    let known = errors().flat_map(|deferral| [deferral.first_attempt, deferral.last_attempt]);
+    known
+        .filter(|at| answered.is_none_or(|answered| *at > answered))
+        .min()
 }
 
 /// What a reload changes, for whoever asked for it.

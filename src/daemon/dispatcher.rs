@@ -11,13 +11,13 @@ use tokio_util::task::TaskTracker;
 
 use crate::control::types::LiveEvent;
 use crate::domain::endpoint::{OrderKey, OrderPolicy};
-use crate::domain::event::Seq;
+use crate::domain::event::{Event, Seq};
 use crate::domain::time::Now;
 use crate::scheduler::{
     Actions, Input, Job, LaneConfig, LaneState, LaneView, Refill, Scheduler, SchedulerConfig,
 };
 use crate::store::committer::{Notice, Queue};
-use crate::store::{DueAnswer, LaneId, Pause, Store};
+use crate::store::{DueAnswer, LaneId, LoadError, Pause, Store, StoreError};
 
 use super::clock::Clock;
 use super::job::{self, Destination, Ended, News};
@@ -102,6 +102,9 @@ impl DispatcherHandle {
 pub struct Dispatcher {
     scheduler: Scheduler,
     destinations: HashMap<LaneId, Arc<Destination>>,
+    /// Rises with each configuration; which of them first gave events the keys they have in a lane.
+    configured: u64,
+    keyed: HashMap<LaneId, u64>,
     queue: Queue,
     clock: Clock,
     jobs: TaskTracker,
@@ -133,6 +136,8 @@ impl Dispatcher {
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
             destinations: HashMap::new(),
+            configured: 0,
+            keyed: HashMap::new(),
             queue,
             clock,
             jobs: TaskTracker::new(),
@@ -248,6 +253,11 @@ impl Dispatcher {
     }
 
     fn configure(&mut self, destinations: HashMap<LaneId, Arc<Destination>>) {
+        self.configured += 1;
+        self.keyed = destinations
+            .iter()
+            .map(|(lane, to)| (*lane, self.keyed_since(*lane, to)))
+            .collect();
         let lanes = destinations
             .iter()
             .map(|(&lane, to)| LaneConfig {
@@ -257,7 +267,8 @@ impl Dispatcher {
                 breaker: to.endpoint.breaker,
                 rate: to.endpoint.rate,
                 batch: to.endpoint.batch.clone(),
-                order: to.endpoint.order,
+                order: to.endpoint.order.policy,
+                keyed: self.keyed.get(&lane).copied().unwrap_or_default(),
                 doubtful: to.doubtful,
             })
             .collect();
@@ -265,6 +276,16 @@ impl Dispatcher {
         let now = self.clock.now();
         self.scheduler.handle(Input::Configure(lanes), now);
         self.keep_pauses(&before, now);
+    }
+
+    /// Since which configuration events have the keys that `to` gives them; 0 where only what is in the event does.
+    fn keyed_since(&self, lane: LaneId, to: &Destination) -> u64 {
+        let has_same_keys = |before: &&Arc<Destination>| before.endpoint.has_keys_of(&to.endpoint);
+        match self.destinations.get(&lane).filter(has_same_keys) {
+            _ if to.endpoint.order.key.is_none() => 0,
+            Some(_) => self.keyed.get(&lane).copied().unwrap_or(self.configured),
+            None => self.configured,
+        }
     }
 
     /// Pauses are durable, and the scheduler begins each lane without knowing them. It learns of them before it
@@ -359,24 +380,25 @@ impl Dispatcher {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         self.jobs.spawn(async move {
             // If the store fails here the daemon ends anyway, and the next answer pauses it again.
-            let _ = queue.write(move |store| store.pause(lane, Some(pause))).await;
-            // Somebody may have resumed it just before that was durable; what is on disk counts.
-            let _ = back.send(Message::Tell(Input::Paused { lane, until: None }));
+            let paused = queue.write(move |store| {
+                store.pause(lane, Some(pause))?;
+                // Somebody may have resumed it just before that was durable; what is on disk counts.
+                let _ = back.send(Message::Tell(Input::Paused { lane, until: None }));
+                Ok(())
+            });
+            let _ = paused.await;
         });
     }
 
     fn refill(&self, refill: Refill) {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
-        let order = self
-            .destinations
-            .get(&lane)
-            .map_or(OrderPolicy::None, |to| to.endpoint.order);
+        let to = self.destinations.get(&lane).map(Arc::clone);
         self.jobs.spawn(async move {
             let answer = queue
                 .read(move |store| {
                     let answer = store.due(lane, &refill.query)?;
-                    let keys = order_keys(store, order, &answer);
+                    let keys = to.map_or_else(|| Ok(Vec::new()), |to| order_keys(store, &to, &answer))?;
                     Ok((answer, keys))
                 })
                 .await
@@ -408,25 +430,43 @@ impl Dispatcher {
 }
 
 /// What each delivery of `answer` is kept in order with. Worked out from the event itself whenever it is read, so it
-/// is the same after a restart, and another `order` holds for everything that waits. What can't be read now is kept
-/// in order with nothing; its job will tell why.
-fn order_keys(store: &dyn Store, order: OrderPolicy, answer: &DueAnswer) -> Vec<OrderKey> {
+/// is the same after a restart, and another `order` holds for everything that waits. What is damaged or has no key
+/// that could be worked out is in order with nothing.
+///
+/// # Errors
+/// When the store can't read an event that it has: its line is not known, so nothing may be sent for now.
+fn order_keys(store: &dyn Store, to: &Destination, answer: &DueAnswer) -> Result<Vec<OrderKey>, StoreError> {
     let all = answer.fresh.iter().chain(&answer.deferred).chain(&answer.tried);
-    match order {
-        OrderPolicy::None => Vec::new(),
-        OrderPolicy::Endpoint => all.map(|due| order.key(due.seq, None)).collect(),
+    let policy = to.endpoint.order.policy;
+    match policy {
+        OrderPolicy::None => Ok(Vec::new()),
+        OrderPolicy::Endpoint => Ok(all.map(|due| policy.key(due.seq, None)).collect()),
         OrderPolicy::Key => {
             let seqs: Vec<Seq> = all.map(|due| due.seq).collect();
             let events = store.load(&seqs);
             let keyed = seqs.iter().zip(events);
-            keyed
-                .map(|(seq, event)| match event {
-                    Ok(event) => order.key_of(*seq, &event),
-                    Err(_) => order.key(*seq, None),
-                })
-                .collect()
+            keyed.map(|(seq, event)| order_key(*seq, event, to)).collect()
         }
     }
+}
+
+fn order_key(seq: Seq, event: Result<Event, LoadError>, to: &Destination) -> Result<OrderKey, StoreError> {
+    let alone = to.endpoint.order.policy.key(seq, None);
+    let event = match event {
+        Ok(event) => event,
+        Err(LoadError::Store(error)) => return Err(error),
+        // Its job will tell why.
+        Err(LoadError::Damaged(..) | LoadError::Missing(_)) => return Ok(alone),
+    };
+    Ok(to.endpoint.order_key(seq, &event).unwrap_or_else(|error| {
+        let times = to.numbers.unkeyed();
+        // All of a backlog may have this in common.
+        if times.is_power_of_two() {
+            let (endpoint, id) = (&*to.endpoint.name, &*event.head.id);
+            tracing::warn!(endpoint, event = id, times, %error, "order_key can't be worked out: in order with nobody");
+        }
+        alone
+    }))
 }
 
 fn input_of(notice: Notice) -> Input {

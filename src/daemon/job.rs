@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::delivery::{Courier, Item, Tried, batch};
 use crate::domain::company;
 use crate::domain::delivery::{self, DeadReason, Next};
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, OrderPolicy};
 use crate::domain::event::{Event, Seq};
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::several::Several;
@@ -201,9 +201,15 @@ struct Owed {
 }
 
 /// The whole life of one try, except for making its end durable.
-async fn run(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
+async fn run(mut job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
     let lane = job.lane;
-    let found = read::events(&job, &queue).await;
+    let mut found = read::events(&job, &queue).await;
+    if to.endpoint.order.policy != OrderPolicy::None {
+        let batch = cut_behind_unread(&mut job, &mut found);
+        if !batch.is_empty() {
+            tell(News::GivenBack { lane, batch });
+        }
+    }
     let (mut parcel, ends) = sort_out(&job, found, &to, clock.now());
     let batch = parcel.cut(job.bytes_max);
     if !batch.is_empty() {
@@ -368,6 +374,16 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
         attempt.message = item.message;
     }
     attempt
+}
+
+/// Takes out what stands behind the first event that could not be read: in an endpoint that keeps order it might
+/// overtake that one.
+fn cut_behind_unread(job: &mut Job, found: &mut Several<Result<Found, LoadError>>) -> Several<Due> {
+    let unread =
+        |found: &Result<_, LoadError>| matches!(found, Err(LoadError::Missing(_) | LoadError::Store(_)));
+    let keep = found.iter().position(unread).map_or(found.len(), |at| at + 1);
+    found.truncate(keep);
+    job.batch.drain(keep.min(job.batch.len())..).collect()
 }
 
 /// Tells what can be sent from what has ended already: events that nobody wants any more, and those that can't be read.

@@ -8,6 +8,7 @@ pub mod dispatcher;
 pub mod job;
 pub mod live;
 pub mod managed;
+mod memory;
 pub mod notify;
 pub mod operator;
 pub mod signals;
@@ -20,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,12 +29,12 @@ use crate::config::{self, Config, ControlConfig, Loaded, Problems};
 use crate::control;
 use crate::control::doors::Door;
 use crate::control::operator::Operator as _;
-use crate::ingest::listener::Listener;
+use crate::ingest::listener;
 use crate::ingest::spool::Spool;
 use crate::observe::log;
 use crate::scheduler::SchedulerConfig;
 use crate::store::StoreError;
-use crate::store::committer::{Committer, Notice, Queue};
+use crate::store::committer::{Committer, Notice, Queue, Upkeep};
 use crate::store::sled::{OpenError, OpenOptions, SledStore};
 
 use self::activation::Handed;
@@ -95,6 +96,7 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before all else. Huge pages would be filled by a few small allocations each: they made up two thirds of an idle
     // daemon's memory (measured). A kernel without the switch only costs that memory.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
+    memory::be_frugal();
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
     log::start(&loaded.config.log).map_err(DaemonError::Log)?;
     let handed = Handed::from_env();
@@ -109,8 +111,11 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     )
     .map_err(DaemonError::Store)?;
     let (told, notices) = mpsc::channel(NOTICES_MAX);
-    let dead_keep = loaded.config.store.dead_keep;
-    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), dead_keep, told)?;
+    let upkeep = Upkeep {
+        dead_keep: loaded.config.store.dead_keep,
+        at_rest: memory::give_back,
+    };
+    let (committer, queue) = Committer::start(Arc::new(store), Arc::new(Clock::wall), upkeep, told)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let start = Start {
         loaded,
@@ -202,7 +207,7 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
 /// The sockets that are served.
 struct Doors {
     entrance: CancellationToken,
-    intake: JoinHandle<()>,
+    intake: oneshot::Receiver<()>,
     spool: Option<JoinHandle<()>>,
     control: ControlDoor,
 }
@@ -239,8 +244,13 @@ impl Doors {
         let section = &config.ingest;
         let door = socket("ingest", handed, &section.socket, section.mode, &section.group)?;
         let entrance = CancellationToken::new();
-        let intake = Listener::new(door.listener, door.ours, section.connections_max)?;
-        let intake = tokio::spawn(intake.serve(Arc::clone(daemon.intake()), entrance.clone()));
+        let intake = listener::start(
+            door.listener,
+            door.ours,
+            section.connections_max,
+            Arc::clone(daemon.intake()),
+            entrance.clone(),
+        )?;
         let spool = section
             .spool
             .as_deref()

@@ -13,8 +13,8 @@ use super::trial;
 use crate::config::managed::{self, Keys, Texts};
 use crate::config::{self, Config};
 use crate::control::operator::{
-    AlertView, BoxFuture, Defined, EndpointChange, Health, IngestNumbers, LaneNumbers, LiveEvent, NotDefined,
-    Operator, ReloadReport, TraceNumbers,
+    AlertView, BoxFuture, Defined, EndpointChange, Health, Held, IngestNumbers, LaneNumbers, LiveEvent,
+    NotDefined, Operator, ReloadReport, TraceNumbers,
 };
 use crate::control::types::{Explanation, TestView};
 use crate::domain::access::Access;
@@ -43,7 +43,7 @@ pub struct Daemon {
     path: PathBuf,
     config: ArcSwap<Config>,
     /// What the configuration in force was read from. Held while another is being adopted, so that two never mix.
-    adopting: Mutex<Texts>,
+    adopting: Arc<Mutex<Texts>>,
     /// The files of endpoints defined over the API.
     managed: PathBuf,
     workshop: Workshop,
@@ -80,7 +80,7 @@ impl Daemon {
         let daemon = Self {
             path: texts.main.0.clone(),
             workshop: Workshop::new(queue.clone(), Arc::clone(&intake), tracer),
-            adopting: Mutex::new(texts),
+            adopting: Arc::new(Mutex::new(texts)),
             managed: managed::folder(&config.store),
             queue,
             dispatcher,
@@ -259,6 +259,11 @@ impl Operator for Daemon {
         self.config.load_full()
     }
 
+    fn hold_config(&self) -> BoxFuture<'_, Held> {
+        let adopting = Arc::clone(&self.adopting);
+        Box::pin(async move { Box::new(adopting.lock_owned().await) as Held })
+    }
+
     fn lanes(&self) -> BoxFuture<'_, Vec<LaneView>> {
         Box::pin(async { self.dispatcher.views().await.unwrap_or_default() })
     }
@@ -282,6 +287,7 @@ impl Operator for Daemon {
                 .collect(),
             expired: reading.expired,
             skipped: reading.skipped,
+            unkeyed: reading.unkeyed,
             rate_per_second: reading.delivered_per_second,
             success_rate: reading.success_share,
             error_rates: reading

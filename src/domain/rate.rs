@@ -1,5 +1,6 @@
 //! How many things in how much time: `50/s`, `600/m`, `1000/h`. As a pace (each its place in time), and as a
-//! bucket (so many at once, then as they are refilled). Pure: `now` is handed in.
+//! bucket (so many at once, then as they are refilled). Pure: `now` is handed in. How the requests of an endpoint are
+//! held to it is the scheduler's business.
 
 use std::fmt;
 use std::time::Duration;
@@ -31,6 +32,18 @@ impl Rate {
                 Some(Self { count, per_ms })
             })
             .ok_or_else(|| format!("{text:?} is not a rate; write it like 50/s, 600/m or 1000/h"))
+    }
+
+    /// How many in [`Rate::per`]; at least 1.
+    #[must_use]
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// In how much time.
+    #[must_use]
+    pub fn per(self) -> Duration {
+        Duration::from_millis(self.per_ms)
     }
 
     /// How long after the first the `index`th one (from 0) may go.

@@ -1,11 +1,11 @@
 //! What all sessions share: who is owed what, where events go, whether any are taken now, and the counters.
 //! It refuses to know sockets and lines.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use super::frame::{Code, Refused};
@@ -137,7 +137,8 @@ impl RouteTable {
 #[derive(Debug, Default)]
 pub struct Remembered {
     table: Arc<RouteTable>,
-    lanes: HashMap<String, Owed>,
+    /// A quick hash will do: whoever looks for collisions finds no more than [`REMEMBERED_MAX`] of them.
+    lanes: FxHashMap<String, Owed>,
     key: String,
 }
 

@@ -1,57 +1,80 @@
 //! Who may connect: takes connections from a Unix socket, as many as allowed, learns who is at the other
-//! end, and hands each to a session. It refuses to know how the socket came about, and what is said on it.
+//! end, and hands each to a session. All sessions live on one thread: what one of them does for an event is less than
+//! it costs to wake another thread for it. It refuses to know how the socket came about, and what is said on it.
 
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::runtime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::intake::{Counters, Intake};
 use super::sender::Users;
 use super::session;
+use super::together::Together;
+use super::turn::Desk;
 use super::wire::Socket;
 use crate::domain::access::Credentials;
 
 /// How long to wait after `accept` has failed, most likely for want of file descriptors: a closing
 /// connection gives some back, and asking again at once would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long answers may take to be read when the daemon stops; the commit they wait for is included.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// The ingest socket, ready to be served.
 #[derive(Debug)]
-pub struct Listener {
+struct Listener {
     socket: UnixListener,
     remove: Option<PathBuf>,
     connections_max: usize,
 }
 
-impl Listener {
-    /// Wraps a bound and listening socket. `remove`: the path to remove at a clean stop, `None` when the
-    /// socket belongs to somebody else, such as systemd. To be called inside a tokio runtime.
-    ///
-    /// # Errors
-    /// When the socket can't be made non-blocking or registered.
-    pub fn new(
-        socket: std::os::unix::net::UnixListener,
-        remove: Option<PathBuf>,
-        connections_max: usize,
-    ) -> io::Result<Self> {
-        socket.set_nonblocking(true)?;
-        Ok(Self {
-            socket: UnixListener::from_std(socket)?,
-            remove,
-            connections_max,
-        })
-    }
+/// Begins to serve a bound and listening socket on a thread of its own, until `stop`; what is returned resolves when
+/// every session has answered what it had read, or has broken off. `remove`: the path to remove at a clean stop, `None`
+/// when the socket belongs to somebody else, such as systemd.
+///
+/// # Errors
+/// When the socket can't be made non-blocking or registered, or the operating system gives no thread.
+pub fn start(
+    socket: std::os::unix::net::UnixListener,
+    remove: Option<PathBuf>,
+    connections_max: usize,
+    intake: Arc<Intake>,
+    stop: CancellationToken,
+) -> io::Result<oneshot::Receiver<()>> {
+    socket.set_nonblocking(true)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let registering = runtime.enter();
+    let socket = UnixListener::from_std(socket)?;
+    drop(registering);
+    let listener = Listener {
+        socket,
+        remove,
+        connections_max,
+    };
+    let (ended, end) = oneshot::channel();
+    thread::Builder::new().name("ingest".to_owned()).spawn(move || {
+        runtime.block_on(listener.serve(intake, stop));
+        // Whoever waited so long has gone on without.
+        let _ = ended.send(());
+    })?;
+    Ok(end)
+}
 
-    /// Serves connections until `stop`; then takes no more events, and returns when every session has
-    /// answered what it had read.
-    pub async fn serve(self, intake: Arc<Intake>, stop: CancellationToken) {
-        let sessions = TaskTracker::new();
+impl Listener {
+    /// Serves connections until `stop`; then takes no more events, and returns when every session has answered what it
+    /// had read, or has taken too long.
+    async fn serve(self, intake: Arc<Intake>, stop: CancellationToken) {
+        let mut sessions = JoinSet::new();
+        let together = Together::new(intake.queue.clone());
         let permits = Arc::new(Semaphore::new(self.connections_max));
         let mut users = Users::default();
         while let Some((stream, permit)) = self.next(&permits, &stop).await {
@@ -64,13 +87,15 @@ impl Listener {
                 }
             };
             let intake = Arc::clone(&intake);
+            let desk = Desk::among(Arc::clone(&together), Arc::clone(&intake), sender);
             // A token of its own: whoever waits for a token takes its lock each time it is asked.
             let stop = stop.child_token();
+            while sessions.try_join_next().is_some() {}
             sessions.spawn(async move {
                 let counters = &intake.counters;
                 Counters::add(&counters.connections, 1);
                 Counters::add(&counters.connections_open, 1);
-                session::run(socket, sender, Arc::clone(&intake), stop).await;
+                session::run(socket, desk, Arc::clone(&intake), stop).await;
                 Counters::take(&counters.connections_open);
                 drop(permit);
             });
@@ -82,8 +107,14 @@ impl Listener {
         {
             tracing::warn!(path = %path.display(), %error, "the ingest socket could not be removed");
         }
-        sessions.close();
-        sessions.wait().await;
+        let answered = async { while sessions.join_next().await.is_some() {} };
+        if timeout(LAST_ANSWERS, answered).await.is_err() {
+            let producers = sessions.len();
+            tracing::info!(
+                producers,
+                "their last answers were not read while the daemon stopped"
+            );
+        }
     }
 
     /// The next connection, once there is room for it; `None` when it is time to stop. Whoever finds no
@@ -145,7 +176,7 @@ mod tests {
         intake: Arc<Intake>,
         path: PathBuf,
         stop: CancellationToken,
-        serving: tokio::task::JoinHandle<()>,
+        serving: oneshot::Receiver<()>,
         _folder: tempfile::TempDir,
         _committer: Committer,
     }
@@ -167,9 +198,9 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("ingest.sock");
             let socket = std::os::unix::net::UnixListener::bind(&path).unwrap();
-            let listener = Listener::new(socket, Some(path.clone()), connections_max).unwrap();
             let stop = CancellationToken::new();
-            let serving = tokio::spawn(listener.serve(Arc::clone(&intake), stop.clone()));
+            let remove = Some(path.clone());
+            let serving = start(socket, remove, connections_max, Arc::clone(&intake), stop.clone()).unwrap();
             Self {
                 intake,
                 path,

@@ -10,42 +10,22 @@ use tokio_util::sync::CancellationToken;
 
 use super::intake::Intake;
 use super::lines::LineBuffer;
-use super::sender::Sender;
 use super::turn::Desk;
 use super::wire::Wire;
 
 /// How long a connection is read when the daemon stops, so that lines which were already on their way are
 /// refused with `shutting_down` rather than not answered at all.
 const FAREWELL: Duration = Duration::from_millis(250);
-/// How long answers may take to be read when the daemon stops; the commit they wait for is included.
-const LAST_ANSWERS: Duration = Duration::from_secs(5);
 /// How long a producer may pause in the middle of a long line, whose room others may be waiting for.
 const LONG_LINE_PAUSE: Duration = Duration::from_secs(30);
 
-/// Serves one connection until its producer has closed its writing side and has got every answer, until
-/// it breaks, or until `stop` and a bounded time after it.
-pub async fn run<S>(stream: S, sender: Sender, intake: Arc<Intake>, stop: CancellationToken)
-where
-    S: Wire,
-{
-    let given_up = async {
-        stop.cancelled().await;
-        tokio::time::sleep(LAST_ANSWERS).await;
-    };
-    tokio::select! {
-        // In this order, because the one is told something with every line and the other once in a life.
-        biased;
-        () = serve(stream, sender, intake, &stop) => {}
-        () = given_up => tracing::info!("a producer did not read its last answers while the daemon stopped"),
-    }
-}
-
-async fn serve<S>(mut stream: S, sender: Sender, intake: Arc<Intake>, stop: &CancellationToken)
+/// Serves one connection until its producer has closed its writing side and has got every answer, until it breaks, or
+/// until it has been read for a little while after `stop`.
+pub async fn run<S>(mut stream: S, mut desk: Desk, intake: Arc<Intake>, stop: CancellationToken)
 where
     S: Wire,
 {
     let mut lines = LineBuffer::new(intake.limits);
-    let mut desk = Desk::new(Arc::clone(&intake), sender);
     let mut answers = Vec::new();
     let mut long_room = None;
     // Asked with every read, so it is made once.
@@ -135,6 +115,8 @@ mod tests {
     use crate::ingest::intake::RouteTable;
     use crate::ingest::intake::tests::endpoint;
     use crate::ingest::lines::Limits;
+    use crate::ingest::sender::Sender;
+    use crate::ingest::together::Together;
     use crate::store::committer::{Committer, Notice};
     use crate::store::memory::{MemoryStore, Reached};
     use crate::store::{LaneId, Refusal, Store};
@@ -151,6 +133,7 @@ mod tests {
     /// An intake over a store in memory, with an endpoint for `contact.*` and one for everything but `nobody`.
     struct World {
         intake: Arc<Intake>,
+        together: Arc<Together>,
         store: Arc<MemoryStore>,
         stop: CancellationToken,
         notices: Receiver<Vec<Notice>>,
@@ -176,6 +159,7 @@ mod tests {
                 (endpoint("orders", "order.*", ""), lane("orders")),
             ]);
             Self {
+                together: Together::new(queue.clone()),
                 intake: Arc::new(Intake::new(queue, routes, limits, clock)),
                 store,
                 stop: CancellationToken::new(),
@@ -187,7 +171,9 @@ mod tests {
         fn connect(&self, room: usize) -> DuplexStream {
             let (ours, theirs) = tokio::io::duplex(room);
             let sender = Sender::local(ROOT, Some("root"));
-            tokio::spawn(run(theirs, sender, Arc::clone(&self.intake), self.stop.clone()));
+            let together = Arc::clone(&self.together);
+            let desk = Desk::among(together, Arc::clone(&self.intake), sender);
+            tokio::spawn(run(theirs, desk, Arc::clone(&self.intake), self.stop.clone()));
             ours
         }
 

@@ -10,12 +10,18 @@ use super::frame::{Ack, Code, Line, Parsed, Refused, judge};
 use super::intake::{Counters, Intake, Remembered, RouteTable};
 use super::lines::{LineBuffer, RawLine};
 use super::sender::Sender;
+use super::together::Together;
+use crate::store::committer::AcceptAnswer;
 use crate::store::{AcceptGroup, Accepted, NewEvent, Refusal, StoreError};
 
 /// Lines in one turn, so that a producer that writes without end takes turns with the others.
 const LINES_MAX: usize = 1000;
 /// Bytes of events in one turn; a batch that begins below it is taken whole.
 const EVENT_BYTES_MAX: usize = 1 << 20;
+
+/// A turn of more lines or with more bytes of ids gives its memory back, so that a connection holds little between turns.
+const KEPT_LINES_MAX: usize = 64;
+const KEPT_ID_BYTES_MAX: usize = 4 << 10;
 
 /// What a connection keeps from turn to turn.
 #[derive(Debug)]
@@ -24,6 +30,10 @@ pub struct Desk {
     sender: Sender,
     remembered: Remembered,
     ack: Ack,
+    /// The memory of the last turn, for the next one.
+    spare: Turn,
+    /// With whom it asks the store; `None`: alone.
+    together: Option<Arc<Together>>,
     /// Whether it is the daemon's own: open to the end, and asked for no permission.
     is_own: bool,
 }
@@ -74,13 +84,26 @@ impl Turn {
         self.slots.is_empty()
     }
 
+    /// The same without its lines.
+    fn emptied(mut self) -> Self {
+        if self.slots.capacity() > KEPT_LINES_MAX || self.ids.capacity() > KEPT_ID_BYTES_MAX {
+            return Self::default();
+        }
+        self.groups.clear();
+        self.event_bytes = 0;
+        self.slots.clear();
+        self.ids.clear();
+        self.owed.clear();
+        self
+    }
+
     fn is_full(&self) -> bool {
         self.slots.len() >= LINES_MAX || self.event_bytes >= EVENT_BYTES_MAX
     }
 }
 
 impl Desk {
-    /// The desk of a new connection.
+    /// The desk of whoever is alone.
     #[must_use]
     pub fn new(intake: Arc<Intake>, sender: Sender) -> Self {
         Self {
@@ -88,7 +111,18 @@ impl Desk {
             sender,
             remembered: Remembered::default(),
             ack: Ack::default(),
+            spare: Turn::default(),
+            together: None,
             is_own: false,
+        }
+    }
+
+    /// The desk of a new connection, beside others on its thread.
+    #[must_use]
+    pub fn among(together: Arc<Together>, intake: Arc<Intake>, sender: Sender) -> Self {
+        Self {
+            together: Some(together),
+            ..Self::new(intake, sender)
         }
     }
 
@@ -103,11 +137,11 @@ impl Desk {
 
     /// Takes the complete lines that `lines` holds, up to the bounds of a turn.
     pub fn turn(&mut self, lines: &mut LineBuffer) -> Turn {
-        let mut turn = Turn::default();
         let mut next = lines.next_line();
         if next.is_none() {
-            return turn;
+            return Turn::default();
         }
+        let mut turn = std::mem::take(&mut self.spare);
         let rules = self.rules();
         while let Some(read) = next {
             self.take(&rules, &mut turn, read.line, read.number);
@@ -276,23 +310,21 @@ impl Desk {
                 },
             }
         }
+        self.spare = turn.emptied();
         Ok(())
     }
 
     /// Hands `groups` to the store, and tells the tracer of what it took, if there is one.
-    async fn keep(
-        &self,
-        groups: Vec<AcceptGroup>,
-    ) -> Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError> {
+    async fn keep(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
         let Some(tracer) = &self.intake.tracer else {
-            return self.intake.queue.accept(groups).await;
+            return self.hand_in(groups).await;
         };
         let events = groups.iter().enumerate().flat_map(|(at, group)| {
             let events = group.events.iter().enumerate();
             events.map(move |(index, new)| ((at, index), &new.event.head, new.lanes.len()))
         });
         let accepting = tracer.accepting(events);
-        let settled = self.intake.queue.accept(groups).await?;
+        let settled = self.hand_in(groups).await?;
         if let Some(accepting) = accepting {
             tracer.accepted(accepting, |(at, index)| {
                 let accepted = settled.get(at).and_then(|group| group.as_ref().ok());
@@ -303,6 +335,13 @@ impl Desk {
             });
         }
         Ok(settled)
+    }
+
+    async fn hand_in(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+        match &self.together {
+            Some(together) => together.accept(groups).await,
+            None => self.intake.queue.accept(groups).await,
+        }
     }
 
     fn reject(&self, out: &mut Vec<u8>, refused: &Refused, line: u64) {

@@ -298,6 +298,13 @@ fn attempts(text: &mut Exposition, status: &Status) {
         &status.endpoints,
         |row| row.attempts.skipped as f64,
     );
+    text.per_endpoint(
+        "posthaste_unkeyed_total",
+        "counter",
+        "Events read whose order_key could not be worked out.",
+        &status.endpoints,
+        |row| row.attempts.unkeyed as f64,
+    );
     let name = "posthaste_attempt_duration_seconds";
     text.metric(name, "summary", "How long attempts of the last minute took.");
     for row in &status.endpoints {

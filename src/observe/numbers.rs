@@ -42,6 +42,8 @@ pub struct Reading {
     pub expired: u64,
     /// Deliveries settled without a request because `when` was false, since the start.
     pub skipped: u64,
+    /// Readings of events whose ordering key could not be worked out, since the start.
+    pub unkeyed: u64,
     /// Deliveries per second, over the last minute.
     pub delivered_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered; `None`: there were none.
@@ -78,6 +80,7 @@ struct Inner {
     failed: u64,
     expired: u64,
     skipped: u64,
+    unkeyed: u64,
     errors: Vec<(ErrorClass, u64)>,
     /// The last sixty whole seconds of the monotonic clock that had attempts.
     seconds: VecDeque<Second>,
@@ -115,6 +118,7 @@ impl Default for Numbers {
             failed: 0,
             expired: 0,
             skipped: 0,
+            unkeyed: 0,
             errors: Vec::new(),
             seconds: VecDeque::new(),
             phases_us: [0; PHASES.len()],
@@ -150,6 +154,14 @@ impl Numbers {
         inner.last = Some(last);
     }
 
+    /// An endpoint that nothing has been sent to since the start has been failing since then.
+    pub fn has_failed_since(&self, since: Timestamp) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.last.is_none() {
+            inner.failing_since = Some(since);
+        }
+    }
+
     /// Counts what a request took, however many deliveries it carried.
     pub fn request(&self, exchange: &Exchange) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,6 +186,13 @@ impl Numbers {
     /// Counts a delivery that was skipped.
     pub fn skipped(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).skipped += 1;
+    }
+
+    /// Counts an event whose ordering key could not be worked out; how many there have been by now.
+    pub fn unkeyed(&self) -> u64 {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.unkeyed += 1;
+        inner.unkeyed
     }
 
     /// Reads them all.
@@ -201,6 +220,7 @@ impl Numbers {
             phases_us: inner.phases_us,
             requests: inner.requests,
             skipped: inner.skipped,
+            unkeyed: inner.unkeyed,
             took_ms: [0.5, 0.95, 0.99].map(|quantile| inner.quantile(quantile)),
             attempts_last_minute: recent.attempts,
             auth_failures: inner.auth_failures,

@@ -14,7 +14,7 @@ use super::backlog::{Appetite, Backlog, Terms};
 use super::breaker::{Breaker, Verdict};
 use super::concurrency::{End, Limit};
 use super::ordered::Ordered;
-use super::rate::Rate;
+use super::rate::Limiter;
 use super::window::Window;
 use super::{Job, LaneConfig, LaneState, LaneView, Seen};
 
@@ -68,7 +68,7 @@ pub(super) struct Lane {
     window_max: usize,
     breaker: Breaker,
     limit: Limit,
-    rate: Rate,
+    rate: Limiter,
     /// Bytes of batches that may be under way.
     batch_bytes_max: u64,
     /// Rises when the breaker trips: what began before teaches nothing afterwards.
@@ -91,7 +91,7 @@ impl Lane {
             window_max,
             breaker: Breaker::new(config.breaker),
             limit: Limit::new(config.concurrency),
-            rate: Rate::new(config.rate),
+            rate: Limiter::new(config.rate),
             batch_bytes_max: u64::MAX,
             era: 0,
             probe: None,
@@ -111,7 +111,7 @@ impl Lane {
         self.rate.configure(config.rate);
         self.backlog.configure(config.batch.clone());
         self.batch_bytes_max = batch_bytes_max;
-        if config.order != self.config.order {
+        if (config.order, config.keyed) != (self.config.order, self.config.keyed) {
             self.backlog.release();
             self.reordering = true;
         }

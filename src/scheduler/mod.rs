@@ -28,9 +28,10 @@ use rustc_hash::FxBuildHasher;
 use agenda::{Agenda, Marks};
 use lane::Lane;
 
-use crate::domain::endpoint::{BatchPolicy, BreakerPolicy, Concurrency, OrderKey, OrderPolicy, RatePolicy};
+use crate::domain::endpoint::{BatchPolicy, BreakerPolicy, Concurrency, OrderKey, OrderPolicy};
 use crate::domain::event::Seq;
 use crate::domain::outcome::Outcome;
+use crate::domain::rate::Rate;
 use crate::domain::several::Several;
 use crate::domain::time::{Now, Timestamp};
 use crate::store::{Due, DueAnswer, DueQuery, LaneId};
@@ -47,11 +48,13 @@ pub struct LaneConfig {
     /// When to stop trying for a while.
     pub breaker: BreakerPolicy,
     /// How fast requests may follow each other; `None`: as fast as they go.
-    pub rate: Option<RatePolicy>,
+    pub rate: Option<Rate>,
     /// How deliveries are put together; `None`: each goes alone.
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
     pub order: OrderPolicy,
+    /// Differs from before when events may have other keys than before, so that lines made until then hold no more.
+    pub keyed: u64,
     /// Its last tries failed before the daemon started, so a new lane begins with one request at a time.
     pub doubtful: bool,
 }

@@ -1,7 +1,7 @@
 //! How fast requests may follow each other: the generic cell rate algorithm (ITU-T I.371, annex A), which needs
 //! one number to remember. Bursts are bounded to what fits into a tenth of a second, and to at least one request.
 
-use crate::domain::endpoint::RatePolicy;
+use crate::domain::rate::Rate;
 
 const NANOS_A_MS: u64 = 1_000_000;
 /// What was not used is saved up for so long.
@@ -9,7 +9,7 @@ const BURST_NS: u64 = 100 * NANOS_A_MS;
 
 /// The limiter of one lane.
 #[derive(Debug)]
-pub(super) struct Rate {
+pub(super) struct Limiter {
     /// The time one request takes up; 0: no limit.
     interval_ns: u64,
     /// How far a request may be ahead of its time.
@@ -18,26 +18,26 @@ pub(super) struct Rate {
     expected_ns: u64,
 }
 
-impl Rate {
+impl Limiter {
     /// A limiter that has not been used for long; `None`: no limit.
-    pub(super) fn new(policy: Option<RatePolicy>) -> Self {
-        let mut rate = Self {
+    pub(super) fn new(rate: Option<Rate>) -> Self {
+        let mut limiter = Self {
             interval_ns: 0,
             tolerance_ns: 0,
             expected_ns: 0,
         };
-        rate.configure(policy);
-        rate
+        limiter.configure(rate);
+        limiter
     }
 
     /// Adopts another limit; what was sent already counts on.
-    pub(super) fn configure(&mut self, policy: Option<RatePolicy>) {
-        self.interval_ns = policy.map_or(0, |policy| {
-            let each = policy.per.as_nanos() / u128::from(policy.requests.max(1));
+    pub(super) fn configure(&mut self, rate: Option<Rate>) {
+        self.interval_ns = rate.map_or(0, |rate| {
+            let each = rate.per().as_nanos() / u128::from(rate.count().max(1));
             u64::try_from(each).unwrap_or(u64::MAX).max(1)
         });
         self.tolerance_ns = BURST_NS.saturating_sub(self.interval_ns);
-        if policy.is_none() {
+        if rate.is_none() {
             self.expected_ns = 0;
         }
     }
@@ -65,14 +65,15 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
+    fn limiter(rate: &str) -> Limiter {
+        Limiter::new(Some(Rate::parse(rate).unwrap()))
+    }
+
     /// Sends whenever it may, looking every `step_ms`; how many leave in each second.
-    fn run(requests: u32, per_ms: u64, step_ms: u64, seconds: u64) -> Vec<u32> {
-        let per = Duration::from_millis(per_ms);
-        let mut rate = Rate::new(Some(RatePolicy { requests, per }));
+    fn run(rate: &str, step_ms: u64, seconds: u64) -> Vec<u32> {
+        let mut rate = limiter(rate);
         let mut sent = vec![0; seconds as usize];
         for mono_ms in (5000..5000 + seconds * 1000).step_by(step_ms as usize) {
             while rate.is_free(mono_ms) {
@@ -87,16 +88,16 @@ mod tests {
     /// are late.
     #[test]
     fn f6_the_rate_is_kept_and_used() {
-        for (requests, per_ms, step_ms, first, each) in [
-            (100, 1000, 1, 100..=110, 99..=101),
-            (100, 1000, 7, 100..=110, 99..=101),
-            (5000, 60_000, 3, 83..=92, 83..=84),
-            (5000, 1000, 1, 5000..=5500, 4999..=5001),
-            (1, 1000, 1, 1..=1, 1..=1),
-            (20, 1000, 20, 19..=22, 19..=21),
+        for (rate, step_ms, first, each) in [
+            ("100/s", 1, 100..=110, 99..=101),
+            ("100/s", 7, 100..=110, 99..=101),
+            ("5000/m", 3, 83..=92, 83..=84),
+            ("5000/s", 1, 5000..=5500, 4999..=5001),
+            ("1/s", 1, 1..=1, 1..=1),
+            ("20/s", 20, 19..=22, 19..=21),
         ] {
-            let sent = run(requests, per_ms, step_ms, 5);
-            let context = format!("{requests} in {per_ms} ms, every {step_ms} ms: {sent:?}");
+            let sent = run(rate, step_ms, 5);
+            let context = format!("{rate}, every {step_ms} ms: {sent:?}");
             assert!(first.contains(&sent[0]), "{context}");
             assert!(sent[1..].iter().all(|n| each.contains(n)), "{context}");
         }
@@ -105,16 +106,15 @@ mod tests {
     /// F6: an hour of silence earns no more than one burst.
     #[test]
     fn f6_bursts_are_bounded() {
-        let per = Duration::from_secs(1);
-        for (requests, burst) in [(100, 10), (5, 1), (1000, 100)] {
-            let mut rate = Rate::new(Some(RatePolicy { requests, per }));
+        for (written, burst) in [("100/s", 10), ("5/s", 1), ("1000/s", 100)] {
+            let mut rate = limiter(written);
             rate.take(1);
             let mut sent = 0;
             while rate.is_free(3_600_000) {
                 rate.take(3_600_000);
                 sent += 1;
             }
-            assert_eq!(sent, burst, "{requests}/s");
+            assert_eq!(sent, burst, "{written}");
             let free_at_ms = rate.free_at_ms();
             assert!(!rate.is_free(free_at_ms - 1) && rate.is_free(free_at_ms));
         }
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn no_rate_is_no_limit() {
-        let mut rate = Rate::new(None);
+        let mut rate = Limiter::new(None);
         for _ in 0..1000 {
             rate.take(0);
         }

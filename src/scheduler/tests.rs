@@ -110,6 +110,7 @@ pub(super) fn lane_config(lane: u32, min: u32, max: u32) -> LaneConfig {
         rate: None,
         batch: None,
         order: OrderPolicy::None,
+        keyed: 0,
         doubtful: false,
         concurrency: Concurrency { min, max },
         breaker: BreakerPolicy {

@@ -1,9 +1,11 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
 
-mod answers;
+pub mod answers;
 #[cfg(test)]
 mod fairness;
+mod gathered;
+mod idle;
 mod settles;
 
 use std::sync::Arc;
@@ -13,30 +15,19 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
-use self::answers::{Told, Waiting};
-use self::settles::{SETTLES_MAX, Settled, Settles};
+use self::answers::Waiting;
+use self::gathered::{Gathered, Last, Owed};
+pub use self::idle::Upkeep;
+use self::idle::{Idle, MAINTAIN_ON};
+use self::settles::{Settled, Settles};
 use super::{
     AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
 };
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
-/// Settled deliveries wait so long for company when no producer is waiting: their being durable only saves
-/// a repeated request after a crash, and a flush each would take the disk from the producers.
-const SETTLE_LINGER: Duration = Duration::from_millis(5);
-/// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
-/// they while it works; past this size a commit gains nothing from more.
-const EVENTS_MAX: usize = 2048;
-/// Bytes of events in one commit.
-const EVENT_BYTES_MAX: usize = 2 << 20;
 /// Housekeeping comes round at least this often while there is traffic.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
-/// While there is more to do it goes on so soon. Each piece holds what others write for some milliseconds, so
-/// this leaves them most of the time.
-const MAINTAIN_ON: Duration = Duration::from_millis(50);
-/// And this often when nothing happens, so that dead letters expire on an idle machine too.
-const MAINTAIN_IDLE: Duration = Duration::from_secs(600);
-
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
 /// a thread of its own.
 const READERS_MAX: usize = 16;
@@ -125,15 +116,19 @@ impl std::fmt::Debug for Request {
 }
 
 impl Queue {
-    /// Makes groups of events durable. The answer comes after the flush, so it may be passed on as the
-    /// promise that it is.
+    /// Makes groups of events durable; they are on their way when this returns. The answer comes after the flush, so
+    /// it may be passed on as the promise that it is.
     ///
     /// # Errors
     /// [`StoreError::Failed`]: nothing is known of these events, and nothing more will be accepted.
-    pub async fn accept(&self, groups: Vec<AcceptGroup>) -> AcceptAnswer {
+    pub fn accept(&self, groups: Vec<AcceptGroup>) -> impl Future<Output = AcceptAnswer> + Send + use<> {
         let (answer, wait) = oneshot::channel();
-        self.send(Request::Accept { groups, answer })?;
-        wait.await.map_or_else(|_| Err(self.why()), Told::mine)
+        let sent = self.send(Request::Accept { groups, answer });
+        let failure = self.failure();
+        async move {
+            sent?;
+            wait.await.unwrap_or_else(|_| Err(why(&failure)))
+        }
     }
 
     /// Hands in the end of a try, and the try itself for the log. It becomes durable with the next commit, which a
@@ -161,7 +156,7 @@ impl Queue {
             let _ = answer.send(result);
             failed.map_or(Ok(()), Err)
         })))?;
-        wait.await.unwrap_or_else(|_| Err(self.why()))
+        wait.await.unwrap_or_else(|_| Err(why(&self.failure)))
     }
 
     /// Runs a reading verb of the store where blocking is allowed.
@@ -192,27 +187,26 @@ impl Queue {
     }
 
     fn send(&self, request: Request) -> Result<(), StoreError> {
-        self.requests.send(request).map_err(|_| self.why())
+        self.requests.send(request).map_err(|_| why(&self.failure))
     }
+}
 
-    fn why(&self) -> StoreError {
-        self.failure
-            .borrow()
-            .clone()
-            .unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
-    }
+/// Why the committer answers no more.
+fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
+    let failed = failure.borrow().clone();
+    failed.unwrap_or_else(|| StoreError::Failed("the store is closed".to_owned()))
 }
 
 impl Committer {
     /// Starts the thread that owns every write to `store`. What becomes durable is told on `notices`, one
-    /// list per commit. Dead letters are kept for `dead_keep`.
+    /// list per commit.
     ///
     /// # Errors
     /// When the operating system gives no thread.
     pub fn start(
         store: Arc<dyn Store>,
         clock: Clock,
-        dead_keep: Duration,
+        upkeep: impl Into<Upkeep>,
         notices: async_mpsc::Sender<Vec<Notice>>,
     ) -> std::io::Result<(Self, Queue)> {
         // Unbounded, because what can wait in it is bounded already: one request per connection, one per
@@ -230,11 +224,12 @@ impl Committer {
         let worker = Worker {
             store,
             clock,
-            dead_keep,
+            upkeep: upkeep.into(),
             notices,
             failed,
             inbox,
             settles,
+            last: Last::default(),
             maintained: Instant::now(),
             unfinished: false,
         };
@@ -253,51 +248,6 @@ impl Committer {
     }
 }
 
-/// Who is owed an event, when, and how many bytes of it; the part of a batch that outlives its commit.
-type Owed = (Arc<[LaneId]>, Option<Timestamp>, u32);
-
-/// What one commit is made of, while it is being gathered.
-#[derive(Default)]
-struct Gathered {
-    groups: Vec<AcceptGroup>,
-    bytes: usize,
-    events: usize,
-    answers: Vec<(usize, Waiting)>,
-    owed: Vec<Owed>,
-    /// When the oldest settle came that waits.
-    since: Option<Instant>,
-}
-
-impl Gathered {
-    fn take_groups(&mut self, groups: Vec<AcceptGroup>, answer: Waiting) {
-        for new in groups.iter().flat_map(|group| &group.events) {
-            self.bytes += new.event.json.len();
-            self.events += 1;
-            let bytes = u32::try_from(new.event.json.len()).unwrap_or(u32::MAX);
-            let lanes = Arc::clone(&new.lanes);
-            self.owed.push((lanes, new.event.head.deliver_at, bytes));
-        }
-        self.answers.push((groups.len(), answer));
-        self.groups.extend(groups);
-    }
-
-    fn is_full(&self) -> bool {
-        self.events >= EVENTS_MAX || self.bytes >= EVENT_BYTES_MAX
-    }
-
-    fn is_ripe(&self, settles: &Settles) -> bool {
-        !self.answers.is_empty()
-            || settles.len() >= SETTLES_MAX
-            || self.since.is_some_and(|since| since.elapsed() >= SETTLE_LINGER)
-    }
-
-    /// How long the committer may sleep before this has to be written.
-    fn patience(&self) -> Option<Duration> {
-        self.since
-            .map(|since| SETTLE_LINGER.saturating_sub(since.elapsed()))
-    }
-}
-
 enum Flow {
     Go,
     Stop,
@@ -306,11 +256,12 @@ enum Flow {
 struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
-    dead_keep: Duration,
+    upkeep: Upkeep,
     notices: async_mpsc::Sender<Vec<Notice>>,
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
+    last: Last,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,
@@ -319,18 +270,14 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut gathered = Gathered::default();
-        let mut more_upkeep = true;
+        let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = match gathered.patience() {
-                Some(patience) => patience,
-                None if more_upkeep => MAINTAIN_ON,
-                None => MAINTAIN_IDLE,
-            };
+            let wait = gathered.patience(self.last).unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
-                Err(RecvTimeoutError::Timeout) if gathered.patience().is_none() => {
-                    self.maintain().map(|more| {
-                        more_upkeep = more;
+                Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
+                    self.while_idle(idle).map(|next| {
+                        idle = next;
                         Flow::Go
                     })
                 }
@@ -341,8 +288,8 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe(&self.settles) {
-                more_upkeep = true;
+            if stop || gathered.is_ripe(&self.settles, self.last) {
+                idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
                 }
@@ -355,6 +302,21 @@ impl Worker {
             tracing::error!(%error, "nothing more is accepted or delivered");
             self.failed.send_replace(Some(error));
         }
+    }
+
+    /// Nothing has happened for as long as `idle` waits. What is next.
+    fn while_idle(&mut self, idle: Idle) -> Result<Idle, StoreError> {
+        if matches!(idle, Idle::Rest) {
+            self.store.rest((self.clock)())?;
+            (self.upkeep.at_rest)();
+            return Ok(Idle::Sleep);
+        }
+        let more = self.maintain()?;
+        Ok(match idle {
+            _ if more => Idle::Maintain,
+            Idle::Maintain => Idle::Rest,
+            Idle::Rest | Idle::Sleep => Idle::Sleep,
+        })
     }
 
     /// Takes `first` and whatever else has come in, up to the bounds of one commit or to the first verb, so
@@ -389,6 +351,7 @@ impl Worker {
             groups,
             answers,
             owed,
+            events,
             ..
         } = gathered;
         let Settled { settles, attempts } = self.settles.take();
@@ -404,13 +367,17 @@ impl Worker {
         let now = (self.clock)();
         // A try has been made, whatever becomes of the commit.
         self.store.log_attempts(attempts, now);
-        match self.store.commit(batch, now) {
+        let began = Instant::now();
+        let done = self.store.commit(batch, now);
+        let took = began.elapsed();
+        self.last = Last { events, took };
+        match done {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
-                answers::give_all(committed.accepts, answers);
+                answers::hand_out(Ok(committed.accepts), answers);
             }
             Err(error) => {
-                answers::fail_all(&error, answers);
+                answers::hand_out(Err(error.clone()), answers);
                 return Err(error);
             }
         }
@@ -459,7 +426,7 @@ impl Worker {
 
     fn maintain(&mut self) -> Result<bool, StoreError> {
         let now = (self.clock)();
-        let dead_before = Timestamp(now.0.saturating_sub(self.dead_keep.as_millis() as u64));
+        let dead_before = Timestamp(now.0.saturating_sub(self.upkeep.dead_keep.as_millis() as u64));
         let done = self.store.maintain(now, dead_before)?;
         self.maintained = Instant::now();
         self.unfinished = done.more;
@@ -484,6 +451,7 @@ fn moved(settle: &Settle) -> Notice {
 mod tests {
     use std::collections::BTreeSet;
 
+    use super::settles::SETTLES_MAX;
     use super::*;
     use crate::domain::event::{Event, EventHead};
     use crate::store::memory::MemoryStore;

@@ -275,6 +275,10 @@ impl Store for MemoryStore {
         Ok(Maintained { more: false })
     }
 
+    fn rest(&self, _now: Timestamp) -> Result<(), StoreError> {
+        self.working().map(drop)
+    }
+
     fn verify(&self) -> Result<CheckReport, StoreError> {
         let stats = self.stats();
         let mut report = CheckReport {

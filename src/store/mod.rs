@@ -424,6 +424,13 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Failed`].
     fn maintain(&self, now: Timestamp, dead_before: Timestamp) -> Result<Maintained, StoreError>;
 
+    /// Gives back what is held for more to come: nothing has happened for a while, and housekeeping is done. It may hold
+    /// up others for longer than [`Store::maintain`] does. Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    fn rest(&self, now: Timestamp) -> Result<(), StoreError>;
+
     /// Reads everything and changes nothing; takes as long as reading the disk takes.
     ///
     /// # Errors

@@ -102,6 +102,39 @@ fn h7_auth_failures_are_raised_and_cleared() {
     assert_eq!(all.requests(), 4, "everything is not the daemon's own");
 }
 
+/// H7: an endpoint that fails goes on failing over a restart, though nothing is sent to it meanwhile; one that has
+/// delivered since does not.
+#[test]
+fn h7_failing_for_outlives_a_restart() {
+    let bad = Judge::new(|_| 500);
+    let mixed = Judge::new(|body| if body.contains("\"bad\"") { 500 } else { 200 });
+    let retry = "retry = { delay = \"1h\" }";
+    let text = "[alerts]\nfailing_for = \"1s\"\nerror_rate = 0\n".to_owned()
+        + &endpoint("bad", &bad.url(), retry)
+        + &endpoint("mixed", &mixed.url(), retry);
+    let mut daemon = Daemon::start(&text);
+    daemon.accept(&event("a", "bad"));
+    for name in ["bad", "mixed"] {
+        daemon.until_row(name, "one waits", |row| row["deferred"] == 1);
+    }
+    daemon.accept(&json!({ "type": "a", "id": "good", "endpoint": "mixed" }).to_string());
+    daemon.until_row("mixed", "one delivered", |row| {
+        row["attempts"]["delivered"] == 1 && row["pending"] == 1
+    });
+    daemon.kill();
+    daemon.restart();
+    let alerts = eventually("an alert", || {
+        let alerts = daemon.get("/v1/status").1["alerts"].clone();
+        (alerts != json!([])).then_some(alerts)
+    });
+    assert_eq!(alerts.as_array().unwrap().len(), 1, "{alerts}");
+    assert_eq!(
+        (&alerts[0]["endpoint"], &alerts[0]["alert"]),
+        (&json!("bad"), &json!("failing_for"))
+    );
+    assert_eq!(bad.seen().len(), 1, "nothing was sent after the restart");
+}
+
 /// H6: the shipped Grafana dashboard and alerting rules ask for metrics that there are.
 #[test]
 fn h6_the_shipped_monitoring_names_real_metrics() {

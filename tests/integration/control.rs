@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -106,6 +107,30 @@ fn b6_a_pause_parks_and_is_durable() {
     target.take(10);
     daemon.until_settled("crm");
     assert_eq!(daemon.row("crm")["state"], "ready");
+}
+
+/// B6: of pauses and resumptions that come at once the scheduler goes by the one that is on disk in the end.
+#[test]
+fn b6_pauses_at_once_end_as_they_are_on_disk() {
+    let target = Target::new();
+    let mut daemon = Daemon::start(&endpoint("crm", &target.url("/ok"), ""));
+    for _ in 0..4 {
+        thread::scope(|scope| {
+            for verb in ["pause", "resume", "pause", "resume"] {
+                let path = format!("/v1/endpoints/crm/{verb}");
+                let daemon = &daemon;
+                scope.spawn(move || {
+                    for _ in 0..10 {
+                        assert_eq!(daemon.post(&path, &json!({})).0, 200);
+                    }
+                });
+            }
+        });
+        let before = daemon.row("crm")["state"].clone();
+        daemon.kill();
+        daemon.restart();
+        assert_eq!(daemon.row("crm")["state"], before);
+    }
 }
 
 /// B6: a pause for a time ends by itself.

@@ -30,6 +30,7 @@ mod control;
 mod dashboard;
 mod dead;
 mod delivery;
+mod documented;
 mod examples;
 mod http_events;
 mod ingest;

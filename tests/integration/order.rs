@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -70,6 +70,62 @@ fn f7_keys_go_on_beside_a_held_up_one_and_behind_a_dead_head() {
     daemon.until_settled("crm");
     let rest: Vec<String> = (1..10).map(|n| format!("bad-{n}")).collect();
     assert_eq!(delivered(&judge.seen())[10..], rest);
+}
+
+/// An event of a customer, in a region.
+fn of(id: &str, customer: &str, region: &str) -> String {
+    json!({ "type": "a", "id": id, "data": { "customer": customer, "region": region } }).to_string()
+}
+
+/// F7: `order_key` gives the lines, also after a restart, and another one after a reload gives others. An event for which
+/// it can't be worked out is in order with nobody, and counted.
+#[test]
+fn f7_order_key_gives_the_lines() {
+    let open = Arc::new(AtomicBool::new(false));
+    let is_open = Arc::clone(&open);
+    let judge = Judge::new(move |body| {
+        let fails = body.contains("\"held\"") && !is_open.load(Ordering::SeqCst);
+        if fails { 500 } else { 200 }
+    });
+    let by = |key: &str| {
+        let order = format!(
+            "order = \"key\"\norder_key = \"{key}\"\nretry = {{ delay = \"300ms\", jitter = 0.0 }}\n\
+             breaker = {{ failures = 1000, min_requests = 1000 }}"
+        );
+        endpoint("crm", &judge.url(), &order)
+    };
+    let mut daemon = Daemon::start(&by("data.customer"));
+    daemon.accept(&of("held", "ada", "north"));
+    daemon.accept(&of("ada-1", "ada", "south"));
+    daemon.accept(&of("bob-1", "bob", "north"));
+    daemon.accept(&json!({ "type": "a", "id": "none", "data": {} }).to_string());
+    let delivered_are = |ids: &[&str]| {
+        eventually("these and no others are delivered", || {
+            let mut seen = delivered(&judge.seen());
+            seen.sort_unstable();
+            (seen == ids).then_some(())
+        });
+    };
+    delivered_are(&["bob-1", "none"]);
+    daemon.kill();
+    daemon.restart();
+    daemon.accept(&of("bob-2", "bob", "north"));
+    delivered_are(&["bob-1", "bob-2", "none"]);
+    assert_eq!(daemon.row("crm")["held_up"], 1);
+
+    daemon.write_config(&by("data.region.name or data.region"));
+    assert_eq!(daemon.post("/v1/reload", &json!({})).0, 200);
+    daemon.accept(&of("bob-3", "bob", "north"));
+    daemon.accept(&of("eve-1", "eve", "south"));
+    delivered_are(&["ada-1", "bob-1", "bob-2", "eve-1", "none"]);
+
+    daemon.write_config(&by("data.customer.name.first or ''"));
+    assert_eq!(daemon.post("/v1/reload", &json!({})).0, 200);
+    delivered_are(&["ada-1", "bob-1", "bob-2", "bob-3", "eve-1", "none"]);
+    assert!(daemon.row("crm")["attempts"]["unkeyed"].as_u64() >= Some(1));
+    daemon.logs("order_key can't be worked out");
+    open.store(true, Ordering::SeqCst);
+    daemon.until_settled("crm");
 }
 
 /// F7: killed again and again in the middle, each key still gets its events in order.

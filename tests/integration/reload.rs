@@ -7,7 +7,7 @@ use std::thread;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::servers::{Gate, Target, header};
+use crate::harness::servers::{Gate, Judge, Target, header};
 use crate::harness::{Daemon, endpoint, event, eventually};
 
 /// I2: by signal, by API and by command: the new configuration is in force as a whole, and its hash is told.
@@ -56,6 +56,49 @@ fn i2_reload_adopts_and_reports() {
             .exits(0)
             .out
             .contains("nothing has changed")
+    );
+}
+
+/// I2: an endpoint comes back while what it is owed moves to another, again and again: every event is delivered, and
+/// once.
+#[test]
+fn i2_an_endpoint_that_comes_back_while_its_orphans_move() {
+    const EVENTS: usize = 3000;
+    let judge = Judge::new(|_| 200);
+    let with_old = |rest: &str| endpoint("old", &judge.url(), &format!("events = [\"a\"]\n{rest}"));
+    let new = endpoint("new", &judge.url(), "events = [\"none\"]");
+    let daemon = Daemon::start(&(with_old("enabled = false") + &new));
+    daemon.accept_many("a", "e", EVENTS);
+    let is_over = AtomicBool::new(false);
+    let mut refused = 0;
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // Its rate leaves something to move each time it goes again.
+            for config in [new.clone(), with_old("rate = \"2000/s\"") + &new].iter().cycle() {
+                if is_over.load(Ordering::SeqCst) {
+                    break;
+                }
+                daemon.write_config(config);
+                assert_eq!(daemon.post("/v1/reload", &json!({})).0, 200);
+            }
+        });
+        let pending = || daemon.get("/v1/status").1["totals"]["pending"].as_u64();
+        while pending() != Some(0) {
+            let (code, answer) = daemon.post("/v1/endpoints/old/move", &json!({ "to": "new" }));
+            assert!(matches!(code, 200 | 409), "{answer}");
+            refused += usize::from(code == 409);
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
+    let seen = judge.seen();
+    let ids: HashSet<String> = seen
+        .iter()
+        .map(|judged| serde_json::from_str::<Value>(&judged.body).unwrap()["id"].to_string())
+        .collect();
+    assert_eq!(
+        (ids.len(), seen.len()),
+        (EVENTS, EVENTS),
+        "{refused} moves were refused"
     );
 }
 

@@ -237,7 +237,7 @@ impl World {
         while began.front().is_some_and(|at| at + 1000 <= now_ms) {
             began.pop_front();
         }
-        let (count, most) = (began.len(), rate.requests + rate.requests / 10 + 1);
+        let (count, most) = (began.len(), rate.count() + rate.count() / 10 + 1);
         self.require(count <= most as usize, || {
             format!("{count} requests in a second, not {rate:?}")
         });
@@ -419,8 +419,8 @@ impl World {
         let max = self.scenario.scheduler.window_max;
         let batch = self.sites[view.lane.0 as usize].endpoint.batch.as_ref();
         let most = batch.map_or(max, |batch| max.max(9 * batch.events_max) + max);
-        // All that has failed a try in an ordered lane is in memory too.
-        let windows = if self.keeps_order(view.lane) { 21 } else { 1 };
+        // All that has failed a try in an ordered lane is in memory too, and some of what was put off behind it.
+        let windows = if self.keeps_order(view.lane) { 29 } else { 1 };
         windows * most
     }
 

@@ -72,13 +72,18 @@ impl World {
         }
         let at = job.lane.0 as usize;
         let endpoint = Arc::clone(&self.sites[at].endpoint);
-        let parts: Several<_> = job
+        let mut parts: Several<_> = job
             .batch
             .iter()
             .map(|due| (*due, self.read(job.lane, *due)))
             .collect();
-        let (parts, back) = cut(parts, job.bytes_max);
-        if !back.is_empty() {
+        let is_unread = |(_, found): &(Due, Found)| matches!(found, Found::Unread);
+        let behind = match parts.iter().position(is_unread) {
+            Some(at) if self.keeps_order(job.lane) => parts.drain(at + 1..).map(|(due, _)| due).collect(),
+            _ => Several::new(),
+        };
+        let (parts, over) = cut(parts, job.bytes_max);
+        for back in [behind, over].into_iter().filter(|back| !back.is_empty()) {
             self.totals.parted += 1;
             self.soon(0, Inside::GivenBack(job.lane, back));
         }
@@ -91,14 +96,11 @@ impl World {
             reply.signal.retry_after = reply.signal.retry_after.map(|asked| asked.min(most));
             reply
         });
-        let unread = parts.iter().any(|(_, found)| matches!(found, Found::Unread));
-        for (due, _) in parts.iter().filter(|_| unread) {
-            self.ledger.loosen(DeliveryId {
-                lane: job.lane,
-                seq: due.seq,
-            });
-        }
-        let pause_ms = if unread { READ_PAUSE_MS } else { 0 };
+        let pause_ms = if parts.iter().any(is_unread) {
+            READ_PAUSE_MS
+        } else {
+            0
+        };
         let ended = Ended {
             lane: job.lane,
             endpoint,

@@ -56,8 +56,7 @@ pub struct Record {
     /// What was accepted later in its line waits for it. Not so while it waits for the first try of its own time, or
     /// came back from the dead or from another endpoint.
     pub holds_up: bool,
-    /// It was tried before its lane was to keep this order, maybe out of it; or in a request for which an event before
-    /// it could not be read.
+    /// It was tried before its lane was to keep this order, maybe out of it.
     pub loose: bool,
 }
 
@@ -166,11 +165,6 @@ impl Ledger {
             let tried = record.busy != Busy::No || matches!(record.place, Place::Owed { tries: 1.., .. });
             record.loose |= id.lane == lane && tried;
         }
-    }
-
-    /// A delivery goes in a request for which an event before it could not be read.
-    pub fn loosen(&mut self, id: DeliveryId) {
-        self.change(id, |record| record.loose = true);
     }
 
     /// Whether it need not wait for what was accepted before it.

@@ -1,18 +1,23 @@
 //! What people do to a daemon at work, by the same verbs and in the same order as the control room does it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use posthaste::domain::event::Seq;
+use posthaste::domain::time::Timestamp;
 use posthaste::scheduler::Input;
-use posthaste::store::{DeadFilter, DeliveryId, LaneId, Pause, Refusal, Store};
+use posthaste::store::{DeadFilter, DeliveryId, DueQuery, LaneId, Pause, Refusal, Store};
 
 use crate::commit::Verb;
+use crate::daemon::Daemon;
 use crate::ledger::Place;
 use crate::scenario::{self, between};
 use crate::world::{Inside, World};
 
 /// Deliveries looked at by one verb.
 const PAGE: usize = 100;
+/// Deliveries that one verb moves to another lane.
+const MOVE_PAGE: usize = 3;
 
 impl World {
     /// Something, to one endpoint.
@@ -23,7 +28,7 @@ impl World {
         let at = self.dice.below(self.sites.len());
         let lane = self.lane(at);
         let configured = self.sites[at].configured;
-        match self.dice.below(10) {
+        match self.dice.below(11) {
             0 | 1 if configured => self.pause(lane),
             2 if configured => self.ask(Verb::Pause(lane, None)),
             3 if configured => {
@@ -90,7 +95,9 @@ impl World {
         );
         let enabled = !self.dice.one_in(3);
         let order = self.dice.one_in(4).then(|| scenario::order(&mut self.dice));
-        if order.is_some_and(|order| order != self.sites[at].endpoint.order) {
+        let rekeyed = self.dice.one_in(8);
+        self.sites[at].keyed += u64::from(rekeyed);
+        if rekeyed || order.is_some_and(|order| order != self.sites[at].endpoint.order.policy) {
             let lane = self.lane(at);
             self.watch.reordered(lane);
             self.ledger.reordered(lane);
@@ -99,20 +106,19 @@ impl World {
             endpoint.breaker = breaker;
             endpoint.concurrency = concurrency;
             endpoint.enabled = enabled;
-            endpoint.order = order.unwrap_or(endpoint.order);
+            endpoint.order.policy = order.unwrap_or(endpoint.order.policy);
         });
         self.configure(self.now());
     }
 
-    /// What a removed endpoint is owed goes to another, once none of its requests is under way.
+    /// What a removed endpoint is owed goes to another, page by page.
     fn move_orphans(&mut self, from: LaneId) {
         let to = self
             .sites
             .iter()
             .find(|site| site.configured)
             .map(|site| site.lane);
-        let under_way = self.ledger.waiting(from).requests > 0;
-        if let Some(to) = to.filter(|_| !under_way) {
+        if let Some(to) = to {
             self.ask(Verb::Move(from, to));
         }
     }
@@ -153,8 +159,6 @@ impl World {
                 self.store.discard(&dead).expect(works);
                 dead.iter().for_each(|id| self.ledger.move_to(*id, Place::Gone));
             }
-            // Its endpoint may have come back meanwhile.
-            Verb::Move(from, _) if self.sites[from.0 as usize].configured => {}
             Verb::Move(from, to) => self.move_page(from, to),
         }
         self.verb_over();
@@ -168,7 +172,7 @@ impl World {
     }
 
     /// What has been tried is due now; what waits for its event's time goes on waiting.
-    fn flushed_until(&mut self, lane: LaneId, now: posthaste::domain::time::Timestamp) {
+    fn flushed_until(&mut self, lane: LaneId, now: Timestamp) {
         let tried = |place| matches!(place, Place::Owed { due: Some(due), tries: 1.. } if due > now);
         let moved: Vec<_> = self
             .ledger
@@ -179,32 +183,63 @@ impl World {
         moved.into_iter().for_each(|id| self.ledger.due_at(id, now));
     }
 
+    /// The next page of a move. It ends when its endpoint has come back, or the other one has gone, and it does not begin
+    /// while anything of it is in the daemon's hands. A reload waits for a page that is being written.
     fn move_page(&mut self, from: LaneId, to: LaneId) {
+        let in_hand = |daemon: &Daemon| daemon.scheduler.lanes().iter().any(|view| view.lane == from);
+        let configured = |lane: LaneId| self.sites[lane.0 as usize].configured;
+        if configured(from) || !configured(to) || self.daemon.as_ref().is_some_and(in_hand) {
+            return;
+        }
         let now = self.wall();
-        let owed = |place| matches!(place, Place::Owed { .. });
-        let all: Vec<_> = self
+        let moved = self.store.reassign(from, to, MOVE_PAGE, now);
+        let moved = moved.expect("verbs run between commits, and only commits fail");
+        let left = self.store_owes(from);
+        let gone: Vec<_> = self
             .ledger
             .records()
-            .filter(|(id, record)| id.lane == from && owed(record.place))
+            .filter(|(id, _)| id.lane == from && !left.contains(&id.seq))
+            .filter(|(_, record)| matches!(record.place, Place::Owed { .. }))
             .map(|(id, record)| (*id, record.place))
             .collect();
-        let moved = self.store.reassign(from, to, usize::MAX, now);
-        assert_eq!(moved.ok(), Some(all.len() as u64), "everything owed has moved");
-        for (id, place) in all {
-            self.ledger.move_to(id, Place::Gone);
-            let there = DeliveryId { lane: to, ..id };
-            if !self.ledger.knows(there) || self.ledger.is_over(there) {
-                // It may go at once there, or else when it could have gone here, and its event too.
-                let due = match place {
-                    Place::Owed { due, .. } => due.filter(|due| *due > now),
-                    _ => None,
-                };
-                let delay = self.delays.get(&id.seq).copied();
-                self.ledger
-                    .moved_in(there, due.map(|due| due.max(delay.unwrap_or(due))));
-            }
+        assert_eq!(moved, gone.len() as u64, "so many have moved");
+        for (id, place) in gone {
+            self.moved(id, place, to);
         }
         let lane = to;
         self.tell_soon(Input::Revived { lane, from: Seq(0) });
+        if moved > 0 {
+            self.totals.moved += moved;
+            self.ask(Verb::Move(from, to));
+        }
+    }
+
+    /// What the store says that a lane is owed.
+    fn store_owes(&self, lane: LaneId) -> BTreeSet<Seq> {
+        let all = DueQuery {
+            fresh_max: usize::MAX,
+            deferred_max: usize::MAX,
+            now: Timestamp::MAX,
+            ..DueQuery::default()
+        };
+        let answer = self.store.due(lane, &all).expect("the store works");
+        let dues = answer.fresh.iter().chain(&answer.deferred);
+        dues.map(|due| due.seq).collect()
+    }
+
+    fn moved(&mut self, id: DeliveryId, place: Place, to: LaneId) {
+        let now = self.wall();
+        self.ledger.move_to(id, Place::Gone);
+        let there = DeliveryId { lane: to, ..id };
+        if !self.ledger.knows(there) || self.ledger.is_over(there) {
+            // It may go at once there, or else when it could have gone here, and its event too.
+            let due = match place {
+                Place::Owed { due, .. } => due.filter(|due| *due > now),
+                _ => None,
+            };
+            let delay = self.delays.get(&id.seq).copied();
+            self.ledger
+                .moved_in(there, due.map(|due| due.max(delay.unwrap_or(due))));
+        }
     }
 }

@@ -23,7 +23,7 @@ impl World {
     }
 
     fn order(&self, lane: LaneId) -> OrderPolicy {
-        self.sites[lane.0 as usize].endpoint.order
+        self.sites[lane.0 as usize].endpoint.order.policy
     }
 
     /// Whether a lane keeps any order.
@@ -33,7 +33,13 @@ impl World {
 
     /// What an event is kept in order with; a damaged one has lost its key.
     fn order_key(&self, lane: LaneId, seq: Seq) -> OrderKey {
-        self.order(lane).key(seq, self.keys.get(&seq).map(|key| &**key))
+        let own = self.keys.get(&seq).map(|key| &**key);
+        let key = match self.sites[lane.0 as usize].keyed % 2 {
+            0 => own,
+            // By the last digit, odd or even.
+            _ => own.map(|own| if own.ends_with(['1', '3']) { "odd" } else { "even" }),
+        };
+        self.order(lane).key(seq, key)
     }
 
     /// What the dispatcher adds to the store's answer.

@@ -7,8 +7,9 @@ use std::time::Duration;
 use posthaste::config;
 use posthaste::domain::backoff::Schedule;
 use posthaste::domain::endpoint::{
-    BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, OrderPolicy, RatePolicy,
+    BatchPolicy, BatchShape, BreakerPolicy, Concurrency, Endpoint, OrderPolicy,
 };
+use posthaste::domain::rate::Rate;
 use posthaste::scheduler::{LaneConfig, SchedulerConfig};
 use posthaste::store::LaneId;
 
@@ -43,6 +44,8 @@ pub struct Site {
     pub endpoint: Arc<Endpoint>,
     /// Whether it is in the configuration.
     pub configured: bool,
+    /// Rises when events get other keys: with an even number their own, with an odd one these make two lines.
+    pub keyed: u64,
 }
 
 impl Site {
@@ -55,7 +58,8 @@ impl Site {
             breaker: self.endpoint.breaker,
             rate: self.endpoint.rate,
             batch: self.endpoint.batch.clone(),
-            order: self.endpoint.order,
+            order: self.endpoint.order.policy,
+            keyed: self.keyed,
             doubtful,
         }
     }
@@ -181,11 +185,10 @@ pub fn endpoint(dice: &mut Dice) -> Endpoint {
         wait_max: millis(dice, 0, 200),
         shape: BatchShape::Array,
     });
-    endpoint.order = order(dice);
-    endpoint.rate = dice.one_in(6).then(|| RatePolicy {
-        requests: between(dice, 2, 50) as u32,
-        per: Duration::from_secs(1),
-    });
+    endpoint.order.policy = order(dice);
+    endpoint.rate = dice
+        .one_in(6)
+        .then(|| Rate::parse(&format!("{}/s", between(dice, 2, 50))).expect("it is a rate"));
     endpoint
 }
 

@@ -92,6 +92,7 @@ impl<'a> Rig<'a> {
             lane: LANE,
             endpoint: Arc::new(endpoint),
             configured: true,
+            keyed: 0,
         };
         rig.tell(Input::Configure(vec![site.lane_config(false)]));
         rig

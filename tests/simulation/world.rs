@@ -118,6 +118,8 @@ pub struct Totals {
     pub disk_failures: u64,
     /// Verbs of operators that reached the disk.
     pub verbs: u64,
+    /// Deliveries that were moved from an endpoint that had gone to another.
+    pub moved: u64,
     /// Requests that could not hold all that was meant for them.
     pub parted: u64,
     /// Requests made again after a crash.
@@ -139,6 +141,7 @@ impl Totals {
         self.crashes += other.crashes;
         self.disk_failures += other.disk_failures;
         self.verbs += other.verbs;
+        self.moved += other.moved;
         self.parted += other.parted;
         self.repeats += other.repeats;
         self.waited_for += other.waited_for;
@@ -155,6 +158,7 @@ impl Totals {
             self.crashes,
             self.disk_failures * 10,
             self.verbs,
+            self.moved,
             self.parted,
             self.repeats,
             self.waited_for,
@@ -219,6 +223,7 @@ impl World {
             lane: store.lane(&format!("lane-{at}")).expect("the store works"),
             endpoint: Arc::new(scenario::endpoint(&mut dice)),
             configured: true,
+            keyed: 0,
         });
         let sites: Vec<_> = sites.collect();
         let receivers = scenario.manners.iter().copied().map(Receiver::new).collect();

@@ -1,10 +1,13 @@
-//! The store without sockets, scheduler and HTTP: each commit accepts a batch and settles the one before it; against
-//! append plus fdatasync of the same bytes in the same batches.
+//! The store without sockets, scheduler and HTTP: each commit accepts a batch and settles the one before it, and then
+//! 64 producers share commits; against append plus fdatasync of the same bytes in the same batches.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
 use super::Bench;
 use super::limits;
@@ -14,17 +17,27 @@ use super::stage::Folder;
 use crate::config::{FreeMin, StoreConfig};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
+use crate::store::committer::{Committer, Queue};
 use crate::store::sled::{OpenOptions, SledStore};
-use crate::store::{AcceptGroup, Accepted, Batch, DeliveryId, LaneId, NewEvent, Settle, SettleTo, Store};
+use crate::store::{
+    AcceptGroup, Accepted, Batch, DeliveryId, LaneId, NewEvent, Settle, SettleTo, Store, StoreError,
+};
 
 /// Batch sizes, each with the ratio it should reach.
 const BATCHES: [(usize, f64); 5] = [(1, 0.5), (16, 0.7), (64, 0.7), (256, 0.7), (2048, 0.7)];
+
+/// The time in these stores, which stands still.
+const NOW: Timestamp = Timestamp(1_736_937_000_000);
+/// Nothing dies here.
+const DEAD_KEEP: Duration = Duration::from_secs(3600);
+/// Producers that share commits.
+const PRODUCERS: u64 = 64;
 
 /// Measures it. Blocks.
 ///
 /// # Errors
 /// When the store or the file fails.
-pub fn run(bench: &mut Bench) -> io::Result<()> {
+pub async fn run(bench: &mut Bench) -> io::Result<()> {
     for (batch, goal) in BATCHES {
         let folder = Folder::new(&bench.args.dir, "store")?;
         let store = open(&folder)?;
@@ -40,7 +53,91 @@ pub fn run(bench: &mut Bench) -> io::Result<()> {
         let row = Row::of_rounds(what, "/s", "flush", &rounds);
         bench.report.add(row.goal(Goal::RatioAtLeast(goal)));
     }
+    shared(bench).await
+}
+
+/// Through the committer, as the daemon does: each producer waits for its answer and settles its event.
+async fn shared(bench: &mut Bench) -> io::Result<()> {
+    let folder = Folder::new(&bench.args.dir, "store")?;
+    let store: Arc<dyn Store> = Arc::new(open(&folder)?);
+    let lane = store.lane("live").map_err(io::Error::other)?;
+    let (tell, mut told) = mpsc::channel(1024);
+    let (committer, queue) = Committer::start(Arc::clone(&store), Arc::new(|| NOW), DEAD_KEEP, tell)?;
+    let listening = tokio::spawn(async move { while told.recv().await.is_some() {} });
+    let mut rounds = Vec::new();
+    let mut names = 0;
+    for _ in 0..bench.args.rounds {
+        let (began, commits) = (Instant::now(), store.stats().commits);
+        let until = began + bench.span() / 2;
+        let mut producers = JoinSet::new();
+        for producer in 0..PRODUCERS {
+            producers.spawn(produce(queue.clone(), lane, names + (producer << 32), until));
+        }
+        let mut events = 0;
+        for produced in producers.join_all().await {
+            events += produced.map_err(io::Error::other)?;
+        }
+        names += PRODUCERS << 32;
+        let per_second = events as f64 / began.elapsed().as_secs_f64();
+        let batch = events / (store.stats().commits - commits).max(1);
+        let span = bench.span() / 2;
+        let limit = || limits::flush(folder.path(), batch as usize, span);
+        rounds.push((per_second, tokio::task::block_in_place(limit)?.per_second));
+    }
+    drop(queue);
+    committer.stop();
+    listening.abort();
+    let what = format!("store alone, accepted and settled, through {PRODUCERS} producers");
+    let row = Row::of_rounds(what, "/s", "flush", &rounds);
+    bench.report.add(row.goal(Goal::RatioAtLeast(0.7)));
     Ok(())
+}
+
+/// One event after the other, numbered from `first` on; how many.
+async fn produce(queue: Queue, lane: LaneId, first: u64, until: Instant) -> Result<u64, StoreError> {
+    let json: Bytes = line("live", "").into();
+    let mut events = 0;
+    while Instant::now() < until {
+        let group = event(first + events, lane, json.clone());
+        for accepted in queue.accept(vec![group]).await?.into_iter().flatten().flatten() {
+            if let Accepted::New(seq) = accepted {
+                queue.settle(settled(DeliveryId { lane, seq }), None);
+            }
+        }
+        events += 1;
+    }
+    Ok(events)
+}
+
+/// A line of its own, as most producers send them.
+fn event(number: u64, lane: LaneId, json: Bytes) -> AcceptGroup {
+    debug_assert_eq!(json.len(), LINE_BYTES);
+    let head = EventHead {
+        id: format!("{number:026}").into(),
+        source: "/bench".into(),
+        kind: "live.event".into(),
+        accepted: NOW,
+        deliver_at: None,
+        expires: None,
+        partition_key: None,
+        tenant: None,
+        traceparent: None,
+        sender_uid: None,
+    };
+    AcceptGroup {
+        events: vec![NewEvent {
+            event: Event { head, json },
+            lanes: [lane].into(),
+        }],
+    }
+}
+
+fn settled(id: DeliveryId) -> Settle {
+    Settle {
+        id,
+        was_due: None,
+        to: SettleTo::Settled,
+    }
 }
 
 fn open(folder: &Folder) -> io::Result<SledStore> {
@@ -83,19 +180,12 @@ impl<'a> Work<'a> {
 
     fn commit(&mut self, batch: usize) -> io::Result<()> {
         let accepts = (0..batch).map(|_| self.next_event()).collect();
-        let settles = self.owed.drain(..).map(|id| Settle {
-            id,
-            was_due: None,
-            to: SettleTo::Settled,
-        });
+        let settles = self.owed.drain(..).map(settled);
         let batch = Batch {
             settles: settles.collect(),
             accepts,
         };
-        let committed = self
-            .store
-            .commit(batch, Timestamp(1_736_937_000_000))
-            .map_err(io::Error::other)?;
+        let committed = self.store.commit(batch, NOW).map_err(io::Error::other)?;
         for accepted in committed.accepts.into_iter().flatten().flatten() {
             if let Accepted::New(seq) = accepted {
                 self.owed.push(DeliveryId { lane: self.lane, seq });
@@ -104,30 +194,8 @@ impl<'a> Work<'a> {
         Ok(())
     }
 
-    /// A line of its own, as most producers send them.
     fn next_event(&mut self) -> AcceptGroup {
         self.events += 1;
-        let head = EventHead {
-            id: format!("{:026}", self.events).into(),
-            source: "/bench".into(),
-            kind: "live.event".into(),
-            accepted: Timestamp(1_736_937_000_000),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        };
-        debug_assert_eq!(self.json.len(), LINE_BYTES);
-        AcceptGroup {
-            events: vec![NewEvent {
-                event: Event {
-                    head,
-                    json: self.json.clone(),
-                },
-                lanes: [self.lane].into(),
-            }],
-        }
+        event(self.events, self.lane, self.json.clone())
     }
 }

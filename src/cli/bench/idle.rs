@@ -11,7 +11,7 @@ use super::report::{Goal, Row};
 use super::stage::{Stage, Target};
 
 /// Until pools have closed their idle connections' bookkeeping and housekeeping is done.
-const SETTLE_DOWN: Duration = Duration::from_secs(3);
+const SETTLE_DOWN: Duration = Duration::from_secs(8);
 
 /// Measures it.
 ///

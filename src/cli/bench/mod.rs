@@ -123,7 +123,7 @@ impl Bench {
             Scenario::Delay => delay::run(self).await,
             Scenario::Backlog => backlog::run(self).await,
             Scenario::Isolation => isolation::run(self).await,
-            Scenario::Store => alone::run(self),
+            Scenario::Store => alone::run(self).await,
             Scenario::Idle => idle::run(self).await,
             Scenario::History => history::run(self).await,
         }?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use memchr::{memchr_iter, memmem};
+use memchr::memchr_iter;
 use tokio::net::UnixStream;
 use tokio::task::JoinSet;
 
@@ -230,7 +230,14 @@ impl Producer {
             answered += memchr_iter(b'\n', &self.answers[seen..]).count();
         }
         let took = started.elapsed();
-        if memmem::find_iter(&self.answers, br#""status":"accepted""#).count() < lines {
+        let is_accepted = |answer: &&[u8]| answer.starts_with(br#"{"status":"accepted""#);
+        if self
+            .answers
+            .split(|byte| *byte == b'\n')
+            .filter(is_accepted)
+            .count()
+            < lines
+        {
             let text = String::from_utf8_lossy(&self.answers).into_owned();
             return Err(io::Error::other(format!("not everything was accepted: {text}")));
         }

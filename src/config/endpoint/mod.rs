@@ -9,7 +9,7 @@ mod body;
 mod case;
 mod limits;
 mod network;
-pub(super) mod order;
+mod order;
 mod request;
 mod response;
 mod retry;
@@ -112,6 +112,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         all: &steps.names,
     };
     let response = response::response(&table.table("response"), seen);
+    let order = order::order(table, &bind);
     let cases = table.tables("test");
     let cases = cases
         .iter()
@@ -135,9 +136,9 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         retry: retry::retry(&table.table("retry")),
         breaker: limits::breaker(&table.table("breaker")),
         concurrency: limits::concurrency(table),
-        rate: order::rate(table),
+        rate: table.read("rate", values::rate).flatten(),
         batch,
-        order: order::order(table),
+        order,
         best_effort: table.read("best_effort", Value::flag).unwrap_or(false),
         cases,
     }

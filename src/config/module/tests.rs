@@ -153,7 +153,7 @@ fn h9_the_endpoint_is_over_its_module_over_defaults() {
     let loaded = read(lines).unwrap();
     let endpoint = &loaded.config.endpoints[0];
     assert_eq!(request(&loaded).method, "PATCH");
-    assert_eq!(endpoint.rate.map(|rate| rate.requests), Some(1));
+    assert_eq!(endpoint.rate.map(crate::domain::rate::Rate::count), Some(1));
     assert_eq!(&*endpoint.description, "d");
     let shown = effective(&loaded.config);
     assert_eq!(shown["endpoint"][0]["use"], "slack/message");

@@ -172,6 +172,10 @@ pub struct LaneNumbers {
     /// Deliveries settled without a request because `when` was false.
     #[serde(default)]
     pub skipped: u64,
+    /// Events read whose `order_key` could not be worked out, so that they are in order with nobody. One that is read
+    /// again, as after a pause, counts again.
+    #[serde(default)]
+    pub unkeyed: u64,
     /// Deliveries per second over the last minute.
     pub rate_per_second: f64,
     /// Of the attempts of the last minute, the share that delivered, 0 to 1; `null`: there were none.

@@ -14,10 +14,13 @@ use super::shelf::{Key, Shelf};
 use super::{Fetched, Fields};
 use crate::domain::endpoint::{CachePolicy, Endpoint, Integration, Settings, Step};
 
+/// The names of an endpoint and of a step of it.
+type Place = (Box<str>, Box<str>);
+
 /// The caches in use. A step that stays as it is over a reload keeps its answers.
 #[derive(Debug, Default)]
 pub struct Caches {
-    by_step: Mutex<HashMap<(Box<str>, Box<str>), (Definition, Weak<Cache>)>>,
+    by_step: Mutex<HashMap<Place, (Definition, Weak<Cache>)>>,
 }
 
 /// All that a step's answers depend on beside the event.

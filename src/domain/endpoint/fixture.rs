@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, Integration, OrderPolicy,
+    Address, AuthPolicy, Balance, BodyPolicy, BreakerPolicy, Concurrency, Endpoint, Integration, Order,
     RequestPolicy, ResponsePolicy, Selection, TlsPolicy,
 };
 use crate::domain::backoff::{RetryPolicy, Schedule};
@@ -62,7 +62,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
         concurrency: Concurrency { min: 1, max: 32 },
         batch: None,
         rate: None,
-        order: OrderPolicy::None,
+        order: Order::default(),
         best_effort: false,
         cases: Vec::new(),
     }

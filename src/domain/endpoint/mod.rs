@@ -10,7 +10,6 @@ pub mod fixture;
 mod integration;
 mod limits;
 mod order;
-mod rate;
 mod request;
 mod response;
 mod selection;
@@ -25,8 +24,7 @@ pub use body::{BodyFormat, BodyPolicy, Compression, DocumentKind, Fields, LineLa
 pub use case::{CannedAnswer, SavedCase};
 pub use integration::Integration;
 pub use limits::{BreakerPolicy, Concurrency, RetryMatch};
-pub use order::{OrderKey, OrderPolicy};
-pub use rate::RatePolicy;
+pub use order::{Order, OrderKey, OrderPolicy};
 pub use request::{Address, Balance, RequestPolicy, Route};
 pub use response::{Emit, ErrorFields, Parse, ResponsePolicy};
 pub use selection::{Judgement, Selection};
@@ -43,6 +41,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::backoff::RetryPolicy;
+use super::rate::Rate;
 use super::route::TypePattern;
 use super::time::Timestamp;
 use crate::template::{Scope, Value};
@@ -85,11 +84,11 @@ pub struct Endpoint {
     /// How many requests at once.
     pub concurrency: Concurrency,
     /// How fast requests may follow each other; `None`: as fast as they go.
-    pub rate: Option<RatePolicy>,
+    pub rate: Option<Rate>,
     /// How events are put together in one request; `None`: each goes alone.
     pub batch: Option<BatchPolicy>,
     /// What is kept in order of acceptance.
-    pub order: OrderPolicy,
+    pub order: Order,
     /// One try, no dead letter.
     pub best_effort: bool,
     /// Cases to try it out with.

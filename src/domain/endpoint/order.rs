@@ -2,7 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use super::Endpoint;
 use crate::domain::event::{Event, Seq};
+use crate::template::{Expression, RenderError};
 
 /// What has to be kept in order of acceptance.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,8 +14,17 @@ pub enum OrderPolicy {
     None,
     /// Everything: one request at a time.
     Endpoint,
-    /// Events with the same `partitionkey`; those without one are free.
+    /// Events with the same key; those without one are free.
     Key,
+}
+
+/// What an endpoint keeps in order, and by which key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Order {
+    /// What.
+    pub policy: OrderPolicy,
+    /// Gives the key of an event; `None`: its `partitionkey`.
+    pub key: Option<Expression>,
 }
 
 /// What an event is kept in order with: events with the same one go one after the other. A hash, so two keys
@@ -31,11 +42,36 @@ impl OrderPolicy {
             (Self::Endpoint, _) => OrderKey(0),
         }
     }
+}
 
-    /// The key of a whole event.
+impl Endpoint {
+    /// What `event` is kept in order with. Time stands still at its acceptance, so the same comes out whenever it is
+    /// worked out, also after a restart. An event whose key is undefined, null or empty is in order with nobody.
+    ///
+    /// # Errors
+    /// When the key can't be worked out for this event.
+    pub fn order_key(&self, seq: Seq, event: &Event) -> Result<OrderKey, RenderError> {
+        let policy = self.order.policy;
+        let Some(key) = self.order.key.as_ref().filter(|_| policy == OrderPolicy::Key) else {
+            return Ok(policy.key(seq, event.head.partition_key.as_deref()));
+        };
+        let scope = self.scope(&event.json, event.head.accepted);
+        // What is undefined has no text.
+        let text = match key.eval(&scope)? {
+            value if value.is_undefined() => String::new(),
+            _ => key.text(&scope)?,
+        };
+        Ok(policy.key(seq, Some(text.as_str()).filter(|text| !text.is_empty())))
+    }
+
+    /// Whether events have the same keys for `other`, so that lines made for the one hold for the other.
     #[must_use]
-    pub fn key_of(self, seq: Seq, event: &Event) -> OrderKey {
-        self.key(seq, event.head.partition_key.as_deref())
+    pub fn has_keys_of(&self, other: &Self) -> bool {
+        let reads_same = || {
+            let (a, b) = (self, other);
+            (&a.name, &a.bind, &a.settings, &a.integration) == (&b.name, &b.bind, &b.settings, &b.integration)
+        };
+        self.order == other.order && (self.order.key.is_none() || reads_same())
     }
 }
 
@@ -47,7 +83,78 @@ fn hash(of: impl Hash) -> OrderKey {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
+    use crate::domain::endpoint::fixture;
+    use crate::domain::event::EventHead;
+    use crate::domain::time::Timestamp;
+
+    fn event(json: &'static str) -> Event {
+        let head = EventHead {
+            id: "e".into(),
+            source: "s".into(),
+            kind: "k".into(),
+            accepted: Timestamp(5),
+            deliver_at: None,
+            expires: None,
+            partition_key: Some("p".into()),
+            tenant: None,
+            traceparent: None,
+            sender_uid: None,
+        };
+        let json = Bytes::from_static(json.as_bytes());
+        Event { head, json }
+    }
+
+    fn keyed_by(expression: &str) -> Endpoint {
+        let mut endpoint = fixture::endpoint("crm", "http://localhost/");
+        endpoint.order = Order {
+            policy: OrderPolicy::Key,
+            key: Some(Expression::compile(expression).unwrap()),
+        };
+        endpoint
+    }
+
+    /// F7: events for which the expression gives the same text share a line, and those for which it gives nothing are
+    /// free; what can't be worked out is told.
+    #[test]
+    fn f7_keys_by_an_expression() {
+        let endpoint = keyed_by("data.customer.id");
+        let key = |seq, json| endpoint.order_key(Seq(seq), &event(json));
+        let seven = key(1, r#"{"data":{"customer":{"id":7}}}"#).unwrap();
+        for (json, shared) in [
+            (r#"{"data":{"customer":{"id":7,"x":1}}}"#, true),
+            (r#"{"data":{"customer":{"id":"7"}}}"#, true),
+            (r#"{"data":{"customer":{"id":8}}}"#, false),
+            (r#"{"data":{"customer":{"id":null}}}"#, false),
+            (r#"{"data":{"customer":{"id":""}}}"#, false),
+            (r#"{"data":{"customer":{}}}"#, false),
+        ] {
+            assert_eq!(key(2, json).unwrap() == seven, shared, "{json}");
+        }
+        let free = |seq| key(seq, r#"{"data":{"customer":{}}}"#).unwrap();
+        assert!(free(1) == free(1) && free(1) != free(2));
+        assert!(key(1, r#"{"data":{}}"#).unwrap_err().says.contains("undefined"));
+    }
+
+    /// F7: a reload makes new lines when, and only when, events may have other keys by it.
+    #[test]
+    fn f7_other_keys_after_a_reload() {
+        let before = keyed_by("data.a");
+        let with = |change: fn(&mut Endpoint)| {
+            let mut after = before.clone();
+            change(&mut after);
+            before.has_keys_of(&after)
+        };
+        assert!(with(|after| after.enabled = false));
+        assert!(!with(|after| after.order.key = None));
+        assert!(!with(|after| after.order.policy = OrderPolicy::Endpoint));
+        assert!(!with(|after| after.bind = "lead".into()));
+        assert!(!with(|after| after.integration.name = "standard/json_post".into()));
+        assert_ne!(before, keyed_by("data.b"));
+        assert!(!before.has_keys_of(&keyed_by("data.b")));
+    }
 
     /// F7: who is kept in order with whom.
     #[test]

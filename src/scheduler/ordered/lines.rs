@@ -35,6 +35,8 @@ struct Line {
     queue: BTreeMap<Seq, Standing>,
     /// Those of the queue that were never deferred.
     fresh: usize,
+    /// Those of the queue that failed a try.
+    tried: usize,
     /// In a request, or ended and not durable yet.
     in_hand: usize,
     /// Fresh ones from here on were left in the store.
@@ -60,8 +62,8 @@ enum Mark {
     Still,
     /// Its head may go.
     Ready(Head),
-    /// Its head waits for another try.
-    HeldUp(Timestamp),
+    /// Its head waits for another try, and so many that were delayed or revived wait behind it.
+    HeldUp(Timestamp, usize),
     /// Its head was delayed, and something accepted before it may still be in the store.
     Early(Seq),
 }
@@ -103,11 +105,14 @@ pub(super) struct Lines {
     read_all: bool,
     /// Lines that were cut and could take more.
     hungry: BTreeSet<(Seq, OrderKey)>,
+    /// Fresh deliveries that were taken out of a line as its head came to wait; nobody was told yet.
+    let_go: Vec<Seq>,
     /// Fresh deliveries a line holds in memory at most.
     line_max: usize,
     waiting: usize,
     fresh: usize,
     tried: usize,
+    held_back: usize,
     sendable: usize,
     sendable_bytes: u64,
 }
@@ -125,10 +130,12 @@ impl Lines {
             read: Seq(0),
             read_all: false,
             hungry: BTreeSet::new(),
+            let_go: Vec::new(),
             line_max,
             waiting: 0,
             fresh: 0,
             tried: 0,
+            held_back: 0,
             sendable: 0,
             sendable_bytes: 0,
         }
@@ -142,6 +149,11 @@ impl Lines {
     /// Deliveries that failed a try, all lines together.
     pub(super) fn tried(&self) -> usize {
         self.tried
+    }
+
+    /// Deliveries that were delayed or revived, and stand behind a head that waits for another try.
+    pub(super) fn held_back(&self) -> usize {
+        self.held_back
     }
 
     /// Deliveries that wait, all lines together.
@@ -221,6 +233,7 @@ impl Lines {
         let line = self.lines.entry(key).or_default();
         line.queue.insert(standing.due.seq, standing);
         self.waiting += 1;
+        line.tried += usize::from(standing.tried);
         self.tried += usize::from(standing.tried);
         if standing.due.was_due.is_none() {
             line.fresh += 1;
@@ -233,7 +246,7 @@ impl Lines {
     /// remembered.
     pub(super) fn admits(&mut self, key: OrderKey, seq: Seq) -> bool {
         let line = self.lines.entry(key).or_default();
-        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let held_up = matches!(line.mark, Mark::HeldUp(..));
         let admitted = line.cut.is_none() && !held_up && line.fresh < self.line_max;
         if !admitted {
             line.cut = Some(line.cut.map_or(seq, |cut| cut.min(seq)));
@@ -247,7 +260,7 @@ impl Lines {
         let Some(line) = self.lines.get_mut(&key) else {
             return false;
         };
-        let held_up = matches!(line.mark, Mark::HeldUp(_));
+        let held_up = matches!(line.mark, Mark::HeldUp(..));
         let follows = line.cut.is_some_and(|cut| cut >= from && cut <= seq);
         let admitted = follows && !held_up && line.fresh < self.line_max;
         if admitted && let Some(cut) = line.cut.replace(Seq(seq.0 + 1)) {
@@ -322,6 +335,7 @@ impl Lines {
             line.queue.remove(&seq);
             line.in_hand += 1;
             self.waiting -= 1;
+            line.tried -= usize::from(standing.tried);
             self.tried -= usize::from(standing.tried);
             if standing.due.was_due.is_none() {
                 line.fresh -= 1;
@@ -356,7 +370,7 @@ impl Lines {
             let firsts = [line.cut.take(), first_fresh.map(|s| s.due.seq), from];
             from = firsts.into_iter().flatten().min();
             out.extend(std::mem::take(&mut line.queue).into_values());
-            line.fresh = 0;
+            (line.fresh, line.tried) = (0, 0);
             line.mark = Mark::Still;
         }
         self.lines.retain(|_, line| line.in_hand > 0);
@@ -370,43 +384,27 @@ impl Lines {
         (out, from)
     }
 
-    /// Fresh deliveries that stand behind a head which waits for another try; they are left in the store.
-    fn cut_behind_head(&mut self, key: OrderKey) -> Vec<Seq> {
-        let Some(line) = self.lines.get_mut(&key) else {
-            return Vec::new();
+    /// Leaves the fresh deliveries behind a head which waits for another try in the store; see [`Lines::let_go`].
+    fn cut_behind_head(&mut self, key: OrderKey) {
+        let Some(line) = self.lines.get_mut(&key).filter(|line| line.fresh > 0) else {
+            return;
         };
-        let fresh: Vec<Seq> = line
-            .queue
-            .values()
-            .filter(|standing| standing.due.was_due.is_none())
-            .map(|standing| standing.due.seq)
-            .collect();
-        for seq in &fresh {
-            line.queue.remove(seq);
+        let is_fresh = |_: &Seq, standing: &mut Standing| standing.due.was_due.is_none();
+        let fresh: Vec<Seq> = line.queue.extract_if(.., is_fresh).map(|(seq, _)| seq).collect();
+        if let Some(cut) = line.cut {
+            self.hungry.remove(&(cut, key));
         }
-        if let Some(first) = fresh.first() {
-            line.cut = Some(line.cut.map_or(*first, |cut| cut.min(*first)));
-        }
+        line.cut = line.cut.into_iter().chain(fresh.first().copied()).min();
         line.fresh = 0;
         self.fresh -= fresh.len();
         self.waiting -= fresh.len();
-        fresh
+        self.let_go.extend(fresh);
     }
 
-    /// Those of all held up lines; see [`Lines::cut_behind_head`].
-    pub(super) fn cut_held_up(&mut self, key: OrderKey, wall: Timestamp) -> Vec<Seq> {
-        let held_up = |line: &Line| matches!(line.mark, Mark::HeldUp(_));
-        if !self.lines.get(&key).is_some_and(held_up) {
-            return Vec::new();
-        }
-        let cut = self.cut_behind_head(key);
-        self.refresh(key, wall);
-        cut
-    }
-
-    /// The line of a delivery that has departed.
-    pub(super) fn line_of(&self, seq: Seq) -> Option<OrderKey> {
-        self.departed.get(&seq).copied()
+    /// Takes what was left in the store lately because the head of its line has come to wait for another try: after a
+    /// failure, or because the wall clock has jumped back.
+    pub(super) fn let_go(&mut self) -> Vec<Seq> {
+        std::mem::take(&mut self.let_go)
     }
 
     /// From here on the store may have fresh deliveries that were never read.
@@ -425,7 +423,9 @@ impl Lines {
             None => Mark::Still,
             Some(_) if line.in_hand > 0 => Mark::Still,
             Some(head) => match head.waits_until() {
-                Some(until) if until > wall => Mark::HeldUp(until),
+                Some(until) if until > wall => {
+                    Mark::HeldUp(until, line.queue.len() - line.fresh - line.tried)
+                }
                 None if line.is_early(&head, unread_from) => Mark::Early(head.due.seq),
                 _ => Mark::Ready(Head {
                     seq: head.due.seq,
@@ -437,6 +437,9 @@ impl Lines {
             },
         };
         let before = std::mem::replace(&mut line.mark, next);
+        if matches!(next, Mark::HeldUp(..)) {
+            self.cut_behind_head(key);
+        }
         self.list(key, before, false);
         self.list(key, next, true);
         self.note_hunger(key);
@@ -468,11 +471,13 @@ impl Lines {
                 }
             }
             Mark::Early(seq) => set(&mut self.early, (seq, key)),
-            Mark::HeldUp(until) if add => {
+            Mark::HeldUp(until, behind) if add => {
                 self.held_up.insert((until, key));
+                self.held_back += behind;
             }
-            Mark::HeldUp(until) => {
+            Mark::HeldUp(until, behind) => {
                 self.held_up.remove(&(until, key));
+                self.held_back -= behind;
             }
         }
     }
@@ -487,7 +492,7 @@ impl Lines {
             // Nothing beyond has been read yet, so nothing was left.
             line.cut = None;
             self.hungry.remove(&(cut, key));
-        } else if !matches!(line.mark, Mark::HeldUp(_)) && line.fresh * 2 <= self.line_max {
+        } else if !matches!(line.mark, Mark::HeldUp(..)) && line.fresh * 2 <= self.line_max {
             self.hungry.insert((cut, key));
         } else {
             self.hungry.remove(&(cut, key));

@@ -26,6 +26,9 @@ const ASK_AGAIN_MS: u64 = 100;
 /// Deliveries that failed a try and are held in memory, as a multiple of the window: when there are more, nothing new
 /// leaves until some of them are over.
 const TRIED_WINDOWS: usize = 16;
+/// Delayed and revived deliveries that stand behind a held up head and take no room from other lines, as a multiple of
+/// the window: when there are more, those of other lines wait until they are due too.
+const HELD_BACK_WINDOWS: usize = 8;
 /// Fresh deliveries of one key in memory, so that one busy key does not fill the window.
 const KEY_MAX: usize = 8;
 
@@ -138,20 +141,15 @@ impl Ordered {
 
     fn take_in(&mut self, due: Due, tried: bool, key: OrderKey, now: Now) {
         if self.hand.wait(due.seq) {
-            self.join(due, tried, key, now);
+            self.lines.join(key, standing(due, tried, now), now.wall);
+            self.let_go_behind();
         }
     }
 
-    /// A delivery in hand joins its line; whoever is now held up behind it goes back to the store.
-    fn join(&mut self, due: Due, tried: bool, key: OrderKey, now: Now) {
-        self.lines.join(key, standing(due, tried, now), now.wall);
-        if tried {
-            self.let_go_behind(key, now);
-        }
-    }
-
-    fn let_go_behind(&mut self, key: OrderKey, now: Now) {
-        for seq in self.lines.cut_held_up(key, now.wall) {
+    /// Whoever stands behind a head that has come to wait is in the store alone from now on. To be called after
+    /// everything that may change which lines are held up.
+    fn let_go_behind(&mut self) {
+        for seq in self.lines.let_go() {
             self.hand.drop_waiting(seq);
         }
     }
@@ -179,8 +177,10 @@ impl Ordered {
 
     /// Room for deliveries whose delay is over.
     fn deferred_room(&self) -> usize {
-        let held = self.lines.waiting() - self.lines.fresh() - self.lines.tried();
-        (self.window_max / 4).max(1).saturating_sub(held)
+        let held_back = self.lines.held_back();
+        let held = self.lines.waiting() - self.lines.fresh() - self.lines.tried() - held_back;
+        let room = (self.window_max / 4).max(1).saturating_sub(held);
+        room.min((HELD_BACK_WINDOWS * self.window_max).saturating_sub(held_back))
     }
 
     /// What to ask for, and how many fresh and deferred deliveries.
@@ -234,6 +234,7 @@ impl Ordered {
             read
         };
         self.lines.reread(from, to, &left, now.wall);
+        self.let_go_behind();
     }
 
     fn take_tried(&mut self, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
@@ -317,7 +318,6 @@ impl Backlog for Ordered {
     }
 
     fn committed(&mut self, seq: Seq, deferred: Option<(Timestamp, u32)>, now: Now) {
-        let key = self.lines.line_of(seq);
         if !self.hand.settled(seq) {
             if let Some((due, _)) = deferred {
                 self.announce_deferred(due);
@@ -333,11 +333,8 @@ impl Backlog for Ordered {
                 tried: true,
                 ..standing(Due::deferred(seq, due, tries), true, now)
             });
-        let held_up = back.is_some();
         self.lines.returned(seq, back, now.wall);
-        if let Some(key) = key.filter(|_| held_up) {
-            self.let_go_behind(key, now);
-        }
+        self.let_go_behind();
         self.make_room_for_tried();
     }
 
@@ -407,6 +404,7 @@ impl Backlog for Ordered {
                 let unseen = asked.announced.is_some_and(|seq| seq >= self.lines.read());
                 self.set_behind(answer.fresh_more || unseen);
                 self.lines.wake_early(now.wall);
+                self.let_go_behind();
             }
             About::Deferred => {}
         }
@@ -421,6 +419,7 @@ impl Backlog for Ordered {
 
     fn start(&mut self, terms: &Terms) -> Several<Due> {
         self.lines.promote(terms.now.wall);
+        self.let_go_behind();
         let Some(retry) = self.turn(terms) else {
             return Several::new();
         };
@@ -454,6 +453,7 @@ impl Backlog for Ordered {
             events_max
         };
         let mut batch = self.lines.depart(retry, lines_max, terms.now.wall, fits);
+        self.let_go_behind();
         if retry && let Some(policy) = &self.batch {
             // What they hold is not known, but it was a batch once.
             let each = policy.bytes_max / batch.len().max(1);
@@ -479,6 +479,7 @@ impl Backlog for Ordered {
                 self.lines.returned(due.seq, Some(back), now.wall);
             }
         }
+        self.let_go_behind();
         if !open {
             self.release();
         }

@@ -163,8 +163,7 @@ fn batch_memory_is_shared_out() {
 #[test]
 fn f6_a_rate_spreads_requests() {
     let mut config = lane_config(0, 50, 50);
-    let per = secs(1);
-    config.rate = Some(RatePolicy { requests: 20, per });
+    config.rate = Rate::parse("20/s").ok();
     let mut world = World::new(SchedulerConfig::default(), vec![config]);
     world.poll();
     world.accept_many(A, 100);

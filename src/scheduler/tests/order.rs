@@ -216,3 +216,76 @@ fn f7_a_delayed_event_goes_after_a_pause_though_nothing_new_comes() {
     world.pass(secs(10));
     assert_eq!(seqs(&world.poll()), [0]);
 }
+
+/// F7: when events get other keys, nothing leaves until what is in hand is over; then the new lines hold.
+#[test]
+fn f7_other_keys_make_other_lines() {
+    let mut world = ordered(OrderPolicy::Key, 2);
+    world.accept_many(A, 8);
+    let under_way = world.poll();
+    assert_eq!(seqs(&under_way), [0, 1], "the head of each of two lines");
+    world.keys = 4;
+    let mut config = ordered_config(OrderPolicy::Key);
+    config.keyed = 1;
+    world.handle(Input::Configure(vec![config.clone()]));
+    assert!(
+        world.poll().is_empty(),
+        "2 and 3 stood behind them, and other lines would not know"
+    );
+    under_way.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    let next = world.poll();
+    assert_eq!(seqs(&next), [2, 3, 4, 5], "the heads of four lines");
+    world.handle(Input::Configure(vec![config]));
+    next.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    assert_eq!(deliver_all(&mut world), [6, 7], "the same keys change nothing");
+}
+
+/// F7: what was delayed and stands behind a held up head leaves room for what was delayed in other lines.
+#[test]
+fn f7_what_is_put_off_behind_a_held_up_head_keeps_nobody() {
+    let mut world = ordered(OrderPolicy::Key, 2);
+    world.accept_many(A, 1);
+    let head = world.poll().remove(0);
+    let far = world.now.wall.plus(secs(3600));
+    world.end(head, DOWN, secs(3600));
+    let soon = world.now.wall.plus(secs(1));
+    for seq in 1..=40 {
+        // Those of the held up line are due first.
+        let due = soon.plus(secs(if seq % 2 == 0 { 0 } else { 1 }));
+        world.accept(A, Some(due));
+    }
+    world.pass(secs(5));
+    assert!(world.now.wall < far);
+    let odd: Vec<u64> = (1..=40).filter(|seq| seq % 2 == 1).collect();
+    assert_eq!(deliver_all(&mut world), odd);
+}
+
+/// F7: when the wall clock jumps back, a head that was due already waits again; what had been read behind it goes back
+/// to the store, or it would keep the room of the other lines for as long as the clock takes to catch up.
+#[test]
+fn f7_a_head_held_up_again_by_the_clock_keeps_no_room() {
+    let mut config = ordered_config(OrderPolicy::Key);
+    config.concurrency = Concurrency { min: 1, max: 1 };
+    let mut world = World::new(small(), vec![config]);
+    world.keys = 2;
+    world.accept_many(A, 2);
+    for seq in [0, 1] {
+        let head = world.poll().remove(0);
+        assert_eq!(head.batch[0].seq, Seq(seq));
+        world.end(head, DOWN, secs(60));
+    }
+    world.pass(secs(61));
+    let first = world.poll().remove(0);
+    assert_eq!(first.batch[0].seq, Seq(0), "both are due, and there is one slot");
+    world.accept_many(A, 100);
+    assert!(world.poll().is_empty());
+    assert_eq!(world.view(A).fresh, 16, "the window is full of what follows them");
+    world.now.wall = Timestamp(START);
+    world.end(first, OK, secs(0));
+    let own: Vec<u64> = (2..102).filter(|seq| seq % 2 == 0).collect();
+    assert_eq!(deliver_all(&mut world), own);
+    assert_eq!((world.view(A).window, world.view(A).held_up), (1, 1));
+    world.pass(secs(60));
+    let rest: Vec<u64> = (1..102).filter(|seq| seq % 2 == 1).collect();
+    assert_eq!(deliver_all(&mut world), rest);
+}

@@ -64,10 +64,7 @@ fn a6_clock_jumps_stick_nothing() {
     for jump_s in [-7200i64, 7200] {
         let mut config = lane_config(0, 9, 9);
         config.order = OrderPolicy::Endpoint;
-        config.rate = Some(RatePolicy {
-            requests: 100,
-            per: secs(1),
-        });
+        config.rate = Rate::parse("100/s").ok();
         config.batch = Some(BatchPolicy {
             events_max: 10,
             bytes_max: 1000,

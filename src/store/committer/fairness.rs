@@ -21,7 +21,7 @@ async fn a_commit_waits_for_one_verb_at_most() {
     let (_, accepted, first, second, ()) = tokio::join!(
         biased;
         blocked,
-        queue.accept(vec![group("a", None, lane)]),
+        async { queue.accept(vec![group("a", None, lane)]).await },
         queue.write(pending),
         queue.write(pending),
         // By now all of them are in the queue, in this order.

@@ -17,7 +17,8 @@ use crate::store::{StoreError, files};
 
 /// sled's unit of allocation. A quarter of it is the largest leaf that stays inside the log.
 const SEGMENT_BYTES: usize = 2 << 20;
-const CACHE_BYTES: u64 = 32 << 20;
+/// Chunks are cached by the store itself, so this is for the small records beside them.
+const CACHE_BYTES: u64 = 16 << 20;
 /// How often sled collects garbage and syncs its file; durability does not hang on it. Each time costs a flush of the
 /// disk, also when nothing has changed.
 const BACKGROUND_MS: u64 = 1000;

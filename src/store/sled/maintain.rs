@@ -1,7 +1,7 @@
 //! Housekeeping, a bounded piece at a time: old ids, old dead letters and old attempts go, sparse slots are merged, a
 //! mostly empty file is rewritten.
 
-use super::{SledStore, keys, lock};
+use super::{SledStore, keys, lock, rewrite};
 use crate::domain::time::Timestamp;
 use crate::store::record;
 use crate::store::{DeadEvidence, DeliveryId, Maintained, Refusal, StoreError};
@@ -63,7 +63,7 @@ impl SledStore {
         let mut more = self.sweep_dead(now, dead_before)?;
         more |= self.compact(now)?;
         if !more {
-            self.rewrite(now)?;
+            self.rewrite(rewrite::AT_WORK, now)?;
         }
         Ok(Maintained { more })
     }

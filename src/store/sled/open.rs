@@ -187,12 +187,12 @@ impl SledStore {
             sweep: Mutex::default(),
             search: Mutex::default(),
             attempts: Mutex::new(attempt_log(config, !options.check_only)),
-            rewrite_bytes_min: super::rewrite::FILE_BYTES_MIN,
+            rewrite_bytes_min: u64::MAX,
             _owner: owner,
         }
         .with_numbers();
         if !options.check_only {
-            store.rewrite(now)?;
+            store.rewrite(super::rewrite::AT_WORK, now)?;
         }
         Ok(store)
     }

@@ -46,6 +46,11 @@ impl Pages {
         self.tail = content;
     }
 
+    /// Ids in all pages.
+    pub fn ids(&self) -> usize {
+        self.ids
+    }
+
     /// Every page below `len` that was not found is free.
     pub fn all_found(&mut self, len: u32) {
         let used: BTreeSet<u32> = self.kept.iter().map(|kept| kept.page).collect();

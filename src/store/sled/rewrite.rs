@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::crash::crash_point;
 use super::engine::Engine;
+use super::ids::IdHash;
 use super::index::Index;
 use super::open::id_bounds;
 use super::plan::{Plan, Step};
@@ -18,13 +19,31 @@ use crate::domain::time::Timestamp;
 use crate::store::record::{self, SlotRecord};
 use crate::store::{StoreError, files};
 
-/// A smaller file is not worth it.
-pub const FILE_BYTES_MIN: u64 = 64 << 20;
-/// The file has to be so many times what is in use.
-const FILE_TO_LIVE_MIN: u64 = 4;
+/// When a file is rewritten.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worth {
+    /// A smaller file is not worth it.
+    pub file_bytes_min: u64,
+    /// The file has to be so many times what is kept.
+    pub file_to_kept: f64,
+}
+
+/// While events come and go: only a file that is mostly empty.
+pub(super) const AT_WORK: Worth = Worth {
+    file_bytes_min: 64 << 20,
+    file_to_kept: 4.0,
+};
+/// At rest nobody waits, so less of a gain is worth it; but more than a copy itself leaves free.
+pub(super) const AT_REST: Worth = Worth {
+    file_bytes_min: 12 << 20,
+    file_to_kept: 2.0,
+};
 /// More than this is not copied, because nothing else is written meanwhile: producers would wait for longer
 /// than that takes.
-const LIVE_BYTES_MAX: u64 = 32 << 20;
+const KEPT_BYTES_MAX: u64 = 32 << 20;
+/// What a dead letter takes beside its event, and a deferral, more or less.
+const DEAD_BYTES: u64 = 1024;
+const DEFERRAL_BYTES: u64 = 256;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
 
@@ -103,15 +122,16 @@ impl<'a> Copy<'a> {
 }
 
 impl SledStore {
-    /// Rewrites the store if it is mostly empty; returns whether it did. Holds the committer while at most
-    /// [`LIVE_BYTES_MAX`] are copied and synced: tenths of a second, and a second or two on a slow disk.
-    pub(super) fn rewrite(&self, now: Timestamp) -> Result<bool, StoreError> {
+    /// Rewrites the store if that is `worth` it; returns whether it did. Holds the committer while at most
+    /// [`KEPT_BYTES_MAX`] are copied and synced: tenths of a second, and a second or two on a slow disk.
+    pub(super) fn rewrite(&self, worth: Worth, now: Timestamp) -> Result<bool, StoreError> {
         let mut writer = self.working_writer()?;
         let file = self.engine.load().disk_bytes();
-        let live = writer.occupied();
-        let worth_it =
-            file > self.rewrite_bytes_min && file / FILE_TO_LIVE_MIN > live && live <= LIVE_BYTES_MAX;
-        let room = writer.space.free_bytes() > live.saturating_mul(3);
+        let kept = self.kept_bytes(&writer);
+        let worth_it = file > worth.file_bytes_min.min(self.rewrite_bytes_min)
+            && file as f64 > kept as f64 * worth.file_to_kept
+            && kept <= KEPT_BYTES_MAX;
+        let room = writer.space.free_bytes() > kept.saturating_mul(3);
         if !worth_it || !room || writer.blocked_slots {
             return Ok(false);
         }
@@ -120,6 +140,18 @@ impl SledStore {
             writer.failed = Some(error.clone());
         }
         result.map(|()| true)
+    }
+
+    /// What a copy would hold, about.
+    fn kept_bytes(&self, writer: &Writer) -> u64 {
+        let ids = writer.pages.ids() as u64 * size_of::<IdHash>() as u64;
+        let lanes = |index: &Index| {
+            let counts = index.lanes().map(|(_, lane)| lane.counts);
+            counts
+                .map(|counts| counts.dead * DEAD_BYTES + counts.deferred * DEFERRAL_BYTES)
+                .sum::<u64>()
+        };
+        writer.occupied() + ids + lanes(&lock(&self.index))
     }
 
     pub(super) fn rewrite_now(&self, writer: &mut Writer, now: Timestamp) -> Result<(), StoreError> {

@@ -9,6 +9,7 @@ use super::*;
 use crate::config::FreeMin;
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::EventHead;
+use crate::store::files;
 use crate::store::{AcceptGroup, Accepted, DeadEvidence, DeliveryState, Due, NewEvent, Settle, SettleTo};
 
 pub(super) fn config(path: &Path) -> StoreConfig {
@@ -567,6 +568,32 @@ fn every_beginning_of_a_merge_is_safe() {
             );
         }
     }
+}
+
+/// At rest a store is rewritten for less than it is at work, and not again when that has been done.
+#[test]
+fn a_store_at_rest_gives_more_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    for round in 0..250 {
+        let seq = accept(&store, vec![group(&[&format!("{round}")], 90_000, &[lane])])[0];
+        settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+    }
+    while store.maintain(start(), Timestamp(0)).unwrap().more {}
+    let at_work = store.stats();
+    assert!((12 << 20..64 << 20).contains(&at_work.disk_bytes), "{at_work:?}");
+    store.rest(start()).unwrap();
+    let rested = store.stats();
+    assert!(rested.disk_bytes < at_work.disk_bytes, "{at_work:?} {rested:?}");
+    assert_eq!(rested.dedup_ids, at_work.dedup_ids);
+    let number = files::current(folder.path()).unwrap();
+    store.rest(start()).unwrap();
+    assert_eq!(
+        files::current(folder.path()).unwrap(),
+        number,
+        "nothing more to gain"
+    );
 }
 
 /// Disk is given back once the backlog has drained, and what is left is all there.
