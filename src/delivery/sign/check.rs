@@ -9,7 +9,7 @@ use super::keyed::{Keyed, decoded};
 use super::recipe::Recipe;
 use super::secret::{parse_public_key, parse_secret, parse_text};
 use crate::delivery::render::{OutgoingRequest, WEBHOOK_TIMESTAMP};
-use crate::domain::endpoint::{Preset, SignScheme, TimestampFormat};
+use crate::domain::endpoint::{Preset, SignScheme, SigningKey, TimestampFormat};
 use crate::domain::time::Timestamp;
 
 /// A time of signing may be this far from our clock, in seconds, so that an old request cannot be replayed for ever.
@@ -40,7 +40,7 @@ impl Checker {
     pub fn new(preset: Preset, secrets: &[&str]) -> Result<Self, String> {
         let recipe = Recipe::of(&SignScheme::Preset(preset))?;
         let shared =
-            |key: &[u8]| Keyed::new(recipe.algorithm, key).map(|keyed| Known::Shared(Box::new(keyed)));
+            |key: &SigningKey| Keyed::new(recipe.algorithm, key).map(|keyed| Known::Shared(Box::new(keyed)));
         let known = |text: &&str| match preset {
             Preset::StandardEd25519 | Preset::Discord => parse_public_key(text).map(Known::Public),
             Preset::Standard => shared(&parse_secret(text)?),
