@@ -3,6 +3,8 @@
 
 mod emit;
 mod read;
+#[cfg(test)]
+mod tests;
 mod wanted;
 
 use std::sync::Arc;

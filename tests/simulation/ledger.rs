@@ -162,7 +162,9 @@ impl Ledger {
     /// A lane keeps another order from now on.
     pub fn reordered(&mut self, lane: LaneId) {
         for (id, record) in &mut self.records {
-            let tried = record.busy != Busy::No || matches!(record.place, Place::Owed { tries: 1.., .. });
+            // Some errors use no try, so the count does not tell.
+            let again = record.holds_up && matches!(record.place, Place::Owed { due: Some(_), .. });
+            let tried = record.busy != Busy::No || again;
             record.loose |= id.lane == lane && tried;
         }
     }
