@@ -39,12 +39,11 @@ impl Checker {
     /// One sentence saying what is wrong with a secret, without showing it.
     pub fn new(preset: Preset, secrets: &[&str]) -> Result<Self, String> {
         let recipe = Recipe::of(&SignScheme::Preset(preset))?;
-        let shared =
-            |key: &SigningKey| Keyed::new(recipe.algorithm, key).map(|keyed| Known::Shared(Box::new(keyed)));
+        let shared = |key: SigningKey| Ok(Known::Shared(Box::new(Keyed::new(recipe.algorithm, &key)?)));
         let known = |text: &&str| match preset {
             Preset::StandardEd25519 | Preset::Discord => parse_public_key(text).map(Known::Public),
-            Preset::Standard => shared(&parse_secret(text)?),
-            _ => shared(&parse_text(text)?),
+            Preset::Standard => shared(parse_secret(text)?),
+            _ => shared(parse_text(text)?),
         };
         let keys = secrets.iter().map(known).collect::<Result<_, String>>()?;
         Ok(Self { preset, recipe, keys })
