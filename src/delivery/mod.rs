@@ -122,6 +122,7 @@ impl Couriers {
             },
             reader: Reader::new(endpoint),
             parse: endpoint.response.parse,
+            captures: !endpoint.response.capture.is_empty(),
             fallback_on: endpoint.request.fallback_on.clone(),
             steps: None,
             composer,
@@ -140,6 +141,8 @@ pub struct Courier {
     /// `None`: the status says everything.
     reader: Option<Reader>,
     parse: Parse,
+    /// Whether values of answers are kept.
+    captures: bool,
     fallback_on: Vec<RetryMatch>,
     /// `None`: there is the delivery alone.
     steps: Option<Box<Steps>>,
@@ -160,6 +163,8 @@ struct Ended {
     stop: usize,
     /// The credentials it had.
     pass: Arc<Pass>,
+    /// The request without its body, where values are captured: what of it the answer repeats is masked in them.
+    head: Option<OutgoingRequest>,
     sent: Sent,
     reading: Reading,
 }
@@ -205,7 +210,7 @@ impl Courier {
                 return (unsent, None);
             }
         };
-        let ended = match self.go(load, &course, started, within).await {
+        let mut ended = match self.go(load, &course, started, within).await {
             Ok(ended) => ended,
             Err(unsent) => {
                 let witness = Witness {
@@ -215,7 +220,7 @@ impl Courier {
                 return (witness.unsent(load, started.elapsed(), unsent), None);
             }
         };
-        let witness = self.witness(load, &course, &ended);
+        let witness = self.witness(load, &course, &mut ended);
         let answer = ended.sent.result.ok();
         let tried = Tried {
             exchange: ended.sent.exchange,
@@ -224,11 +229,14 @@ impl Courier {
         (tried, answer)
     }
 
-    /// Evidence needs the request only of tries that failed or captured something: those few are made once more, rather
-    /// than all copied.
-    fn witness(&self, load: &Load<'_>, course: &Course, ended: &Ended) -> Witness {
-        if ended.reading.is_delivered() && ended.reading.captured.is_empty() {
-            return Witness::default();
+    /// Evidence needs the request of tries that failed: those few are made once more, rather than all copied. Where values
+    /// are captured, the head of the request is at hand.
+    fn witness(&self, load: &Load<'_>, course: &Course, ended: &mut Ended) -> Witness {
+        if ended.reading.is_delivered() {
+            return Witness {
+                request: ended.head.take(),
+                ..Witness::default()
+            };
         }
         Witness {
             request_line: self.composer.shown(course, ended.stop),
@@ -280,6 +288,7 @@ impl Courier {
         loop {
             let request = self.request_with(&pass, load, course, stop)?;
             let address = self.composer.address_of(&request.url);
+            let head = self.captures.then(|| request.head());
             let sent = self.sender.send(request, bounds, started).await;
             if sent.status() == Some(StatusCode::UNAUTHORIZED) {
                 refusals += 1;
@@ -292,6 +301,7 @@ impl Courier {
             return Ok(Ended {
                 stop,
                 pass,
+                head,
                 reading: self.read(load, &sent, &address, now),
                 sent,
             });

@@ -68,7 +68,6 @@ impl Response {
     }
 
     /// `scope` where `answer` is known as `response`, and what [`Response::check`] says of it.
-    #[must_use]
     pub fn seen(scope: Scope, answer: &Answer, parse: Parse) -> (Scope, Result<(), String>) {
         let response = Self::new(answer, parse);
         let parsed = response.check();

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::Waiting;
-use self::gathered::{Gathered, Last, Owed};
+use self::gathered::{Gathered, Owed};
 pub use self::idle::Upkeep;
 use self::idle::{Idle, MAINTAIN_ON};
 use self::settles::{Settled, Settles};
@@ -229,7 +229,6 @@ impl Committer {
             failed,
             inbox,
             settles,
-            last: Last::default(),
             maintained: Instant::now(),
             unfinished: false,
         };
@@ -261,7 +260,6 @@ struct Worker {
     failed: watch::Sender<Option<StoreError>>,
     inbox: Receiver<Request>,
     settles: Arc<Settles>,
-    last: Last,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,
@@ -272,15 +270,14 @@ impl Worker {
         let mut gathered = Gathered::default();
         let mut idle = Idle::Maintain;
         let result = loop {
-            let wait = gathered.patience(self.last).unwrap_or_else(|| idle.wait());
+            let patience = gathered.patience(Instant::now());
+            let wait = patience.unwrap_or_else(|| idle.wait());
             let step = match self.inbox.recv_timeout(wait) {
                 Ok(first) => self.gather(first, &mut gathered),
-                Err(RecvTimeoutError::Timeout) if gathered.patience(self.last).is_none() => {
-                    self.while_idle(idle).map(|next| {
-                        idle = next;
-                        Flow::Go
-                    })
-                }
+                Err(RecvTimeoutError::Timeout) if patience.is_none() => self.while_idle(idle).map(|next| {
+                    idle = next;
+                    Flow::Go
+                }),
                 Err(RecvTimeoutError::Timeout) => Ok(Flow::Go),
                 Err(RecvTimeoutError::Disconnected) => Ok(Flow::Stop),
             };
@@ -288,7 +285,7 @@ impl Worker {
                 Ok(flow) => matches!(flow, Flow::Stop),
                 Err(error) => break Err(error),
             };
-            if stop || gathered.is_ripe(&self.settles, self.last) {
+            if stop || gathered.is_ripe(&self.settles, Instant::now()) {
                 idle = Idle::Maintain;
                 if let Err(error) = self.commit(std::mem::take(&mut gathered)) {
                     break Err(error);
@@ -351,7 +348,6 @@ impl Worker {
             groups,
             answers,
             owed,
-            events,
             ..
         } = gathered;
         let Settled { settles, attempts } = self.settles.take();
@@ -367,11 +363,7 @@ impl Worker {
         let now = (self.clock)();
         // A try has been made, whatever becomes of the commit.
         self.store.log_attempts(attempts, now);
-        let began = Instant::now();
-        let done = self.store.commit(batch, now);
-        let took = began.elapsed();
-        self.last = Last { events, took };
-        match done {
+        match self.store.commit(batch, now) {
             Ok(committed) => {
                 self.tell(&committed, &sizes, now, &owed, moves);
                 answers::hand_out(Ok(committed.accepts), answers);

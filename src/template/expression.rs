@@ -21,6 +21,8 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     source: Box<str>,
     code: minijinja::Expression<'static, 'static>,
+    /// Its parts, where it only names a value: those are most, and need no engine.
+    path: Option<Box<[Box<str>]>>,
     names: BTreeSet<Box<str>>,
     settings: BTreeSet<Box<str>>,
     concatenations: usize,
@@ -53,6 +55,7 @@ impl Expression {
         Ok(Self(Arc::new(Compiled {
             source: text.into(),
             code,
+            path: found.path,
             names: found.names,
             settings: found.settings,
             concatenations: found.concatenations,
@@ -86,6 +89,10 @@ impl Expression {
     /// # Errors
     /// Comparing or calling what is not there, and exhausted bounds.
     pub fn eval(&self, scope: &Scope) -> Result<Value, RenderError> {
+        let named = self.0.path.as_deref();
+        if let Some(value) = named.and_then(|path| scope.0.follow(path)) {
+            return Ok(value);
+        }
         check_concatenations(self.0.concatenations, scope)?;
         let root = Value::from_dyn_object(scope.0.clone());
         let value = guarded(|| self.0.code.eval(root))?;

@@ -19,6 +19,8 @@ pub(super) struct Findings {
     pub(super) settings: BTreeSet<Box<str>>,
     /// How many `~` and `+` there are.
     pub(super) concatenations: usize,
+    /// The expression only names a value: `response.lead.id`; its parts.
+    pub(super) path: Option<Box<[Box<str>]>>,
     /// The text begins with a printed value of the operator's own (`vars.…`, `secrets.…`).
     pub(super) base_from_config: bool,
 }
@@ -43,7 +45,21 @@ pub(super) fn expression(source: &str) -> Result<Findings, Problem> {
     let parsed = parse_expr(source).map_err(|error| Problem::from_engine(&error, source))?;
     let mut lint = Lint::new(source);
     lint.expression(&parsed)?;
+    lint.found.path = path(&parsed).map(Into::into);
     Ok(lint.found)
+}
+
+/// The parts of a name with members behind it.
+fn path(expression: &Expr<'_>) -> Option<Vec<Box<str>>> {
+    match expression {
+        Expr::Var(name) => Some(vec![name.id.into()]),
+        Expr::GetAttr(attribute) => {
+            let mut parts = path(&attribute.expr)?;
+            parts.push(attribute.name.into());
+            Some(parts)
+        }
+        _ => None,
+    }
 }
 
 /// The engine's parser and compiler recurse over chains of operators without a bound of their own.

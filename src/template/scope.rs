@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use minijinja::Value;
-use minijinja::value::{Enumerator, Object, ObjectRepr};
+use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
 use super::given::{Given, GivenIn};
 use super::moment::Moment;
@@ -230,6 +230,18 @@ impl LazyEvent {
 impl fmt::Debug for LazyEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[event]")
+    }
+}
+
+impl Names {
+    /// The value that `path` names; `None` when something on the way is not there or wrong, of which the engine has more to say.
+    pub(super) fn follow(self: &Arc<Self>, path: &[Box<str>]) -> Option<Value> {
+        let (first, members) = path.split_first()?;
+        let mut value = self.get_value_by_str(first)?;
+        for member in members {
+            value = value.get_attr(member).ok()?;
+        }
+        (!matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid)).then_some(value)
     }
 }
 

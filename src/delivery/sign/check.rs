@@ -9,7 +9,7 @@ use super::keyed::{Keyed, decoded};
 use super::recipe::Recipe;
 use super::secret::{parse_public_key, parse_secret, parse_text};
 use crate::delivery::render::{OutgoingRequest, WEBHOOK_TIMESTAMP};
-use crate::domain::endpoint::{Preset, SignScheme, TimestampFormat};
+use crate::domain::endpoint::{Preset, SignScheme, SigningKey, TimestampFormat};
 use crate::domain::time::Timestamp;
 
 /// A time of signing may be this far from our clock, in seconds, so that an old request cannot be replayed for ever.
@@ -27,7 +27,7 @@ pub struct Checker {
 #[derive(Clone, Debug)]
 enum Known {
     /// The same secret as the sender's.
-    Shared(Keyed),
+    Shared(Box<Keyed>),
     /// The public half of an Ed25519 key.
     Public(Box<[u8]>),
 }
@@ -39,10 +39,12 @@ impl Checker {
     /// One sentence saying what is wrong with a secret, without showing it.
     pub fn new(preset: Preset, secrets: &[&str]) -> Result<Self, String> {
         let recipe = Recipe::of(&SignScheme::Preset(preset))?;
+        let shared =
+            |key: &SigningKey| Keyed::new(recipe.algorithm, key).map(|keyed| Known::Shared(Box::new(keyed)));
         let known = |text: &&str| match preset {
             Preset::StandardEd25519 | Preset::Discord => parse_public_key(text).map(Known::Public),
-            Preset::Standard => Ok(Known::Shared(Keyed::new(recipe.algorithm, &parse_secret(text)?)?)),
-            _ => Ok(Known::Shared(Keyed::new(recipe.algorithm, &parse_text(text)?)?)),
+            Preset::Standard => shared(&parse_secret(text)?),
+            _ => shared(&parse_text(text)?),
         };
         let keys = secrets.iter().map(known).collect::<Result<_, String>>()?;
         Ok(Self { preset, recipe, keys })

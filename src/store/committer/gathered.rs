@@ -15,12 +15,6 @@ const SETTLE_LINGER: Duration = Duration::from_millis(5);
 /// Events in one commit. If one took all who wait, the disk would idle while they prepare their next lines, and
 /// they while it works; past this size a commit gains nothing from more.
 const EVENTS_MAX: usize = 2048;
-/// After a commit of at least so many events, one that would have fewer waits for more, as long as that one took: those
-/// who were answered just now are about to write again, and each commit costs the processors as much as a hundred
-/// events do.
-const COMPANY_LEAST: usize = 16;
-/// But so long at most, on a disk that is slow.
-const COMPANY_WAIT_MAX: Duration = Duration::from_millis(2);
 /// Bytes of events in one commit.
 const EVENT_BYTES_MAX: usize = 2 << 20;
 
@@ -34,34 +28,13 @@ pub(super) struct Gathered {
     pub(super) groups: Vec<AcceptGroup>,
     bytes: usize,
     /// How many events are in them.
-    pub(super) events: usize,
+    events: usize,
     /// Who waits, each with the number of its groups.
     pub(super) answers: Vec<(usize, Waiting)>,
     /// One for each event.
     pub(super) owed: Vec<Owed>,
     /// When the oldest settle came that waits.
     pub(super) since: Option<Instant>,
-    /// When the first events came.
-    began: Option<Instant>,
-}
-
-/// The last commit, as far as the next one is measured by it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Last {
-    /// How many events it had.
-    pub(super) events: usize,
-    /// How long it took, the flush included.
-    pub(super) took: Duration,
-}
-
-impl Last {
-    /// How long a commit waits to have as many events.
-    fn patience(self) -> Duration {
-        if self.events < COMPANY_LEAST {
-            return Duration::ZERO;
-        }
-        self.took.min(COMPANY_WAIT_MAX)
-    }
 }
 
 impl Gathered {
@@ -76,7 +49,6 @@ impl Gathered {
         }
         self.answers.push((groups.len(), answer));
         self.groups.extend(groups);
-        self.began.get_or_insert_with(Instant::now);
     }
 
     /// Whether nothing more may be taken in.
@@ -85,19 +57,16 @@ impl Gathered {
     }
 
     /// Whether it is time to write this.
-    pub(super) fn is_ripe(&self, settles: &Settles, last: Last) -> bool {
-        settles.len() >= SETTLES_MAX
-            || self.is_full()
-            || self.began.is_some() && self.events >= last.events
-            || self.patience(last).is_some_and(|patience| patience.is_zero())
+    pub(super) fn is_ripe(&self, settles: &Settles, now: Instant) -> bool {
+        !self.answers.is_empty()
+            || settles.len() >= SETTLES_MAX
+            || self.patience(now).is_some_and(|patience| patience.is_zero())
     }
 
-    /// How long the committer may sleep before this has to be written.
-    pub(super) fn patience(&self, last: Last) -> Option<Duration> {
-        let left = |since: Option<Instant>, wait: Duration| Some(wait.saturating_sub(since?.elapsed()));
-        let events = left(self.began, last.patience());
-        let settles = left(self.since, SETTLE_LINGER);
-        events.into_iter().chain(settles).min()
+    /// How long the committer may sleep before this has to be written; `None`: there is nothing to write.
+    pub(super) fn patience(&self, now: Instant) -> Option<Duration> {
+        let since = self.since?;
+        Some(SETTLE_LINGER.saturating_sub(now.saturating_duration_since(since)))
     }
 }
 
@@ -108,48 +77,18 @@ mod tests {
     use super::super::tests::group;
     use super::*;
 
-    fn gathered(events: usize) -> Gathered {
-        let mut gathered = Gathered::default();
-        let (answer, _) = oneshot::channel();
-        let groups = (0..events).map(|n| group(&n.to_string(), None, LaneId(1)));
-        gathered.take_groups(groups.collect(), answer);
-        // No time passes for it, however slow the machine is.
-        gathered.began = Some(Instant::now() + Duration::from_secs(3600));
-        gathered
-    }
-
-    /// A commit waits for company only after one that had much more, and never when it is full.
+    /// Producers are never kept waiting; settles wait for them, but not for ever.
     #[test]
-    fn who_is_written_at_once() {
-        let took = Duration::from_secs(1);
-        for (events, last, at_once) in [
-            (1, 0, true),
-            (1, COMPANY_LEAST - 1, true),
-            (1, COMPANY_LEAST, false),
-            (99, 100, false),
-            (100, 100, true),
-            (EVENTS_MAX, 10_000, true),
-        ] {
-            let (gathered, last) = (gathered(events), Last { events: last, took });
-            assert_eq!(
-                gathered.is_ripe(&Settles::default(), last),
-                at_once,
-                "{events} after {last:?}"
-            );
-            assert!(gathered.patience(last).unwrap() <= COMPANY_WAIT_MAX);
-        }
-        let quick = Last {
-            events: 100,
-            took: Duration::ZERO,
-        };
-        assert!(
-            gathered(1).is_ripe(&Settles::default(), quick),
-            "no longer than that one took"
-        );
-        assert!(
-            !Gathered::default().is_ripe(&Settles::default(), quick),
-            "nothing to write"
-        );
-        assert_eq!(Gathered::default().patience(quick), None);
+    fn when_it_is_written() {
+        let (settles, now) = (Settles::default(), Instant::now());
+        let mut gathered = Gathered::default();
+        assert!(!gathered.is_ripe(&settles, now) && gathered.patience(now).is_none());
+        gathered.since = Some(now);
+        assert!(!gathered.is_ripe(&settles, now));
+        assert_eq!(gathered.patience(now), Some(SETTLE_LINGER));
+        assert!(gathered.is_ripe(&settles, now + SETTLE_LINGER));
+        let (answer, _) = oneshot::channel();
+        gathered.take_groups(vec![group("a", None, LaneId(1))], answer);
+        assert!(gathered.is_ripe(&settles, now) && !gathered.is_full());
     }
 }
