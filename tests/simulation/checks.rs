@@ -104,11 +104,13 @@ impl Watch {
         self.lanes[lane.0 as usize].reorders = true;
     }
 
-    /// A lane that is removed forgets what its endpoint has asked for, as the daemon does when it ends.
+    /// A lane that is removed forgets what its endpoint has asked for, as the daemon does when it ends. One that comes
+    /// back before that still lets what is in hand end before another order begins.
     pub fn removed(&mut self, lane: LaneId) {
         let lane = &mut self.lanes[lane.0 as usize];
         *lane = LaneWatch {
             pause: lane.pause,
+            reorders: lane.reorders,
             ..LaneWatch::default()
         };
     }
