@@ -146,15 +146,14 @@ impl Lane {
             ..Due::fresh(seq)
         };
         match due {
-            None => self.backlog.announce(fresh, self.state.sends(), now),
+            None => self.backlog.announce(fresh, self.takes_in(), now),
             Some(due) => self.backlog.announce_deferred(due),
         }
     }
 
     /// The store's answer to this lane's question.
     pub(super) fn refilled(&mut self, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
-        let open = self.state.sends() && !self.reordering;
-        self.backlog.answered(answer, keys, open, now);
+        self.backlog.answered(answer, keys, self.takes_in(), now);
         self.reorder();
     }
 
@@ -301,8 +300,7 @@ impl Lane {
 
     /// Deliveries of a request under way that did not fit into it.
     pub(super) fn given_back(&mut self, batch: &[Due], now: Now) {
-        let open = self.state.sends() && !self.reordering;
-        self.backlog.give_back(batch, open, now);
+        self.backlog.give_back(batch, self.takes_in(), now);
     }
 
     fn terms(&self, now: Now) -> Terms {
@@ -349,6 +347,12 @@ impl Lane {
             gathers_until: self.backlog.gathers_until().map(|at| wall_time(at, now)),
             failures: self.breaker.failures(),
         }
+    }
+
+    /// Whether deliveries may come into memory. While the order changes they stay in the store: they would go by the old one,
+    /// and what waits in hand keeps the new one from beginning.
+    fn takes_in(&self) -> bool {
+        self.state.sends() && !self.reordering
     }
 
     /// Makes the backlog anew in the order that is wanted, once nothing of the old one is in hand.

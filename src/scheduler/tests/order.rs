@@ -203,6 +203,21 @@ fn another_order_takes_over_between_requests() {
     assert_eq!(world.poll().len(), 1);
 }
 
+/// What is accepted meanwhile waits in the store, or it would be in hand for ever and the other order never begin.
+#[test]
+fn f7_what_comes_while_the_order_changes_does_not_hold_it_up() {
+    let mut world = World::new(small(), vec![ordered_config(OrderPolicy::None)]);
+    world.poll();
+    world.accept_many(A, 5);
+    let jobs = world.poll();
+    assert_eq!(jobs.len(), 5);
+    world.handle(Input::Configure(vec![ordered_config(OrderPolicy::Endpoint)]));
+    world.accept_many(A, 3);
+    assert!(world.poll().is_empty());
+    jobs.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    assert_eq!(seqs(&world.poll()), [5]);
+}
+
 /// F7: a pause forgets nothing of how far the queue has been read, or a delayed event would wait for news that never come.
 #[test]
 fn f7_a_delayed_event_goes_after_a_pause_though_nothing_new_comes() {
