@@ -313,7 +313,9 @@ impl Dispatcher {
             // Gone at the very end only; then the deliveries stay pending.
             let _ = back.send(Message::Job(news));
         };
-        self.jobs.spawn(job::carry_out(job, to, queue, clock, tell));
+        // In a box, so that it is moved once and not at every step of its way into the runtime.
+        self.jobs
+            .spawn(Box::pin(job::carry_out(job, to, queue, clock, tell)));
     }
 
     fn end(&mut self, ended: Ended) {

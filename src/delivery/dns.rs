@@ -7,13 +7,19 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use reqwest::dns::{Addrs, Resolve, Resolving};
+use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
+use tower_service::Service;
 
+use super::phases::looking_up;
 use crate::domain::network::{Blocked, NetworkPolicy};
 
 /// Names remembered; past it the one that was looked up longest ago goes.
@@ -137,15 +143,49 @@ impl Resolver {
     }
 }
 
+impl Resolver {
+    /// The addresses of `name` that may be connected to, with port 0.
+    async fn sockets(self, name: impl AsRef<str>) -> Result<Sockets, LookupError> {
+        let found = async {
+            let addresses = self.names.addresses(name.as_ref(), self.policy.dns_cache).await?;
+            permitted(&addresses, &self.policy).map_err(io::Error::other)
+        };
+        let allowed = looking_up(found).await.map_err(LookupError)?;
+        Ok(allowed.into_iter().map(with_any_port))
+    }
+}
+
+type Sockets = std::iter::Map<std::vec::IntoIter<IpAddr>, fn(IpAddr) -> SocketAddr>;
+
+fn with_any_port(address: IpAddr) -> SocketAddr {
+    SocketAddr::new(address, 0)
+}
+
+/// A name that led to no address that may be connected to.
+#[derive(Debug, Error)]
+#[error("the name could not be looked up")]
+pub struct LookupError(#[source] io::Error);
+
+/// For the HTTP client.
 impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let Self { names, policy } = self.clone();
-        Box::pin(async move {
-            let addresses = names.addresses(name.as_str(), policy.dns_cache).await?;
-            let allowed = permitted(&addresses, &policy)?;
-            let sockets = allowed.into_iter().map(|address| SocketAddr::new(address, 0));
-            Ok(Box::new(sockets) as Addrs)
-        })
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        let found = self.clone().sockets(name.as_str().to_owned());
+        Box::pin(async move { Ok(Box::new(found.await?) as Addrs) })
+    }
+}
+
+/// For connections of our own.
+impl Service<Name> for Resolver {
+    type Response = Sockets;
+    type Error = LookupError;
+    type Future = Pin<Box<dyn Future<Output = Result<Sockets, LookupError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), LookupError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        Box::pin(self.clone().sockets(name.as_str().to_owned()))
     }
 }
 

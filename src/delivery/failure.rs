@@ -6,12 +6,15 @@ use std::error::Error;
 use std::io;
 use std::time::Duration;
 
+use super::dns::LookupError;
 use crate::domain::network::Blocked;
 use crate::domain::outcome::ErrorClass;
 
 /// How far an exchange had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// There was no connection yet.
+    Connect,
     /// No status had come yet.
     Head,
     /// The status had come, the body not wholly.
@@ -32,7 +35,7 @@ impl Failure {
     #[must_use]
     pub fn deadline(timeout: Duration, phase: Phase) -> Self {
         let what = match phase {
-            Phase::Head => "no answer",
+            Phase::Connect | Phase::Head => "no answer",
             Phase::Body => "the answer's body did not end",
         };
         Self {
@@ -41,15 +44,40 @@ impl Failure {
         }
     }
 
-    /// Reads it off the client's error.
+    /// `connect_timeout` passed.
     #[must_use]
-    pub fn of(error: &reqwest::Error, phase: Phase) -> Self {
+    pub fn no_connection() -> Self {
+        Self {
+            class: ErrorClass::Connect,
+            cause: "no connection within connect_timeout".to_owned(),
+        }
+    }
+
+    /// The request can't be put on the wire as it is.
+    #[must_use]
+    pub fn unsendable(why: &dyn Error) -> Self {
+        Self {
+            class: ErrorClass::Render,
+            cause: why.to_string(),
+        }
+    }
+
+    /// Reads it off the error of an HTTP client.
+    #[must_use]
+    pub fn of_client(error: &reqwest::Error, phase: Phase) -> Self {
+        match error.is_connect() {
+            true if error.is_timeout() && classify(error, Phase::Connect) == ErrorClass::Connect => Self::no_connection(),
+            true => Self::of(error, Phase::Connect),
+            false => Self::of(error, phase),
+        }
+    }
+
+    /// Reads it off an error of a connection that had come as far as `phase`.
+    #[must_use]
+    pub fn of(error: &(dyn Error + 'static), phase: Phase) -> Self {
         let class = classify(error, phase);
-        if class == ErrorClass::Connect && error.is_timeout() {
-            return Self {
-                class,
-                cause: "no connection within connect_timeout".to_owned(),
-            };
+        if class == ErrorClass::Connect && innermost_io(error) == Some(io::ErrorKind::TimedOut) {
+            return Self::no_connection();
         }
         let cause = chain(error)
             .last()
@@ -59,19 +87,18 @@ impl Failure {
 }
 
 /// The first rule that fits, from the surest sign to the vaguest.
-fn classify(error: &reqwest::Error, phase: Phase) -> ErrorClass {
+fn classify(error: &(dyn Error + 'static), phase: Phase) -> ErrorClass {
     if all::<Blocked>(error).next().is_some() {
         return ErrorClass::Blocked;
     }
-    if error.is_dns() {
+    if all::<LookupError>(error).next().is_some() {
         return ErrorClass::Dns;
     }
     if all::<rustls::Error>(error).next().is_some() {
         return ErrorClass::Tls;
     }
-    // The innermost one: those around it only pass it on.
-    let io = all::<io::Error>(error).last().map(io::Error::kind);
-    if error.is_connect() {
+    let io = innermost_io(error);
+    if phase == Phase::Connect {
         return while_connecting(io);
     }
     if let Some(class) = all::<hyper::Error>(error)
@@ -83,9 +110,14 @@ fn classify(error: &reqwest::Error, phase: Phase) -> ErrorClass {
     match io {
         Some(kind) => of_io(kind, phase),
         // Neither HTTP nor the connection is to blame: the body does not decompress.
-        None if error.is_decode() => ErrorClass::InvalidResponse,
+        None if all::<reqwest::Error>(error).any(reqwest::Error::is_decode) => ErrorClass::InvalidResponse,
         None => ErrorClass::Reset,
     }
+}
+
+/// The kind of the innermost I/O error: those around it only pass it on.
+fn innermost_io(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    all::<io::Error>(error).last().map(io::Error::kind)
 }
 
 /// TCP itself says refused, unreachable or timed out; a connection that was there and broke off before the

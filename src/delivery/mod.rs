@@ -114,7 +114,7 @@ impl Couriers {
         Ok(Courier {
             auth: Authenticator::new(&endpoint.auth, source)?,
             signer: Signer::new(&endpoint.sign)?,
-            sender: self.clients.sender(&endpoint.request, composer.scheme())?,
+            sender: self.clients.sender(&endpoint.request, composer.is_plain_http())?,
             response_bytes_max: endpoint.request.response_bytes_max,
             judge: Judge {
                 success_status: endpoint.response.success_status.clone(),

@@ -1,12 +1,11 @@
-//! How long an exchange spends looking up a name and connecting, which the HTTP client does not tell: a resolver and a
-//! layer around its connector note it for whoever [`watch`]es the exchange. Knows nothing of requests.
+//! How long an exchange spends looking up a name and connecting, which happens deep inside: the resolver, and who connects,
+//! note it for whoever [`watch`]es the exchange. Knows nothing of requests.
 
 use std::cell::Cell;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Name, Resolve, Resolving};
 use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -32,6 +31,12 @@ impl Connecting {
         Some(self.whole?.saturating_sub(self.dns.unwrap_or_default()))
     }
 
+    /// Adds what a later request of the same exchange had to do.
+    pub fn add(&mut self, later: Self) {
+        self.dns = later.dns.or(self.dns);
+        self.whole = later.whole.or(self.whole);
+    }
+
     fn note(change: impl FnOnce(&mut Self)) {
         // Nobody watches a connection that is still being made when its exchange has gone on with another one.
         let _ = CONNECTING.try_with(|cell| {
@@ -42,8 +47,8 @@ impl Connecting {
     }
 }
 
-/// Carries out an exchange; returns what it returns, and how it connected.
-pub async fn watch<F: Future>(exchange: F) -> (F::Output, Connecting) {
+/// Carries out `exchange`, or the part of it that may connect; returns what it returns, and how it connected.
+pub async fn watch<F: Future + Unpin>(exchange: F) -> (F::Output, Connecting) {
     let watched = async {
         let output = exchange.await;
         (output, CONNECTING.with(Cell::get))
@@ -51,20 +56,23 @@ pub async fn watch<F: Future>(exchange: F) -> (F::Output, Connecting) {
     CONNECTING.scope(Cell::default(), watched).await
 }
 
-/// A resolver, and a note of how long it took.
-#[derive(Clone, Copy, Debug)]
-pub struct TimedResolver<R>(pub R);
+/// Looks up a name, and notes how long that takes.
+pub async fn looking_up<F: Future>(look_up: F) -> F::Output {
+    let started = Instant::now();
+    let found = look_up.await;
+    Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
+    found
+}
 
-impl<R: Resolve> Resolve for TimedResolver<R> {
-    fn resolve(&self, name: Name) -> Resolving {
-        let resolving = self.0.resolve(name);
-        Box::pin(async move {
-            let started = Instant::now();
-            let found = resolving.await;
-            Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
-            found
-        })
-    }
+/// Connects, and notes how long that takes if it succeeds.
+///
+/// # Errors
+/// Those of `connect`.
+pub async fn connecting<C, E>(connect: impl Future<Output = Result<C, E>>) -> Result<C, E> {
+    let started = Instant::now();
+    let connection = connect.await?;
+    Connecting::note(|connecting| connecting.whole = Some(started.elapsed()));
+    Ok(connection)
 }
 
 /// Puts [`Timed`] around a connector.
@@ -87,6 +95,8 @@ impl<S, Target> Service<Target> for Timed<S>
 where
     S: Service<Target>,
     S::Future: Send + 'static,
+    S::Response: 'static,
+    S::Error: 'static,
 {
     type Response = S::Response;
     type Error = S::Error;
@@ -97,12 +107,6 @@ where
     }
 
     fn call(&mut self, target: Target) -> Self::Future {
-        let started = Instant::now();
-        let connected = self.0.call(target);
-        Box::pin(async move {
-            let connection = connected.await?;
-            Connecting::note(|connecting| connecting.whole = Some(started.elapsed()));
-            Ok(connection)
-        })
+        Box::pin(connecting(self.0.call(target)))
     }
 }

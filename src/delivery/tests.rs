@@ -462,7 +462,7 @@ async fn e6_compressed_bombs_are_cut() {
         .unwrap()
         .request(&load(&event("e", "{}"), 1, NOW))
         .unwrap();
-    let sender = Clients::default().sender(&endpoint.request, "http").unwrap();
+    let sender = Clients::default().sender(&endpoint.request, true).unwrap();
     let bounds = Bounds {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,

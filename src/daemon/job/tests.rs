@@ -135,3 +135,14 @@ async fn f7_nothing_overtakes_what_could_not_be_read() {
     assert_eq!(given_back, Vec::<Vec<Seq>>::new());
     assert_eq!(ends, [(first, true), (unread, false), (last, true)]);
 }
+
+/// What a job keeps while it waits is there for each request under way, and is copied when it starts: most of what it
+/// rarely needs stands in boxes.
+#[test]
+fn a_job_is_small() {
+    fn size<Future>(_: impl FnOnce(Job, Arc<Destination>, Queue, Clock) -> Future) -> usize {
+        size_of::<Future>()
+    }
+    let bytes = size(|job, to, queue, clock| carry_out(job, to, queue, clock, |_: News| {}));
+    assert!(bytes <= 8192, "{bytes} bytes");
+}

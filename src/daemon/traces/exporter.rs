@@ -66,7 +66,7 @@ impl Exporter {
         let url = Url::parse(endpoint.url.expose()).map_err(|error| format!("traces.endpoint: {error}"))?;
         let network = &config.network.policy;
         let sender = Clients::default()
-            .own(url.scheme(), CONNECT_TIMEOUT, network)
+            .own(url.scheme() == "http", CONNECT_TIMEOUT, network)
             .map_err(|problem| format!("traces: {problem}"))?;
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(otlp::CONTENT_TYPE));

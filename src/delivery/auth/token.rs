@@ -53,7 +53,7 @@ impl TokenSources {
             .map_err(|why| format!("auth: token_url {}: {why}", policy.token_url_masked))?;
         Ok(Arc::new(TokenSource {
             policy: policy.clone(),
-            sender: clients.sender(request, url.scheme())?,
+            sender: clients.sender(request, url.scheme() == "http")?,
             url,
             tokens: self.tokens(policy),
         }))

@@ -234,13 +234,12 @@ impl Composer {
         }
     }
 
-    /// `http` or `https` if that is known of the first address, `https` else.
+    /// Whether every request goes to `http:`, whatever the event.
     #[must_use]
-    pub fn scheme(&self) -> &str {
-        match self.ways.first() {
-            Some(Way::Fixed(place)) => place.url.scheme(),
-            _ => "https",
-        }
+    pub fn is_plain_http(&self) -> bool {
+        let plain = |way: &Way| matches!(way, Way::Fixed(place) if place.url.scheme() == "http");
+        let routed = self.routes.iter().filter_map(|branch| branch.way.as_ref());
+        self.ways.iter().chain(&self.fallbacks).chain(routed).all(plain)
     }
 
     /// The first address as people see it.
