@@ -20,8 +20,9 @@ use crate::store::committer::{Notice, Queue};
 use crate::store::{DueAnswer, LaneId, LoadError, Pause, Store, StoreError};
 
 use super::clock::Clock;
-use super::job::{self, Destination, Ended, News};
+use super::job::{Destination, Ended, News};
 use super::live::Live;
+use super::runners::{RunnerId, Runners};
 
 /// Messages taken in before the scheduler is polled again.
 const TAKE_MAX: usize = 1024;
@@ -33,8 +34,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(60);
 /// What others tell the dispatcher.
 #[derive(Debug)]
 pub enum Message {
-    /// Something of a job.
-    Job(News),
+    /// Something of a job, by whom carries it out.
+    Job(RunnerId, News),
     /// Something for the scheduler.
     Tell(Input),
     /// New endpoints in force.
@@ -107,7 +108,9 @@ pub struct Dispatcher {
     keyed: HashMap<LaneId, u64>,
     queue: Queue,
     clock: Clock,
-    jobs: TaskTracker,
+    runners: Runners,
+    /// Whatever is under way, runners included.
+    tasks: TaskTracker,
     to_self: mpsc::UnboundedSender<Message>,
     messages: mpsc::UnboundedReceiver<Message>,
     notices: mpsc::Receiver<Vec<Notice>>,
@@ -133,14 +136,20 @@ impl Dispatcher {
             news: live.source(),
             attempts: Arc::default(),
         };
+        let (tasks, back) = (TaskTracker::new(), to_self.clone());
+        let tell = move |runner, news| {
+            // Gone at the very end only; then the deliveries stay pending.
+            let _ = back.send(Message::Job(runner, news));
+        };
         let dispatcher = Self {
             scheduler: Scheduler::new(config),
             destinations: HashMap::new(),
             configured: 0,
             keyed: HashMap::new(),
+            runners: Runners::new(queue.clone(), clock, tasks.clone(), Arc::new(tell)),
             queue,
             clock,
-            jobs: TaskTracker::new(),
+            tasks,
             to_self,
             messages,
             notices,
@@ -204,8 +213,11 @@ impl Dispatcher {
         }
         for message in messages.drain(..) {
             match message {
-                Message::Job(news) => match news {
-                    News::Ended(ended) => self.end(*ended),
+                Message::Job(runner, news) => match news {
+                    News::Ended(ended) => {
+                        self.runners.is_free(runner);
+                        self.end(*ended);
+                    }
                     News::GivenBack { lane, batch } => {
                         self.scheduler.handle(Input::GivenBack { lane, batch }, now);
                     }
@@ -308,14 +320,7 @@ impl Dispatcher {
                 .for_each(|due| self.let_go(job.lane, due.seq, now));
             return;
         };
-        let (queue, clock, back) = (self.queue.clone(), self.clock, self.to_self.clone());
-        let tell = move |news| {
-            // Gone at the very end only; then the deliveries stay pending.
-            let _ = back.send(Message::Job(news));
-        };
-        // In a box, so that it is moved once and not at every step of its way into the runtime.
-        self.jobs
-            .spawn(Box::pin(job::carry_out(job, to, queue, clock, tell)));
+        self.runners.start(job, to);
     }
 
     fn end(&mut self, ended: Ended) {
@@ -380,7 +385,7 @@ impl Dispatcher {
             until: None,
         };
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
-        self.jobs.spawn(async move {
+        self.tasks.spawn(async move {
             // If the store fails here the daemon ends anyway, and the next answer pauses it again.
             let paused = queue.write(move |store| {
                 store.pause(lane, Some(pause))?;
@@ -396,7 +401,7 @@ impl Dispatcher {
         let (queue, back) = (self.queue.clone(), self.to_self.clone());
         let lane = refill.lane;
         let to = self.destinations.get(&lane).map(Arc::clone);
-        self.jobs.spawn(async move {
+        self.tasks.spawn(async move {
             let answer = queue
                 .read(move |store| {
                     let answer = store.due(lane, &refill.query)?;
@@ -418,10 +423,11 @@ impl Dispatcher {
 
     fn drain(&mut self, answer: oneshot::Sender<()>) {
         self.scheduler.handle(Input::Drain, self.clock.now());
-        self.jobs.close();
-        let (jobs, back) = (self.jobs.clone(), self.to_self.clone());
+        self.runners.close();
+        self.tasks.close();
+        let (tasks, back) = (self.tasks.clone(), self.to_self.clone());
         tokio::spawn(async move {
-            jobs.wait().await;
+            tasks.wait().await;
             // One round through the loop, so that the ends of those jobs have been handed to the store.
             let (seen, wait) = oneshot::channel();
             let _ = back.send(Message::Views(seen));

@@ -47,13 +47,13 @@ const UNSEEN: Seen = Seen {
 
 /// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its deliveries then stay
 /// pending, its slot becomes free, and nobody else waits.
-struct Watched<F: Fn(News)> {
+struct Watched<'a, F: Fn(News)> {
     job: Job,
-    tell: F,
+    tell: &'a F,
     told: bool,
 }
 
-impl<F: Fn(News)> Drop for Watched<F> {
+impl<F: Fn(News)> Drop for Watched<'_, F> {
     fn drop(&mut self) {
         if !self.told {
             let ends = self.job.batch.iter().copied().map(End::unknown).collect();
@@ -63,15 +63,15 @@ impl<F: Fn(News)> Drop for Watched<F> {
 }
 
 /// Carries out `job` and tells its end, whatever happens.
-pub async fn carry_out(job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: impl Fn(News)) {
+pub async fn carry_out(job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: &impl Fn(News)) {
     let mut watched = Watched {
         job: job.clone(),
         tell,
         told: false,
     };
-    let ended = run(job, to, queue, clock, &watched.tell).await;
+    let ended = run(job, to, queue, clock, tell).await;
     watched.told = true;
-    (watched.tell)(News::Ended(Box::new(ended)));
+    tell(News::Ended(Box::new(ended)));
 }
 
 /// An endpoint in force, with what its deliveries need.
@@ -203,16 +203,16 @@ struct Owed {
 }
 
 /// The whole life of one try, except for making its end durable.
-async fn run(mut job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
+async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: &impl Fn(News)) -> Ended {
     let lane = job.lane;
-    let mut found = read::events(&job, &queue).await;
+    let mut found = read::events(&job, queue).await;
     if to.endpoint.order.policy != OrderPolicy::None {
         let batch = cut_behind_unread(&mut job, &mut found);
         if !batch.is_empty() {
             tell(News::GivenBack { lane, batch });
         }
     }
-    let (mut parcel, ends) = sort_out(&job, found, &to, clock.now());
+    let (mut parcel, ends) = sort_out(&job, found, to, clock.now());
     let batch = parcel.cut(job.bytes_max);
     if !batch.is_empty() {
         tell(News::GivenBack { lane, batch });
@@ -226,7 +226,7 @@ async fn run(mut job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tel
     let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
     let tracer = to.tracer.as_ref();
     let traced = tracer.and_then(|tracer| tracer.attempting(&mut parcel.events));
-    let tried = try_once(&parcel, batch_id.as_deref(), &to, clock).await;
+    let tried = try_once(&parcel, batch_id.as_deref(), to, clock).await;
     if let Some(traced) = traced {
         traced.end(&to.endpoint, &tried.attempt, &tried.exchange);
     }
@@ -244,14 +244,14 @@ async fn run(mut job: Job, to: Arc<Destination>, queue: Queue, clock: Clock, tel
         emissions,
         exchange,
     } = tried;
-    if let Err(error) = emit::accept(&to, &parcel.events, emissions).await {
+    if let Err(error) = emit::accept(to, &parcel.events, emissions).await {
         tracing::error!(%error, "what is born from an answer could not be kept; its delivery stays as it is");
         let unknown = parcel.owed.iter().map(|owed| End::unknown(owed.due));
         return Ended::unsent(lane, ends.into_iter().chain(unknown).collect());
     }
     let told = Told {
         lane,
-        to: &to,
+        to,
         now: clock.now(),
         signal,
         batch: batch_id.map(Into::into),

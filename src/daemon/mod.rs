@@ -11,6 +11,7 @@ pub mod managed;
 mod memory;
 pub mod notify;
 pub mod operator;
+pub mod runners;
 pub mod signals;
 pub mod sockets;
 pub mod traces;

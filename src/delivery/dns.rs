@@ -19,8 +19,10 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
+use super::failure::Failure;
 use super::phases::looking_up;
 use crate::domain::network::{Blocked, NetworkPolicy};
+use crate::domain::outcome::ErrorClass;
 
 /// Names remembered; past it the one that was looked up longest ago goes.
 const NAMES_MAX: usize = 4096;
@@ -144,6 +146,14 @@ impl Resolver {
 }
 
 impl Resolver {
+    /// Hears what an exchange with `name` died of. A host that could not be connected to may have moved, so its name is
+    /// looked up anew the next time.
+    pub fn learn(&self, name: &str, failure: &Failure) {
+        if failure.class == ErrorClass::Connect {
+            self.names.forget(name);
+        }
+    }
+
     /// The addresses of `name` that may be connected to, with port 0.
     async fn sockets(self, name: impl AsRef<str>) -> Result<Sockets, LookupError> {
         let found = async {

@@ -22,10 +22,12 @@ const ECHO_BYTES_MIN: usize = 6;
 /// What is known of a try beside its answer.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
-    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked and captured nothing.
+    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
     pub request_line: String,
-    /// The request; `None` if it could not be made, and for tries that worked and captured nothing.
+    /// The request; `None` if it could not be made, and for tries that worked.
     pub request: Option<OutgoingRequest>,
+    /// What of it must not be shown; empty for tries that worked and captured nothing.
+    pub secrets: Vec<String>,
 }
 
 impl Witness {
@@ -61,7 +63,7 @@ impl Witness {
             response_excerpt: String::new(),
             kept: None,
         };
-        let secrets = self.request.as_ref().map(secrets).unwrap_or_default();
+        let secrets = self.secrets;
         if !is_delivered {
             attempt.request_line = self.request_line;
             attempt.request_headers = self

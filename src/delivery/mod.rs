@@ -21,6 +21,7 @@ use crate::domain::endpoint::{Endpoint, Parse, RetryMatch};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
+use crate::template::Scope;
 
 pub mod auth;
 pub mod batch;
@@ -163,8 +164,8 @@ struct Ended {
     stop: usize,
     /// The credentials it had.
     pass: Arc<Pass>,
-    /// The request without its body, where values are captured: what of it the answer repeats is masked in them.
-    head: Option<OutgoingRequest>,
+    /// What of the request must not be shown, where values are captured: it is masked where the answer repeats it.
+    secrets: Option<Vec<String>>,
     sent: Sent,
     reading: Reading,
 }
@@ -229,18 +230,19 @@ impl Courier {
         (tried, answer)
     }
 
-    /// Evidence needs the request of tries that failed: those few are made once more, rather than all copied. Where values
-    /// are captured, the head of the request is at hand.
+    /// Evidence needs the request of tries that failed: those few are made once more, rather than all copied.
     fn witness(&self, load: &Load<'_>, course: &Course, ended: &mut Ended) -> Witness {
         if ended.reading.is_delivered() {
             return Witness {
-                request: ended.head.take(),
+                secrets: ended.secrets.take().unwrap_or_default(),
                 ..Witness::default()
             };
         }
+        let request = self.request_with(&ended.pass, load, course, ended.stop).ok();
         Witness {
             request_line: self.composer.shown(course, ended.stop),
-            request: self.request_with(&ended.pass, load, course, ended.stop).ok(),
+            secrets: request.as_ref().map(evidence::secrets).unwrap_or_default(),
+            request,
         }
     }
 
@@ -288,7 +290,7 @@ impl Courier {
         loop {
             let request = self.request_with(&pass, load, course, stop)?;
             let address = self.composer.address_of(&request.url);
-            let head = self.captures.then(|| request.head());
+            let secrets = self.captures.then(|| evidence::secrets(&request));
             let sent = self.sender.send(request, bounds, started).await;
             if sent.status() == Some(StatusCode::UNAUTHORIZED) {
                 refusals += 1;
@@ -301,19 +303,26 @@ impl Courier {
             return Ok(Ended {
                 stop,
                 pass,
-                head,
-                reading: self.read(load, &sent, &address, now),
+                secrets,
+                reading: self.read(load, course.scope(), &sent, &address, now),
                 sent,
             });
         }
     }
 
     /// What came back, by its status and by the endpoint's rules. What broke off on its way is not read.
-    fn read(&self, load: &Load<'_>, sent: &Sent, address: &str, now: Timestamp) -> Reading {
+    fn read(
+        &self,
+        load: &Load<'_>,
+        seen: Option<&Scope>,
+        sent: &Sent,
+        address: &str,
+        now: Timestamp,
+    ) -> Reading {
         let verdict = self.judge.interpret(&sent.result, address, now);
         match (&self.reader, &sent.result) {
             (Some(reader), Ok(answer)) if answer.broken.is_none() => {
-                reader.read(load, answer, address, verdict)
+                reader.read(load, seen, answer, address, verdict)
             }
             _ => verdict.into(),
         }

@@ -103,9 +103,17 @@ impl Reader {
     }
 
     /// Reads `answer`, which came wholly from `address` for the request of `load`; by its status alone it means `by_status`.
+    /// `seen`: what the templates of that request saw, if it has some.
     #[must_use]
-    pub fn read(&self, load: &Load<'_>, answer: &Answer, address: &str, by_status: Verdict) -> Reading {
-        let scope = match self.scene.of(load) {
+    pub fn read(
+        &self,
+        load: &Load<'_>,
+        seen: Option<&Scope>,
+        answer: &Answer,
+        address: &str,
+        by_status: Verdict,
+    ) -> Reading {
+        let scope = match seen.map_or_else(|| self.scene.of(load), |seen| Ok(seen.clone())) {
             Ok(scope) => scope,
             Err(why) => return by_status.with(Outcome::Error(ErrorClass::Render), why).into(),
         };
@@ -143,7 +151,7 @@ impl Reader {
     /// Reads an answer that means delivered once more, now that what came after it is seen.
     #[must_use]
     pub fn again(&self, load: &Load<'_>, answer: &Answer) -> Reading {
-        self.read(load, answer, "", Verdict::unsendable(String::new()).delivered())
+        self.read(load, None, answer, "", Verdict::unsendable(String::new()).delivered())
     }
 
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its
@@ -285,9 +293,10 @@ impl Reader {
     /// The captured values; null for what the answer does not have. They are kept and passed on, so secrets of the
     /// configuration are masked in them.
     fn captured(&self, scope: &Scope) -> Map<String, Json> {
-        match &*self.response.capture {
-            [] => Map::new(),
-            capture => values(capture, &scope.masked()),
+        let capture = &self.response.capture;
+        match capture.iter().any(|(_, expression)| expression.has_secret()) {
+            true => values(capture, &scope.masked()),
+            false => values(capture, scope),
         }
     }
 }
@@ -410,7 +419,7 @@ mod tests {
             events,
             ..load(&events[0], 1, Timestamp(0))
         };
-        reader.read(&load, answer, "host", by_status(answer.status.as_u16()))
+        reader.read(&load, None, answer, "host", by_status(answer.status.as_u16()))
     }
 
     /// E1, E2, E4: `rejected` goes before `success`, which goes before the status; what can't be worked out is an error.

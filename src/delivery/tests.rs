@@ -443,6 +443,39 @@ async fn e6_huge_answers_are_cut() {
     assert!(total.await.unwrap() < 100_000_000);
 }
 
+/// E4: a connection carries one request after the other; one that the other side has closed meanwhile, without a word, is
+/// replaced and costs no attempt.
+#[tokio::test]
+async fn e4_connections_are_used_again_while_they_last() {
+    let closed = Arc::new(tokio::sync::Semaphore::new(0));
+    let (lasting, told) = (Peer::answering(OK, Then::KeepAlive).await, closed.clone());
+    let closing = Peer::scripted(move |mut stream, _| {
+        let told = told.clone();
+        async move {
+            read_request(&mut stream).await.unwrap();
+            stream.write_all(OK.as_bytes()).await.unwrap();
+            drop(stream);
+            told.add_permits(1);
+        }
+    })
+    .await;
+    let couriers = Couriers::new();
+    let to = |peer: &Peer| couriers.prepare(&endpoint(&peer.url())).unwrap();
+    let (lasting_courier, closing_courier) = (to(&lasting), to(&closing));
+    let events = [event("e", "{}")];
+    for number in 1..=3 {
+        let tried = closing_courier.deliver(&events, "e", number, NOW).await;
+        assert_eq!(tried.attempt.outcome, Outcome::Delivered, "{:?}", tried.attempt);
+        assert!(!tried.exchange.reused);
+        closed.acquire().await.unwrap().forget();
+        // Meanwhile the runtime looks at its sockets.
+        let tried = lasting_courier.deliver(&events, "e", number, NOW).await;
+        assert_eq!(tried.attempt.outcome, Outcome::Delivered);
+        assert_eq!(tried.exchange.reused, number > 1);
+    }
+    assert_eq!((closing.connections(), lasting.connections()), (3, 1));
+}
+
 /// E6: a body that decompresses to 64 MiB is read up to the bound, and not taken for an error.
 #[tokio::test]
 async fn e6_compressed_bombs_are_cut() {

@@ -102,11 +102,12 @@ pub fn captured_text(values: &Map<String, Json>) -> String {
     for (name, value) in values {
         let comma = if text.len() > 1 { "," } else { "" };
         let member = |value: &str| format!("{comma}{}:{value}", Json::from(&**name));
-        let whole = value.to_string();
-        let instead = Json::from(format!("({} bytes)", whole.len())).to_string();
         // The closing brace wants its place too.
         let fits = |member: &String| text.len() + member.len() < CAPTURED_BYTES_MAX;
-        let fitting = [member(&whole), member(&instead)].into_iter().find(fits);
+        let whole = value.to_string();
+        let instead = || member(&Json::from(format!("({} bytes)", whole.len())).to_string());
+        let fitting = Some(member(&whole)).filter(fits);
+        let fitting = fitting.or_else(|| Some(instead()).filter(fits));
         text.push_str(&fitting.unwrap_or_default());
     }
     text.push('}');

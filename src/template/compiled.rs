@@ -9,6 +9,7 @@ use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value};
 
 use super::engine::{ENGINE, TEMPLATE_NAME, throttled};
 use super::limits::{CONCATENATED_BYTES_MAX, SOURCE_BYTES_MAX};
+use super::pieces::Pieces;
 use super::problem::{Problem, RenderError};
 use super::scope::{MASK, Scope};
 use super::sink::{Sink, climbing_segment};
@@ -56,6 +57,8 @@ struct Made {
     settings: BTreeSet<Box<str>>,
     concatenations: usize,
     base_from_config: bool,
+    /// `None`: it needs the engine.
+    pieces: Option<Pieces>,
 }
 
 impl Template {
@@ -213,8 +216,11 @@ impl Made {
         let mut env = ENGINE.printing(target);
         env.add_template_owned(TEMPLATE_NAME, source.clone())
             .map_err(|error| Problem::from_engine(&error, &source))?;
+        // What references stand for is no part of any scope.
+        let pieces = Some(&source).filter(|_| references.is_empty());
         Ok(Self {
             env,
+            pieces: pieces.and_then(|source| Pieces::of(source)),
             source: source.into(),
             references,
             names: found.names,
@@ -226,12 +232,19 @@ impl Made {
 
     fn render(&self, scope: &Scope, target: Target) -> Result<String, RenderError> {
         check_concatenations(self.concatenations, scope)?;
+        // Most templates print about what the event holds.
+        let bytes = self.source.len() + scope.event_bytes().min(EXPECTED_BYTES_MAX);
+        let sink = || Sink::new(target, self.base_from_config, bytes);
+        if let Some(pieces) = &self.pieces {
+            let mut sink = sink();
+            if guarded(|| pieces.write(scope, target, &mut sink))?.is_some() {
+                return finish(sink, target);
+            }
+        }
         let throttled = throttled(&self.env, scope.event_bytes());
         let env = throttled.as_ref().unwrap_or(&self.env);
         let root = self.root(scope);
-        // Most templates print about what the event holds.
-        let bytes = self.source.len() + scope.event_bytes().min(EXPECTED_BYTES_MAX);
-        let mut sink = Sink::new(target, self.base_from_config, bytes);
+        let mut sink = sink();
         guarded(|| write(env, root, &mut sink))?
             .map_err(|error| Problem::from_engine(&error, &self.source))?;
         finish(sink, target)

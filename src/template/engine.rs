@@ -142,19 +142,25 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
 
 /// Hands `value` to the [`super::sink::Sink`], marked as a value.
 fn print(target: Target, out: &mut Output<'_>, value: &Value) -> Result<(), Error> {
-    let (kind, text) = match printed(value)? {
-        Printed::Nothing => (NOTHING, Cow::default()),
-        Printed::Text(text) => (TEXT, text),
-        Printed::Json(json) => (JSON, json.into()),
-    };
-    if let Some(why) = target.refuses(&text) {
-        return Err(invalid(why));
-    }
+    let (kind, text) = shown(target, value)?;
     let mut chunk = String::with_capacity(text.len() + 2);
     chunk.push(MARK);
     chunk.push(kind);
     chunk.push_str(&text);
     out.write_str(&chunk).map_err(Error::from)
+}
+
+/// What `value` looks like when it is printed for `target`, and which kind of text that is.
+pub(super) fn shown(target: Target, value: &Value) -> Result<(char, Cow<'_, str>), Error> {
+    let (kind, text) = match printed(value)? {
+        Printed::Nothing => (NOTHING, Cow::default()),
+        Printed::Text(text) => (TEXT, text),
+        Printed::Json(json) => (JSON, json.into()),
+    };
+    match target.refuses(&text) {
+        Some(why) => Err(invalid(why)),
+        None => Ok((kind, text)),
+    }
 }
 
 /// The environment to render an event of `bytes` in, when the usual one would give it too much fuel.

@@ -50,7 +50,7 @@ pub(super) fn expression(source: &str) -> Result<Findings, Problem> {
 }
 
 /// The parts of a name with members behind it.
-fn path(expression: &Expr<'_>) -> Option<Vec<Box<str>>> {
+pub(super) fn path(expression: &Expr<'_>) -> Option<Vec<Box<str>>> {
     match expression {
         Expr::Var(name) => Some(vec![name.id.into()]),
         Expr::GetAttr(attribute) => {

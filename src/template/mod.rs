@@ -4,7 +4,8 @@
 //! Pure: knows no clock, no socket, no store and no configuration files, and imports no other room. Read in this
 //! order: [`Target`] (where a text goes) · [`Scope`] (what it sees) · [`Template`] and [`Expression`] (compile,
 //! render) · [`Problem`] (what can be wrong) · `lint` and `limits` (what is allowed) · `engine` and `filters` (what
-//! there is to call) · `sink`, `xml` and `value` (how it is printed).
+//! there is to call) · `sink`, `xml` and `value` (how it is printed) · `members` and
+//! `pieces` (what is parsed late, and what needs no engine).
 
 mod compiled;
 mod engine;
@@ -13,7 +14,9 @@ mod filters;
 mod given;
 mod limits;
 mod lint;
+mod members;
 mod moment;
+mod pieces;
 mod problem;
 mod scope;
 mod sink;

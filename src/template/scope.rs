@@ -10,6 +10,7 @@ use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 
 use super::given::{Given, GivenIn};
+use super::members;
 use super::moment::Moment;
 
 /// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
@@ -210,7 +211,7 @@ impl LazyEvent {
         let unread = &self.0;
         unread
             .parsed
-            .get_or_init(|| serde_json::from_slice(&unread.json).unwrap_or_default())
+            .get_or_init(|| members::value(unread.json.clone()))
     }
 
     /// Its `data`, if it has some.

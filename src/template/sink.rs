@@ -73,6 +73,31 @@ impl Sink {
         }
     }
 
+    /// Appends a piece of the document as it is.
+    ///
+    /// # Errors
+    /// The text becomes too long.
+    pub(super) fn text(&mut self, text: &str) -> Result<(), String> {
+        self.literal(text);
+        self.checked()
+    }
+
+    /// Appends a value of `kind`, escaped for its place.
+    ///
+    /// # Errors
+    /// It can't stand there, or the text becomes too long.
+    pub(super) fn printed(&mut self, kind: char, value: &str) -> Result<(), String> {
+        self.value(kind, value)?;
+        self.checked()
+    }
+
+    fn checked(&self) -> Result<(), String> {
+        match self.text.len() > self.bytes_max {
+            true => Err(format!("the text is longer than {} bytes", self.bytes_max)),
+            false => Ok(()),
+        }
+    }
+
     fn literal(&mut self, text: &str) {
         match &mut self.place {
             Place::Plain | Place::Url { .. } => {}
@@ -126,17 +151,11 @@ impl io::Write for Sink {
     fn write_all(&mut self, chunk: &[u8]) -> io::Result<()> {
         let chunk = std::str::from_utf8(chunk).map_err(io::Error::other)?;
         let mut rest = chunk.chars();
-        match (rest.next(), rest.next()) {
-            (Some(MARK), Some(kind)) => self.value(kind, rest.as_str()).map_err(io::Error::other)?,
-            _ => self.literal(chunk),
-        }
-        if self.text.len() > self.bytes_max {
-            return Err(io::Error::other(format!(
-                "the text is longer than {} bytes",
-                self.bytes_max
-            )));
-        }
-        Ok(())
+        let written = match (rest.next(), rest.next()) {
+            (Some(MARK), Some(kind)) => self.printed(kind, rest.as_str()),
+            _ => self.text(chunk),
+        };
+        written.map_err(io::Error::other)
     }
 
     fn flush(&mut self) -> io::Result<()> {

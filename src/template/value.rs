@@ -143,25 +143,32 @@ pub(super) fn quote(text: &str, json: &mut String) {
 /// Appends `text` as it stands inside a JSON string.
 pub(super) fn escape_json(text: &str, json: &mut String) {
     let mut from = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        let escaped = match byte {
-            b'"' => "\\\"",
-            b'\\' => "\\\\",
-            b'\n' => "\\n",
-            b'\r' => "\\r",
-            b'\t' => "\\t",
-            0..=0x1f => "",
-            _ => continue,
-        };
-        json.push_str(&text[from..at]);
-        from = at + 1;
-        if escaped.is_empty() {
-            json.push_str(&format!("\\u{byte:04x}"));
-        } else {
-            json.push_str(escaped);
+    while let Some(at) = text.get(from..).and_then(special) {
+        let (plain, rest) = text[from..].split_at(at);
+        json.push_str(plain);
+        match rest.bytes().next() {
+            Some(b'"') => json.push_str("\\\""),
+            Some(b'\\') => json.push_str("\\\\"),
+            Some(b'\n') => json.push_str("\\n"),
+            Some(b'\r') => json.push_str("\\r"),
+            Some(b'\t') => json.push_str("\\t"),
+            other => json.push_str(&format!("\\u{:04x}", other.unwrap_or_default())),
         }
+        from += at + 1;
     }
     json.push_str(&text[from..]);
+}
+
+/// Where the first character stands that a JSON string can't hold as it is.
+fn special(text: &str) -> Option<usize> {
+    // Most pieces have none, which is found out by many bytes at a time.
+    const PIECE: usize = 32;
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let pieces = text.as_bytes().chunks(PIECE);
+    let (at, piece) = pieces
+        .enumerate()
+        .find(|(_, piece)| piece.iter().fold(false, |found, byte| found | is_special(byte)))?;
+    Some(at * PIECE + piece.iter().position(is_special)?)
 }
 
 /// `value` as JSON: integers stay integers, lists and objects stay what they are, undefined becomes null.
@@ -171,6 +178,9 @@ pub(super) fn escape_json(text: &str, json: &mut String) {
 pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
     if let Some(text) = value.as_str() {
         return Ok(text.into());
+    }
+    if let (true, Ok(number)) = (value.is_integer(), i64::try_from(value.clone())) {
+        return Ok(number.into());
     }
     serde_json::from_str(&to_json_text(value)?)
         .map_err(|error| Problem::new(format!("it is not JSON: {error}"), ""))

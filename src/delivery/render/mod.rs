@@ -71,19 +71,6 @@ pub struct OutgoingRequest {
     pub body: Bytes,
 }
 
-impl OutgoingRequest {
-    /// The same without its body.
-    #[must_use]
-    pub fn head(&self) -> Self {
-        Self {
-            method: self.method.clone(),
-            url: self.url.clone(),
-            headers: self.headers.clone(),
-            body: Bytes::new(),
-        }
-    }
-}
-
 /// Makes the requests of one endpoint.
 #[derive(Debug)]
 pub struct Composer {

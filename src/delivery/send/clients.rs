@@ -32,6 +32,7 @@ pub(super) struct Roads {
     /// For everything else; `None`: there is nothing else.
     client: Option<Client>,
     has_proxy: bool,
+    resolver: Resolver,
 }
 
 impl Roads {
@@ -57,7 +58,13 @@ impl Roads {
         connecting.add(how);
         match answer {
             Ok(response) => Ok(Arriving::Client(Box::new(response))),
-            Err(why) => Err(Failure::of_client(&why, Phase::Head)),
+            Err(why) => {
+                let failure = Failure::of_client(&why, Phase::Head);
+                if let Some(name) = why.url().and_then(Url::host_str) {
+                    self.resolver.learn(name, &failure);
+                }
+                Err(failure)
+            }
         }
     }
 }
@@ -116,7 +123,6 @@ impl Clients {
         Ok(Sender {
             roads: self.roads(Need::of(policy, is_plain_http))?,
             addresses: policy.network.addresses.clone(),
-            names: Arc::clone(&self.names),
             redirects_max: policy.redirects_max,
         })
     }
@@ -145,7 +151,6 @@ impl Clients {
         Ok(Sender {
             roads: self.roads(need)?,
             addresses: network.addresses.clone(),
-            names: Arc::clone(&self.names),
             redirects_max: 0,
         })
     }
@@ -162,8 +167,9 @@ impl Clients {
                 true => None,
                 false => Some(build(&need, resolver.clone())?),
             },
-            lines: Lines::new(resolver, need.connect_timeout),
+            lines: Lines::new(resolver.clone(), need.connect_timeout),
             has_proxy: need.proxy.is_some(),
+            resolver,
         });
         by_need.retain(|_, known| known.strong_count() > 0);
         by_need.insert(need, Arc::downgrade(&roads));

@@ -45,13 +45,14 @@ const ENCODINGS: HeaderValue = HeaderValue::from_static("zstd,gzip,deflate,br");
 pub(super) struct Lines {
     connector: HttpConnector<Resolver>,
     connect_timeout: Duration,
+    resolver: Resolver,
     idle: Arc<Idle>,
 }
 
 impl Lines {
     /// No connections yet. Names are looked up by `resolver`; addresses in URLs are the caller's to check.
     pub fn new(resolver: Resolver, connect_timeout: Duration) -> Self {
-        let mut connector = HttpConnector::new_with_resolver(resolver);
+        let mut connector = HttpConnector::new_with_resolver(resolver.clone());
         connector.set_connect_timeout(Some(connect_timeout));
         connector.set_nodelay(true);
         connector.set_keepalive(Some(KEEPALIVE));
@@ -60,6 +61,7 @@ impl Lines {
         Self {
             connector,
             connect_timeout,
+            resolver,
             idle: Arc::default(),
         }
     }
@@ -86,7 +88,7 @@ impl Lines {
                     // In a box, because few requests need it and all would carry its state about.
                     let (connected, how) = watch(Box::pin(self.connect(&url))).await;
                     connecting.add(how);
-                    connected?
+                    connected.inspect_err(|failure| self.learn(&url, failure))?
                 }
             };
             let sending = line.requests.try_send_request(wire);
@@ -106,6 +108,12 @@ impl Lines {
                     _ => return Err(Failure::of(failed.error(), Phase::Head)),
                 },
             }
+        }
+    }
+
+    fn learn(&self, url: &Url, failure: &Failure) {
+        if let Some(name) = url.host_str() {
+            self.resolver.learn(name, failure);
         }
     }
 
@@ -278,8 +286,8 @@ impl Idle {
     /// The connection to `authority` that has waited least, if any is still open.
     async fn take(&self, authority: &str) -> Option<Box<Line>> {
         loop {
-            let (since, mut line) = self.lock().lines.get_mut(authority)?.pop()?;
-            if since.elapsed() < IDLE_MAX && line.is_free().await {
+            let (_, mut line) = self.lock().lines.get_mut(authority)?.pop()?;
+            if line.is_free().await {
                 return Some(line);
             }
         }
@@ -322,5 +330,52 @@ impl Idle {
 async fn tidy(idle: Weak<Idle>) {
     while let Some(next) = idle.upgrade().and_then(|idle| idle.close_old(Instant::now())) {
         sleep_until(next).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::{HeaderMap, Method};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::domain::network::NetworkPolicy;
+
+    /// A connection that has waited too long is closed, and nobody watches when none waits.
+    #[tokio::test]
+    async fn idle_connections_are_closed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let host = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 4096];
+            assert!(stream.read(&mut request).await.unwrap() > 0);
+            let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer).await.unwrap();
+            stream.read(&mut request).await.unwrap()
+        };
+        let client = async {
+            let resolver = Resolver::new(Arc::default(), NetworkPolicy::default());
+            let lines = Lines::new(resolver, Duration::from_secs(10));
+            let request = OutgoingRequest {
+                method: Method::GET,
+                url: url.parse().unwrap(),
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+            };
+            let mut connecting = Connecting::default();
+            let mut arriving = lines.request(request, &mut connecting).await.unwrap();
+            assert_eq!(arriving.chunk().await.unwrap(), None);
+            arriving.finish().await;
+            assert!(lines.idle.lock().is_watched);
+            let next = lines.idle.close_old(Instant::now());
+            assert!(next.is_some_and(|next| next > Instant::now()));
+            assert_eq!(lines.idle.close_old(Instant::now() + IDLE_MAX), None);
+            assert!(!lines.idle.lock().is_watched);
+            lines
+        };
+        let (rest, _lines) = tokio::join!(host, client);
+        assert_eq!(rest, 0, "the connection was closed while the lines are still there");
     }
 }

@@ -15,13 +15,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Response, Url};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout_at};
 use url::Host;
 
 pub use clients::Clients;
 use clients::Roads;
 
-use super::dns::Names;
 use super::failure::{Failure, Phase};
 use super::phases::Connecting;
 use super::redirect;
@@ -133,7 +132,6 @@ struct Course {
 pub struct Sender {
     roads: Arc<Roads>,
     addresses: AddressPolicy,
-    names: Arc<Names>,
     redirects_max: u32,
 }
 
@@ -190,8 +188,9 @@ impl Sender {
         course: &mut Course,
     ) -> Result<Answer, Failure> {
         check_literal(&request.url, &self.addresses)?;
-        let left = || bounds.timeout.saturating_sub(started.elapsed());
-        let mut arriving = match timeout(left(), self.ask(request, &mut course.connecting)).await {
+        let deadline = started + bounds.timeout;
+        let asking = self.roads.ask(request, &mut course.connecting);
+        let mut arriving = match timeout_at(deadline, asking).await {
             Ok(arriving) => arriving?,
             Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
         };
@@ -199,7 +198,7 @@ impl Sender {
         let (status, headers) = arriving.take_head();
         let mut body = Vec::new();
         let reading = read_body(arriving, &mut body, bounds.response_bytes_max);
-        let broken = match timeout(left(), reading).await {
+        let broken = match timeout_at(deadline, reading).await {
             Ok(read) => read.err(),
             Err(_) => Some(Failure::deadline(bounds.timeout, Phase::Body)),
         };
@@ -209,19 +208,6 @@ impl Sender {
             body,
             broken,
         })
-    }
-
-    /// Sends `request`, and waits for the head of its answer. A host that could not be connected to may have moved, so
-    /// its name is looked up anew the next time.
-    async fn ask(&self, request: OutgoingRequest, connecting: &mut Connecting) -> Result<Arriving, Failure> {
-        let host = request.url.host_str().map(str::to_owned);
-        let asked = self.roads.ask(request, connecting).await;
-        if let (Err(failure), Some(host)) = (&asked, host)
-            && failure.class == ErrorClass::Connect
-        {
-            self.names.forget(&host);
-        }
-        asked
     }
 }
 

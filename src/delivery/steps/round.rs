@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::progress::Progress;
 use super::{Going, Steps};
-use crate::delivery::evidence::Witness;
+use crate::delivery::evidence::{Witness, secrets};
 use crate::delivery::reading::Reading;
 use crate::delivery::response::Response;
 use crate::delivery::scene::Load;
@@ -121,7 +121,7 @@ impl Courier {
     /// What `reading` of an answer leaves, with the secrets masked that its request would carry now.
     fn reported(&self, load: &Load<'_>, reading: Reading, answer: &Answer) -> Tried {
         let witness = Witness {
-            request: self.request(load).ok(),
+            secrets: self.request(load).map_or_else(|_| Vec::new(), |request| secrets(&request)),
             ..Witness::default()
         };
         witness.report(load, Duration::ZERO, Some(answer), reading)
@@ -139,7 +139,7 @@ impl Courier {
             result: Ok(answer),
             exchange: Exchange::default(),
         };
-        let reading = self.read(load, &sent, "the saved case", load.now);
+        let reading = self.read(load, None, &sent, "the saved case", load.now);
         let answer = sent.result.ok();
         let tried = Witness::default().report(load, Duration::ZERO, answer.as_ref(), reading);
         (tried, answer)

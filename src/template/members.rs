@@ -1,0 +1,167 @@
+//! Events as values, without parsing what no template asks for: of the event and of its `data`, only the names of the
+//! members are read at first. Below that, and where there are many members, all is parsed at once.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use minijinja::Value;
+use minijinja::value::{Enumerator, Object};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Objects with more members are parsed at once: names are looked for one after the other.
+const MEMBERS_MAX: usize = 32;
+/// The event, and its `data`.
+const LEVELS: u8 = 2;
+
+/// The value of `json`; undefined if it is not JSON.
+pub(super) fn value(json: Bytes) -> Value {
+    at(json, LEVELS)
+}
+
+fn at(json: Bytes, levels: u8) -> Value {
+    match json.first() {
+        Some(b'{') if levels > 0 => match Members::read(&json, levels) {
+            Some(members) => Value::from_object(members),
+            None => whole(&json),
+        },
+        _ => whole(&json),
+    }
+}
+
+fn whole(json: &[u8]) -> Value {
+    serde_json::from_slice(json).unwrap_or_default()
+}
+
+/// An object whose members are parsed when they are asked for.
+struct Members {
+    json: Bytes,
+    levels: u8,
+    /// In the order in which they were written; each name once.
+    list: Vec<Member>,
+}
+
+struct Member {
+    name: Value,
+    at: Range<usize>,
+    parsed: OnceLock<Value>,
+}
+
+/// What an event holds may be private.
+impl fmt::Debug for Members {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[object]")
+    }
+}
+
+impl Members {
+    /// `None`: it is no object, not JSON, or has too many members.
+    fn read(json: &Bytes, levels: u8) -> Option<Self> {
+        let mut reader = serde_json::Deserializer::from_slice(json);
+        let list = reader.deserialize_map(Names { json }).ok()?;
+        reader.end().ok()?;
+        Some(Self {
+            json: json.clone(),
+            levels,
+            list,
+        })
+    }
+
+    fn member(&self, name: &str) -> Option<&Member> {
+        self.list.iter().find(|member| member.name.as_str() == Some(name))
+    }
+
+    fn value(&self, member: &Member) -> Value {
+        let parse = || at(self.json.slice(member.at.clone()), self.levels - 1);
+        member.parsed.get_or_init(parse).clone()
+    }
+}
+
+impl Object for Members {
+    fn get_value(self: &Arc<Self>, name: &Value) -> Option<Value> {
+        self.get_value_by_str(name.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
+        self.member(name).map(|member| self.value(member))
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        Enumerator::Values(self.list.iter().map(|member| member.name.clone()).collect())
+    }
+}
+
+/// Reads the names of `json`, and where their values stand.
+struct Names<'a> {
+    json: &'a Bytes,
+}
+
+impl<'de> Visitor<'de> for Names<'_> {
+    type Value = Vec<Member>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member>, A::Error> {
+        let mut list: Vec<Member> = Vec::with_capacity(8);
+        while let Some(name) = map.next_key::<Value>()? {
+            let text = map.next_value::<&RawValue>()?.get();
+            let begin = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
+            let at = begin..begin.wrapping_add(text.len());
+            if self.json.get(at.clone()) != Some(text.as_bytes()) {
+                return Err(A::Error::custom("the value stands elsewhere"));
+            }
+            // The last one of a name counts, as everywhere.
+            if let Some(known) = list.iter_mut().find(|known| known.name == name) {
+                known.at = at;
+                continue;
+            }
+            if list.len() >= MEMBERS_MAX {
+                return Err(A::Error::custom("there are many"));
+            }
+            list.push(Member {
+                name,
+                at,
+                parsed: OnceLock::new(),
+            });
+        }
+        Ok(list)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::template::{from_json, to_json_text};
+
+    /// C4: whatever an event looks like, it is the same value as one that is parsed at once.
+    #[test]
+    fn c4_members_are_the_same_however_they_are_read() {
+        let many: Vec<String> = (0..100).map(|n| format!("\"m{n}\":{n}")).collect();
+        let many = format!("{{\"data\":{{{}}}}}", many.join(","));
+        let deep = format!("{{\"data\":{}1{}}}", "{\"a\":".repeat(100), "}".repeat(100));
+        for text in [
+            "{}",
+            " { \"a\" : 1 , \"data\" : { \"b\" : [ 1, 2.5, null, true ] , \"\\u00fc\\n\" : \"\\\"\" } } ",
+            r#"{"a":1,"b":2,"a":{"c":3}}"#,
+            r#"{"data":{"x":9007199254740993,"y":-0.5e-7,"z":"ü"},"id":"e"}"#,
+            r#"{"data":[{"a":{"b":{}}}],"none":null}"#,
+            &many,
+            &deep,
+        ] {
+            let lazy = value(Bytes::copy_from_slice(text.as_bytes()));
+            let whole: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(to_json_text(&lazy).unwrap(), to_json_text(&whole).unwrap(), "{text}");
+            assert_eq!(lazy, whole, "{text}");
+            assert_eq!((lazy.len(), lazy.kind()), (whole.len(), whole.kind()), "{text}");
+            assert_eq!(serde_json::to_string(&lazy).unwrap(), serde_json::to_string(&whole).unwrap());
+            assert_eq!(from_json(serde_json::to_value(&lazy).unwrap()), whole, "{text}");
+        }
+        for text in ["", "{", "nothing", "{\"a\":}", "{\"a\":1} x"] {
+            assert!(value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(), "{text}");
+        }
+    }
+}

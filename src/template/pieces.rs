@@ -1,0 +1,89 @@
+//! A template that is only text and printed values, taken apart so that it needs no engine: texts go to the sink as they
+//! are, and what only names a value is looked up. Whatever does not go smoothly here is left to the engine, which has
+//! more to say about it.
+
+use minijinja::machinery::{Token, parse_expr, tokenize};
+use minijinja::{Error, Value};
+
+use super::engine::{ENGINE, shown, syntax};
+use super::lint;
+use super::scope::Scope;
+use super::sink::Sink;
+use super::target::Target;
+
+/// Printed values that need the engine, each with the bounds of a rendering of its own.
+const COMPUTED_MAX: usize = 8;
+/// Events above it are left to the engine, which gives them less fuel.
+const EVENT_BYTES_MAX: usize = 16 << 10;
+
+/// The pieces of a template in their order.
+pub(super) struct Pieces(Vec<Piece>);
+
+enum Piece {
+    Text(Box<str>),
+    /// The parts of a name: `lead.address.city`.
+    Named(Box<[Box<str>]>),
+    /// Anything else between braces.
+    Computed(minijinja::Expression<'static, 'static>),
+}
+
+impl Pieces {
+    /// Takes `source` apart, which has passed the lint; `None`: there is more in it than text and printed values.
+    pub(super) fn of(source: &str) -> Option<Self> {
+        let (mut pieces, mut begin, mut computed) = (Vec::new(), None, 0);
+        for token in tokenize(source, false, syntax()) {
+            match token.ok()? {
+                (Token::TemplateData(text), _) => pieces.push(Piece::Text(text.into())),
+                (Token::VariableStart, span) => begin = Some(span.end_offset as usize),
+                (Token::VariableEnd, span) => {
+                    let text = source.get(begin.take()?..span.start_offset as usize)?;
+                    let piece = Piece::printed(text)?;
+                    computed += usize::from(matches!(piece, Piece::Computed(_)));
+                    pieces.push(piece);
+                }
+                (Token::BlockStart | Token::BlockEnd, _) => return None,
+                _ if begin.is_some() => {}
+                _ => return None,
+            }
+        }
+        (computed <= COMPUTED_MAX).then_some(Self(pieces))
+    }
+
+    /// Writes all of it; `None`: the engine has to, from the beginning.
+    pub(super) fn write(&self, scope: &Scope, target: Target, sink: &mut Sink) -> Option<()> {
+        if scope.event_bytes() > EVENT_BYTES_MAX {
+            return None;
+        }
+        for piece in &self.0 {
+            let value = match piece {
+                Piece::Text(text) => {
+                    sink.text(text).ok()?;
+                    continue;
+                }
+                Piece::Named(path) => scope.0.follow(path)?,
+                Piece::Computed(code) => code.eval(Value::from_dyn_object(scope.0.clone())).ok()?,
+            };
+            if value.is_undefined() {
+                return None;
+            }
+            print(target, sink, &value).ok()?;
+        }
+        Some(())
+    }
+}
+
+impl Piece {
+    fn printed(text: &str) -> Option<Self> {
+        if let Some(path) = lint::path(&parse_expr(text).ok()?) {
+            return Some(Self::Named(path.into()));
+        }
+        let code = ENGINE.env.compile_expression_owned(text.to_owned()).ok()?;
+        Some(Self::Computed(code))
+    }
+}
+
+fn print(target: Target, sink: &mut Sink, value: &Value) -> Result<(), Error> {
+    let (kind, text) = shown(target, value)?;
+    sink.printed(kind, &text)
+        .map_err(|says| Error::new(minijinja::ErrorKind::WriteFailure, says))
+}
