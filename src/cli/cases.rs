@@ -125,7 +125,7 @@ fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, Str
 }
 
 /// What is seen of an event that `when` leaves out, and why it does.
-fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
+pub(super) fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
     let load = Load {
         events: std::slice::from_ref(event),
         id: &event.head.id,

@@ -1,5 +1,5 @@
 //! `posthaste check`: what is wrong with a configuration, before the daemon finds out. Reads the files and
-//! nothing else, and makes the requests of saved cases without sending them; no daemon has to run.
+//! nothing else, and makes the requests of saved cases and of sample events without sending them; no daemon has to run.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use super::cases;
+use super::{cases, sample};
 use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
 use crate::delivery::Couriers;
 
@@ -15,11 +15,16 @@ use crate::delivery::Couriers;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   posthaste check
+  posthaste check --event samples.ndjson
   posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
     #[arg(long, value_name = "FILE", default_value = DEFAULT_PATH, env = "POSTHASTE_CONFIG")]
     pub config: PathBuf,
+    /// Also render every template, expression and step for the events in this file (- for stdin): one event, or several in
+    /// lines
+    #[arg(long, value_name = "FILE")]
+    pub event: Option<PathBuf>,
     /// Print one JSON object
     #[arg(long)]
     pub json: bool,
@@ -28,7 +33,8 @@ pub struct CheckArgs {
 /// Prints what `config::load` finds: problems and warnings to stderr, the summary to stdout (with
 /// `--json`, all to stdout). Exit code 1 when there are problems.
 pub fn run(args: &CheckArgs) -> ExitCode {
-    let result = config::load(&args.config).and_then(|loaded| cases(&args.config, loaded));
+    let loaded = config::load(&args.config);
+    let result = loaded.and_then(|loaded| rendered(&args.config, args.event.as_deref(), loaded));
     if args.json {
         println!("{}", as_json(&result));
     } else {
@@ -39,8 +45,24 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     ExitCode::from(u8::from(result.is_err()))
 }
 
-/// The configuration, if requests can be made of the events of all its saved cases.
-fn cases(path: &Path, loaded: Loaded) -> Result<Loaded, Problems> {
+/// The configuration, if its texts can be rendered: those that no event changes, those of saved cases, and those for the
+/// events in the file `samples`.
+fn rendered(path: &Path, samples: Option<&Path>, mut loaded: Loaded) -> Result<Loaded, Problems> {
+    let mut problems = sample::lasting(&loaded);
+    problems.extend(cases(path, &loaded));
+    if let Some(samples) = samples {
+        let found = sample::rendered(samples, path, &loaded);
+        problems.extend(found.problems);
+        loaded.warnings.extend(found.warnings);
+    }
+    match problems.is_empty() {
+        true => Ok(loaded),
+        false => Err(Problems(problems)),
+    }
+}
+
+/// Why requests can't be made of the events of saved cases.
+fn cases(path: &Path, loaded: &Loaded) -> Vec<Problem> {
     let limits = cases::limits(&loaded.config);
     let couriers = Couriers::new();
     let mut problems = Vec::new();
@@ -64,10 +86,7 @@ fn cases(path: &Path, loaded: Loaded) -> Result<Loaded, Problems> {
             Err(why) => problems.push(problem(key, why)),
         }
     }
-    match problems.is_empty() {
-        true => Ok(loaded),
-        false => Err(Problems(problems)),
-    }
+    problems
 }
 
 /// What goes to stderr, and the summary.
@@ -145,7 +164,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("config.toml");
         std::fs::write(&path, text).unwrap();
-        let result = config::load(&path).and_then(|loaded| cases(&path, loaded));
+        let result = config::load(&path).and_then(|loaded| rendered(&path, None, loaded));
         let (found, summary) = for_people(&result);
         (
             result,

@@ -21,6 +21,7 @@ pub mod progress;
 pub mod receive;
 pub mod reload;
 pub mod run;
+mod sample;
 pub mod schema;
 pub mod send;
 pub mod status;

@@ -2,6 +2,7 @@
 //! line and key. What they may name stands here; what the language can do is `template`'s business.
 
 use super::module;
+use super::noted::Form;
 use super::raw::Value;
 use super::values::{Read, Wrong};
 use crate::template::{Expression, Problem, Target, Template};
@@ -142,6 +143,7 @@ pub(super) fn template<'n>(
         if let Err(problem) = template.trial() {
             value.warn(&wrong(problem));
         }
+        value.note(Form::Template(template.clone()));
         Ok(template)
     }
 }
@@ -159,6 +161,7 @@ pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Rea
         let expression = Expression::compile(&resolved.text).map_err(wrong)?;
         names.check(expression.names())?;
         check_settings(value, names, expression.settings())?;
+        value.note(Form::Expression(expression.clone()));
         Ok(expression)
     }
 }
@@ -199,7 +202,7 @@ fn check_settings<'u>(
 }
 
 /// The place within the text goes before the message: the file's line is told by whoever reports it.
-fn wrong(problem: Problem) -> Wrong {
+pub(super) fn wrong(problem: Problem) -> Wrong {
     let place = match (problem.line, problem.column) {
         (Some(1), Some(column)) => format!("at character {column}: "),
         (Some(line), Some(column)) => format!("at its line {line}, character {column}: "),

@@ -14,12 +14,13 @@ use super::endpoint::{self, Written};
 use super::keys;
 use super::managed::{self, FileTexts, Texts};
 use super::module::{self, Module};
+use super::noted::{self, Noted};
 use super::problem::{Findings, Problem, Problems};
 use super::raw::{Reading, Table};
 use super::secrets::Secrets;
 use super::source::{Source, syntax_problem};
 use super::values::{self, Wrong};
-use super::{Config, sections, traces};
+use super::{Config, NetworkConfig, sections, traces};
 use crate::domain::endpoint::{Endpoint, Settings};
 
 /// What `include` is when it is not written.
@@ -36,6 +37,8 @@ pub struct Loaded {
     pub files: Vec<PathBuf>,
     /// What stood in them.
     pub texts: Texts,
+    /// The templates and expressions of each endpoint, in the order of the endpoints.
+    pub noted: Vec<Vec<Noted>>,
 }
 
 /// What need not be read from where the configuration says.
@@ -139,7 +142,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
             },
         ),
     };
-    let config = check(
+    let (config, noted) = check(
         &tables,
         &findings,
         own,
@@ -157,6 +160,7 @@ fn judge(path: &Path, text: String, secrets: &Secrets<'_>, at_hand: AtHand<'_>) 
                 managed,
                 modules,
             },
+            noted,
         }),
         (_, problems) => Err(problems),
     }
@@ -304,14 +308,20 @@ fn tables<'a>(
     sources.iter().map(table).collect()
 }
 
-/// Judges everything; the result may be used only when no problem was found.
-fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings>, hash: String) -> Config {
+/// Judges everything; the result may be used only when no problem was found. With it go the templates and expressions of
+/// each endpoint.
+fn check(
+    files: &Files<'_>,
+    findings: &RefCell<Findings>,
+    settings: Arc<Settings>,
+    hash: String,
+) -> (Config, Vec<Vec<Noted>>) {
     let file = files.main;
     let network = sections::network(&file.table("network"));
     let defaults = file.table("defaults");
     endpoint::check_defaults(&defaults, &network);
     let modules = judged(&files.modules);
-    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
+    let endpoint = |table: Table<'_>| read_endpoint(&table, &defaults, &modules, &network, findings);
     let mut written: Vec<_> = std::iter::once(file)
         .chain(&files.included)
         .flat_map(|file| file.tables("endpoint"))
@@ -319,16 +329,17 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
         .collect();
     let by_hand = written.len();
     let modules = judged(&files.managed_modules);
-    let endpoint = |table: Table<'_>| endpoint::endpoint(&table, &defaults, &modules, &network);
+    let endpoint = |table: Table<'_>| read_endpoint(&table, &defaults, &modules, &network, findings);
     for file in &files.managed {
         written.extend(one_of_its_name(file, findings).map(endpoint));
     }
     let managed = written[by_hand..]
         .iter()
-        .map(|written| written.endpoint.name.clone());
+        .map(|(written, _)| written.endpoint.name.clone());
     let managed = managed.collect();
+    let (written, noted): (Vec<_>, Vec<_>) = written.into_iter().unzip();
     compare(&written, by_hand, &mut findings.borrow_mut());
-    Config {
+    let config = Config {
         store: sections::store(&file.table("store")),
         ingest: sections::ingest(&file.table("ingest")),
         control: sections::control(&file.table("control")),
@@ -344,7 +355,23 @@ fn check(files: &Files<'_>, findings: &RefCell<Findings>, settings: Arc<Settings
             .collect(),
         managed,
         hash,
-    }
+    };
+    (config, noted)
+}
+
+/// The endpoint in `table`, and its templates and expressions.
+fn read_endpoint(
+    table: &Table<'_>,
+    defaults: &Table<'_>,
+    modules: &[(&str, Module<'_>)],
+    network: &NetworkConfig,
+    findings: &RefCell<Findings>,
+) -> (Written, Vec<Noted>) {
+    findings.borrow_mut().noted.clear();
+    let written = endpoint::endpoint(table, defaults, modules, network);
+    let noted = std::mem::take(&mut findings.borrow_mut().noted);
+    let noted = noted::of_endpoint(noted, &written.endpoint.name);
+    (written, noted)
 }
 
 fn judged<'m, 'a>(modules: &'m Modules<'a>) -> Vec<(&'m str, Module<'a>)> {

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
+use super::noted::Noted;
+
 /// One thing that is wrong (or, as a warning, doubtful) in a configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Problem {
@@ -117,6 +119,8 @@ pub(super) struct Findings {
     pub problems: Vec<Problem>,
     /// What an operator should know.
     pub warnings: Vec<Problem>,
+    /// The templates and expressions of the endpoint that is being read.
+    pub noted: Vec<Noted>,
 }
 
 impl Findings {

@@ -10,6 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{Kind, Section};
 use super::module::Given;
+use super::noted::{Form, Noted};
 use super::problem::Findings;
 use super::secrets::{Resolved, Secrets};
 use super::source::{Place, Source};
@@ -349,6 +350,12 @@ impl<'a> Value<'a> {
     pub(super) fn warn(&self, wrong: &Wrong) {
         let warning = self.place.problem(wrong.about(&self.place), &*wrong.help);
         self.reading.findings.borrow_mut().warnings.push(warning);
+    }
+
+    /// Notes that `form` was made of the value, which is rendered for events.
+    pub(super) fn note(&self, form: Form) {
+        let noted = Noted::new(&self.place, form);
+        self.reading.findings.borrow_mut().noted.push(noted);
     }
 
     /// `[vars]` and `[secrets]`; empty as long as they are being read.

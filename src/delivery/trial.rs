@@ -118,6 +118,16 @@ impl Courier {
         }
     }
 
+    /// What the templates of `load` see, where every step was answered.
+    #[must_use]
+    pub fn seen(&self, load: &Load<'_>) -> Scope {
+        let beside = self.steps.as_ref().map(|steps| steps.show(load).1);
+        self.scope_of(&Load {
+            beside: beside.as_ref(),
+            ..*load
+        })
+    }
+
     /// The first request for `load` as it would go out, but for a token that would have to be fetched first.
     ///
     /// # Errors

@@ -1,0 +1,266 @@
+//! Events of the operator's for `posthaste check`: every template and expression that a request for one of them is made of
+//! is rendered, and what fails is shown where it was written. Sends nothing. What an answer or a step's answer has to be
+//! there for is left to saved cases, which bring their own.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use serde_json::value::RawValue;
+
+use super::cases;
+use crate::config::{Loaded, Noted, Problem};
+use crate::daemon::clock::Clock;
+use crate::delivery::scene::{Load, Scene};
+use crate::delivery::steps::show::ShownStep;
+use crate::delivery::{Courier, Couriers};
+use crate::domain::endpoint::{Endpoint, Stage};
+use crate::domain::event::Event;
+use crate::domain::filter::EventJson;
+use crate::domain::route::is_owed;
+use crate::domain::time::Timestamp;
+use crate::ingest::build;
+use crate::ingest::sender::Sender;
+use crate::template::Scope;
+
+/// Names whose values no event changes.
+const LASTING: [&str; 4] = ["now", "vars", "secrets", "endpoint"];
+/// Names that need an answer.
+const OF_ANSWERS: [&str; 7] = [
+    "appended",
+    "captured",
+    "error_class",
+    "item",
+    "outcome",
+    "response",
+    "signature",
+];
+
+/// What events came to.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub problems: Vec<Problem>,
+    pub warnings: Vec<Problem>,
+}
+
+/// What fails whatever the event is: texts that read nothing of it, and can't be rendered.
+pub(super) fn lasting(loaded: &Loaded) -> Vec<Problem> {
+    let now = Clock::wall();
+    let mut problems = Vec::new();
+    for (endpoint, noted) in loaded.config.endpoints.iter().zip(&loaded.noted) {
+        let scope = Scene::new(endpoint).without_event(now);
+        let lasting = noted
+            .iter()
+            .filter(|noted| noted.names().all(|name| LASTING.contains(&name)));
+        problems.extend(failing(lasting, &scope, "whatever the event"));
+    }
+    problems
+}
+
+/// What fails of the events in `file` (`-`: standard input): one JSON object, or several, after one another or in an array.
+/// `config` is the file that problems without a line are said of.
+pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
+    let mut found = Found::default();
+    let wrong = |message: String| {
+        let help = "write one event, or several in lines: {\"type\":\"contact.created\",\"data\":{}}";
+        Problem::of_file(file.to_owned(), message, help)
+    };
+    let text = match read(file) {
+        Ok(text) => text,
+        Err(error) => {
+            found.problems.push(wrong(format!("the file can't be read: {error}")));
+            return found;
+        }
+    };
+    let events = match events(&text) {
+        Ok(events) if !events.is_empty() => events,
+        Ok(_) => {
+            found.problems.push(wrong("there is no event in it".to_owned()));
+            return found;
+        }
+        Err(error) => {
+            found.problems.push(wrong(format!("it is not JSON: {error}")));
+            return found;
+        }
+    };
+    let couriers = Couriers::new();
+    let prepared = loaded.config.endpoints.iter().zip(&loaded.noted);
+    let endpoints: Vec<_> = prepared
+        .map(|(endpoint, noted)| (&**endpoint, &**noted, couriers.prepare(endpoint)))
+        .collect();
+    let limits = cases::limits(&loaded.config);
+    for (index, text) in events.iter().enumerate() {
+        let now = Clock::wall();
+        let number = index + 1;
+        let event = match build::single(text.get().as_bytes(), &limits, &Sender::of_user(0), now) {
+            Ok(event) => event,
+            Err(refused) => {
+                found.problems.push(wrong(format!("event {number}: {}", refused.message)));
+                continue;
+            }
+        };
+        let whom = format!("for event {number} ({})", event.head.kind);
+        let mut is_wanted = false;
+        for (endpoint, noted, courier) in endpoints.iter().filter(|(endpoint, ..)| asks_for(endpoint, &event)) {
+            is_wanted = true;
+            let problem = |key: &str, why: &str| Problem {
+                key: format!("endpoint.{}{key}", endpoint.name),
+                ..Problem::of_file(config.to_owned(), format!("{why}, {whom}"), "")
+            };
+            match courier {
+                Ok(courier) => {
+                    let one = One {
+                        endpoint,
+                        noted,
+                        courier,
+                        event: &event,
+                        now,
+                    };
+                    found.problems.extend(one.problems(&whom, &problem));
+                }
+                Err(why) => found.problems.push(problem("", why)),
+            }
+        }
+        if !is_wanted {
+            let says = format!("event {number} ({}) is wanted by no endpoint", event.head.kind);
+            let warning = Problem::of_file(file.to_owned(), says, "posthaste explain says why");
+            found.warnings.push(warning);
+        }
+    }
+    found
+}
+
+fn read(file: &Path) -> io::Result<String> {
+    if file != Path::new("-") {
+        return fs::read_to_string(file);
+    }
+    let mut text = String::new();
+    io::stdin().read_to_string(&mut text).map(|_| text)
+}
+
+fn events(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
+    let mut events = Vec::new();
+    for value in serde_json::Deserializer::from_str(text).into_iter::<Box<RawValue>>() {
+        let value = value?;
+        match value.get().starts_with('[') {
+            true => events.extend(serde_json::from_str::<Vec<Box<RawValue>>>(value.get())?),
+            false => events.push(value),
+        }
+    }
+    Ok(events)
+}
+
+/// Whether `endpoint` is owed the event, which it may still skip.
+fn asks_for(endpoint: &Endpoint, event: &Event) -> bool {
+    let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
+    let addressed = json.get("endpoint").and_then(serde_json::Value::as_str);
+    let filter = endpoint.selection.filter.as_ref();
+    let passes = || filter.is_none_or(|filter| filter.matches(&EventJson::new(&event.json)));
+    is_owed(
+        endpoint,
+        &event.head.kind,
+        event.head.tenant.as_deref(),
+        addressed,
+    ) && (addressed.is_some() || passes())
+}
+
+/// The problems of those texts that can't be rendered in `scope`.
+fn failing<'n>(texts: impl Iterator<Item = &'n Noted>, scope: &Scope, whom: &str) -> Vec<Problem> {
+    texts
+        .filter_map(|noted| Some(noted.problem(noted.render(scope).err()?, whom)))
+        .collect()
+}
+
+/// One event at one endpoint that is owed it.
+struct One<'a> {
+    endpoint: &'a Endpoint,
+    noted: &'a [Noted],
+    courier: &'a Courier,
+    event: &'a Event,
+    now: Timestamp,
+}
+
+impl One<'_> {
+    /// Every text of the requests that fails; and where none does, why a request can't be made nonetheless.
+    fn problems(&self, whom: &str, problem: &impl Fn(&str, &str) -> Problem) -> Vec<Problem> {
+        if cases::skipped(self.endpoint, self.event, self.now).is_some() {
+            return Vec::new();
+        }
+        let load = Load {
+            events: std::slice::from_ref(self.event),
+            id: &self.event.head.id,
+            number: 1,
+            now: self.now,
+            beside: None,
+        };
+        let scope = self.courier.seen(&load);
+        let shown = self.courier.show_all(&load);
+        let route = self.route(&scope);
+        let reached = self
+            .noted
+            .iter()
+            .filter(|noted| !reads_answers(noted) && self.is_reached(noted.key(), route, &shown.steps));
+        let mut problems = failing(reached, &scope, whom);
+        if !problems.is_empty() {
+            return problems;
+        }
+        if let Err(why) = &shown.request
+            && !self.hangs_on_answers(|key| !key.starts_with("step["))
+        {
+            problems.push(problem("", why));
+        }
+        for (index, step) in shown.steps.iter().enumerate() {
+            let within = format!("step[{}].", index + 1);
+            let failed = step.request.is_none() && step.stage == Stage::Before && !is_skipped(step);
+            if failed && !self.hangs_on_answers(|key| key.starts_with(&within)) {
+                problems.push(problem(&format!(".step[{}]", index + 1), &step.why));
+            }
+        }
+        problems
+    }
+
+    /// Which route is taken, or is the first that nobody can say of whether it is.
+    fn route(&self, scope: &Scope) -> Option<usize> {
+        let mut routes = self.endpoint.request.routes.iter();
+        routes.position(|route| route.when.test(scope).unwrap_or(true))
+    }
+
+    /// Whether the text at `key` is rendered for an event that takes `route`.
+    fn is_reached(&self, key: &str, route: Option<usize>, steps: &[ShownStep]) -> bool {
+        let (section, rest) = key.split_once('.').unwrap_or((key, ""));
+        let chosen = route.and_then(|index| self.endpoint.request.routes.get(index));
+        match (numbered(section, "route"), numbered(section, "step")) {
+            (Some(index), _) if rest == "when" => route.is_none_or(|chosen| index <= chosen),
+            (Some(index), _) => route == Some(index),
+            (_, Some(index)) => {
+                steps.get(index).is_some_and(|step| !is_skipped(step)) && !rest.starts_with("route[")
+            }
+            _ => match section {
+                "test" | "response" | "skip_reason" => false,
+                "url" | "urls" => chosen.is_none_or(|route| route.address.is_none()),
+                "method" => chosen.is_none_or(|route| route.method.is_none()),
+                _ => numbered(section, "test").is_none(),
+            },
+        }
+    }
+
+    /// Whether any of the texts at keys that are `such` needs an answer.
+    fn hangs_on_answers(&self, such: impl Fn(&str) -> bool) -> bool {
+        let mut texts = self.noted.iter().filter(|noted| such(noted.key()));
+        texts.any(|noted| noted.names().any(|name| name == "appended"))
+    }
+}
+
+fn reads_answers(noted: &Noted) -> bool {
+    noted.names().any(|name| OF_ANSWERS.contains(&name))
+}
+
+fn is_skipped(step: &ShownStep) -> bool {
+    step.why.starts_with("skipped: ")
+}
+
+/// The index of `section[1]`, from 0.
+fn numbered(section: &str, name: &str) -> Option<usize> {
+    let number = section.strip_prefix(name)?.strip_prefix('[')?.strip_suffix(']')?;
+    number.parse::<usize>().ok()?.checked_sub(1)
+}
