@@ -68,7 +68,9 @@ pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
     let text = match read(file) {
         Ok(text) => text,
         Err(error) => {
-            found.problems.push(wrong(format!("the file can't be read: {error}")));
+            found
+                .problems
+                .push(wrong(format!("the file can't be read: {error}")));
             return found;
         }
     };
@@ -95,13 +97,18 @@ pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
         let event = match build::single(text.get().as_bytes(), &limits, &Sender::of_user(0), now) {
             Ok(event) => event,
             Err(refused) => {
-                found.problems.push(wrong(format!("event {number}: {}", refused.message)));
+                found
+                    .problems
+                    .push(wrong(format!("event {number}: {}", refused.message)));
                 continue;
             }
         };
         let whom = format!("for event {number} ({})", event.head.kind);
         let mut is_wanted = false;
-        for (endpoint, noted, courier) in endpoints.iter().filter(|(endpoint, ..)| asks_for(endpoint, &event)) {
+        for (endpoint, noted, courier) in endpoints
+            .iter()
+            .filter(|(endpoint, ..)| asks_for(endpoint, &event))
+        {
             is_wanted = true;
             let problem = |key: &str, why: &str| Problem {
                 key: format!("endpoint.{}{key}", endpoint.name),

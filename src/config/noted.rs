@@ -69,7 +69,8 @@ impl Noted {
     #[must_use]
     pub fn problem(&self, found: template::Problem, whom: &str) -> Problem {
         let wrong = language::wrong(found);
-        self.place.problem(format!("{}, {whom}", wrong.says), &*wrong.help)
+        self.place
+            .problem(format!("{}, {whom}", wrong.says), &*wrong.help)
     }
 }
 

@@ -216,6 +216,21 @@ fn permitted(addresses: &[IpAddr], policy: &NetworkPolicy) -> Result<Vec<IpAddr>
 }
 
 #[cfg(test)]
+impl Names {
+    /// As if the resolver had said so long ago that `name` is at `address`, and nowhere else.
+    pub fn plant(&self, name: &str, address: &str, age: Duration) {
+        let known = Known {
+            addresses: Some((
+                Instant::now().checked_sub(age).unwrap(),
+                [address.parse().unwrap()].into(),
+            )),
+            asking: None,
+        };
+        self.lock().insert(name.into(), known);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::network::{AddressPolicy, AddressRange};
@@ -223,13 +238,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(300);
 
     fn planted(names: &Arc<Names>, name: &str, age: Duration) {
-        let addresses: Arc<[IpAddr]> = ["192.0.2.1".parse().unwrap()].into();
-        let at = Instant::now().checked_sub(age).unwrap();
-        let known = Known {
-            addresses: Some((at, addresses)),
-            asking: None,
-        };
-        names.lock().insert(name.into(), known);
+        names.plant(name, "192.0.2.1", age);
     }
 
     /// D8: what is fresh is used, what is old is asked for again, and used when there is no answer.

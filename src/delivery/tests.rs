@@ -2,6 +2,8 @@
 //! exchange can end is shown with the class and the evidence it leaves. Also the endpoint and the event that
 //! the tests of this room start from.
 
+mod rebinding;
+
 use std::future::Future;
 use std::io::Write;
 use std::net::SocketAddr;

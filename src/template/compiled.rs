@@ -105,8 +105,8 @@ impl Template {
         }
         check_text(&shown, target)?;
         let needs_escaping = !references.is_empty() && matches!(target, Target::Json | Target::Xml);
-        if target == Target::Json && !has_syntax && references.is_empty() {
-            check_json(&plain)?;
+        if !has_syntax && references.is_empty() {
+            check_fixed(&plain, target)?;
         }
         let form = if has_syntax || needs_escaping {
             Form::Made(Box::new(Made::compile(source, references, target)?))
@@ -326,6 +326,19 @@ fn finish(sink: Sink, target: Target) -> Result<String, RenderError> {
         Target::Text | Target::Xml | Target::Header => {}
     }
     Ok(text)
+}
+
+/// Whether `text`, in which nothing is filled, is whole.
+fn check_fixed(text: &str, target: Target) -> Result<(), Problem> {
+    match target {
+        Target::Json => check_json(text),
+        Target::Xml => {
+            let mut sink = Sink::new(target, false, text.len());
+            let written = sink.text(text).and_then(|()| sink.finish());
+            written.map(drop).map_err(|says| Problem::new(says, ""))
+        }
+        Target::Text | Target::Url | Target::Header => Ok(()),
+    }
 }
 
 fn check_json(text: &str) -> Result<(), Problem> {

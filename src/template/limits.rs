@@ -48,3 +48,24 @@ pub(super) const VALUE_DEPTH_MAX: usize = 128;
 pub(super) fn fuel(bytes: usize) -> u64 {
     FUEL.min(FUEL_BYTES / (bytes as u64).max(1)).max(1_000)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C4: the larger the event, the fewer instructions, and never none.
+    #[test]
+    fn c4_large_events_get_less_fuel() {
+        for (bytes, expected) in [
+            (0, FUEL),
+            (16 << 10, FUEL),
+            (64 << 10, 131_072),
+            (1 << 20, 8_192),
+            (8 << 20, 1_024),
+            (64 << 20, 1_000),
+            (usize::MAX, 1_000),
+        ] {
+            assert_eq!(fuel(bytes), expected, "{bytes}");
+        }
+    }
+}

@@ -6,8 +6,8 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use minijinja::Value;
 use minijinja::value::{Enumerator, Object};
+use minijinja::{ErrorKind, Value};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -33,6 +33,12 @@ fn at(json: Bytes, levels: u8) -> Value {
 
 fn whole(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap_or_default()
+}
+
+/// JSON whose form is right (RFC 8259 bounds neither depth nor numbers) and that is more than is read.
+fn unreadable() -> Value {
+    let says = "what the event holds here can't be read: it nests too deep, or a number or an escape is out of range";
+    Value::from(minijinja::Error::new(ErrorKind::BadSerialization, says))
 }
 
 /// An object whose members are parsed when they are asked for.
@@ -73,8 +79,12 @@ impl Members {
         self.list.iter().find(|member| member.name.as_str() == Some(name))
     }
 
+    /// What can't be read is a value that fails whoever uses it: taken for missing, it would be printed as nothing.
     fn value(&self, member: &Member) -> Value {
-        let parse = || at(self.json.slice(member.at.clone()), self.levels - 1);
+        let parse = || match at(self.json.slice(member.at.clone()), self.levels - 1) {
+            value if value.is_undefined() => unreadable(),
+            value => value,
+        };
         member.parsed.get_or_init(parse).clone()
     }
 }
@@ -154,14 +164,53 @@ mod tests {
         ] {
             let lazy = value(Bytes::copy_from_slice(text.as_bytes()));
             let whole: Value = serde_json::from_str(text).unwrap();
-            assert_eq!(to_json_text(&lazy).unwrap(), to_json_text(&whole).unwrap(), "{text}");
+            assert_eq!(
+                to_json_text(&lazy).unwrap(),
+                to_json_text(&whole).unwrap(),
+                "{text}"
+            );
             assert_eq!(lazy, whole, "{text}");
             assert_eq!((lazy.len(), lazy.kind()), (whole.len(), whole.kind()), "{text}");
-            assert_eq!(serde_json::to_string(&lazy).unwrap(), serde_json::to_string(&whole).unwrap());
+            assert_eq!(
+                serde_json::to_string(&lazy).unwrap(),
+                serde_json::to_string(&whole).unwrap()
+            );
             assert_eq!(from_json(serde_json::to_value(&lazy).unwrap()), whole, "{text}");
         }
+        for text in [
+            r#"{"id":"e","data":{"a":1e999,"b":1}}"#,
+            r#"{"id":"e","data":{"a":"\ud800","b":1}}"#,
+            &format!(
+                r#"{{"id":"e","data":{{"a":{}{},"b":1}}}}"#,
+                "[".repeat(200),
+                "]".repeat(200)
+            ),
+        ] {
+            let scope = crate::template::Scope::new(Bytes::copy_from_slice(text.as_bytes()), 0);
+            let render = |template| {
+                let template = crate::template::Template::compile(template, crate::template::Target::Text);
+                template.unwrap().render(&scope)
+            };
+            assert_eq!(
+                render("{{ event.id }} {{ data.b }}").unwrap(),
+                "e 1",
+                "{text:.50}"
+            );
+            for failing in [
+                "{{ data.a }}",
+                "{{ data }}",
+                "{{ data|tojson }}",
+                "{{ data.a or 1 }}",
+            ] {
+                let error = render(failing).unwrap_err();
+                assert!(error.says.contains("can't be"), "{failing} {text:.50}: {error}");
+            }
+        }
         for text in ["", "{", "nothing", "{\"a\":}", "{\"a\":1} x"] {
-            assert!(value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(), "{text}");
+            assert!(
+                value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(),
+                "{text}"
+            );
         }
     }
 }

@@ -259,3 +259,97 @@ fn h9_an_endpoint_delivers_by_its_module() {
     assert_eq!(String::from_utf8_lossy(&received.body), r#"{"text":"*O\"Hara*"}"#);
     daemon.until_settled("chat");
 }
+
+/// C4, H3: every template, expression and step is rendered for the operator's own events, and each that fails is shown with
+/// file, line, key and text; what an event does not reach is left alone.
+#[test]
+fn c4_h3_check_renders_every_text_for_sample_events() {
+    let url = "https://a.example/";
+    let text = "[defaults.headers]\nX-Name = \"{{ data.nobody }}\"\n".to_owned()
+        + &endpoint(
+            "several",
+            url,
+            concat!(
+                "events = [\"lead.*\"]\nwhen = \"not data.test\"\n",
+                "headers = { X-Name = \"{{ data.name }}\", X-Score = \"{{ data.score }}\" }\n",
+                "query = { mail = \"{{ data.mail }}\" }\n",
+                "body = { format = \"json\", fields = { age = \"data.born|years\" } }\n",
+                "[[endpoint.route]]\nwhen = \"data.vip\"\nurl = \"https://vip.example/{{ data.vip_id }}\"\n",
+                "[[endpoint.step]]\nname = \"look\"\nurl = \"https://look.example/{{ data.phone }}\"\nstore = { ok = \"response.ok\" }\n",
+                "[[endpoint.step]]\nname = \"rare\"\nwhen = \"data.rare\"\nurl = \"https://rare.example/{{ data.rare_id }}\"\n",
+            ),
+        )
+        + &endpoint(
+            "others",
+            url,
+            "events = [\"order.*\"]\nheaders = { X-Name = \"{{ data.nothing }}\" }",
+        );
+    let daemon = Setup::new(&text).stopped();
+    let config = daemon.path("config.toml").display().to_string();
+    let check = |events: &str| daemon.cli_with(&["check", "--config", &config, "--event", "-"], events);
+    let lead = |data: Value| json!({ "type": "lead.created", "data": data }).to_string();
+    let whole = json!({ "name": "Ann", "score": 1, "mail": "a@x", "born": "2000-01-01", "phone": "1" });
+    let ran = check(&lead(whole.clone()));
+    assert!(ran.out.starts_with("ok: 2 endpoints"), "{ran:?}");
+    let ran = check(&format!(
+        "{}\n{}",
+        lead(json!({ "test": true })),
+        lead(json!({ "born": "x" }))
+    ));
+    for expected in [
+        "endpoint.several.headers.X-Name: at character 4: `data.name` is undefined, for event 2 (lead.created)",
+        "endpoint.several.headers.X-Score: at character 4: `data.score` is undefined",
+        "endpoint.several.query.mail: ",
+        "endpoint.several.body.fields.age: ",
+        "endpoint.several.step[1].url: at character 25: `data.phone` is undefined",
+    ] {
+        assert!(ran.err.contains(expected), "{expected}: {ran:?}");
+    }
+    assert!(
+        ran.err.contains("config.toml:") && ran.err.contains("^"),
+        "{ran:?}"
+    );
+    assert_eq!(ran.err.matches("error: ").count(), 5, "{ran:?}");
+    assert!(ran.out.contains("not usable: 5 problems"), "{ran:?}");
+    assert_eq!(ran.code, 1);
+    let mut vip = whole;
+    vip["vip"] = true.into();
+    let ran = check(&format!("[{}]", lead(vip)));
+    assert!(ran.err.contains("endpoint.several.route[1].url: "), "{ran:?}");
+    assert_eq!(ran.err.matches("error: ").count(), 1, "{ran:?}");
+    let ran = check("{\"type\":\"nobody.asked\"}");
+    assert!(
+        ran.code == 0
+            && ran
+                .err
+                .contains("event 1 (nobody.asked) is wanted by no endpoint"),
+        "{ran:?}"
+    );
+    for (input, why) in [
+        ("", "there is no event"),
+        ("{", "not JSON"),
+        ("{\"a\":1}", "event 1: "),
+    ] {
+        let ran = check(input);
+        assert!(ran.code == 1 && ran.err.contains(why), "{input}: {ran:?}");
+    }
+}
+
+/// C4: what no event can mend is found without one.
+#[test]
+fn c4_check_finds_what_fails_for_every_event() {
+    let text = "[vars]\nday = \"today\"\n".to_owned()
+        + &endpoint(
+            "crm",
+            "https://a.example/",
+            "headers = { X-Day = \"{{ vars.day|date('%Y') }}\", X-Name = \"{{ data.name|date('%Y') }}\" }",
+        );
+    let daemon = Setup::new(&text).stopped();
+    let config = daemon.path("config.toml").display().to_string();
+    let ran = daemon.cli(&["check", "--config", &config]);
+    assert!(
+        ran.err.contains("endpoint.crm.headers.X-Day: ") && ran.err.contains("whatever the event"),
+        "{ran:?}"
+    );
+    assert!(ran.code == 1 && !ran.err.contains("X-Name"), "{ran:?}");
+}

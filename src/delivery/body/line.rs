@@ -55,10 +55,13 @@ fn separated(values: &[(Box<str>, String)], delimiter: u8) -> Result<String, Str
 }
 
 fn joined(values: &[(Box<str>, String)], delimiter: &str) -> Result<String, String> {
-    for (name, value) in values {
-        if value.contains(delimiter) || value.contains(['\r', '\n']) {
+    let last = values.len().saturating_sub(1);
+    for (index, (name, value)) in values.iter().enumerate() {
+        // The end of a value and the delimiter behind it may make an earlier delimiter: `a:` and `::`.
+        let ends_early = index < last && format!("{value}{delimiter}").find(delimiter) != Some(value.len());
+        if ends_early || value.contains(delimiter) || value.contains(['\r', '\n']) {
             return Err(format!(
-                "body: the value of {name} holds the delimiter or a line break; a delimiter of one character would be quoted"
+                "body: the value of {name} holds the delimiter, its beginning at the end, or a line break; a delimiter of one character would be quoted"
             ));
         }
     }

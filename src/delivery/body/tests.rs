@@ -1,5 +1,7 @@
 //! Every format, byte for byte.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::delivery::tests::endpoint;
 use crate::domain::endpoint::fixture::fixed;
@@ -266,4 +268,82 @@ fn c5_enrichment() {
         body.len(),
         r#"{"email":"a@x","metadata":{"flow":"test"},"hash":""}"#.len() + 64
     );
+}
+
+/// Texts full of what ends a field or a line somewhere.
+fn nasty() -> impl Strategy<Value = String> {
+    let piece = prop_oneof![
+        2 => any::<char>().prop_map(String::from),
+        5 => prop::sample::select(vec![
+            ",", "|", ";", "\t", ":", "::", "\"", "\"\"", "\r", "\n", "\r\n", "&", "=", "+", "%", "%26", "#", "\\", " ", "\0",
+            "\u{85}", "\u{FEFF}", "é",
+        ]).prop_map(String::from),
+        1 => "[a-z]{1,3}",
+    ];
+    prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
+}
+
+fn of_two(one: &str, other: &str) -> String {
+    serde_json::json!({ "type": "t", "data": { "v": one, "w": other } }).to_string()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// C3: readers of forms find the names and the values that the event had, and no others.
+    #[test]
+    fn c3_forms_read_back(name in nasty(), one in nasty(), other in nasty()) {
+        let mapped = policy(BodyFormat::Form(fields(&[("v", "data.v"), ("w", "data.w")])));
+        let body = written(&mapped, Shape::Single, &[&of_two(&one, &other)]).unwrap();
+        let pairs: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        prop_assert_eq!(pairs, [("v".to_owned(), one.clone()), ("w".to_owned(), other)]);
+        let event = serde_json::json!({ "type": "t", "data": { &*name: one } }).to_string();
+        let body = written(&policy(BodyFormat::Form(Fields::Data)), Shape::Single, &[&event]).unwrap();
+        let pairs: Vec<_> = url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+        prop_assert_eq!(pairs, [(name, one)]);
+    }
+
+    /// C3: one record with the fields that the event had, whatever stands between them.
+    #[test]
+    fn c3_separated_lines_read_back(one in nasty(), other in nasty(), delimiter in prop::sample::select(b",|;\t".to_vec())) {
+        // Readers take a mark at the very beginning for one of byte order.
+        let columns = fields(&[("k", "'k'"), ("v", "data.v"), ("w", "data.w")]);
+        let events = [of_two(&one, &other), of_two(&other, &one)];
+        let events = [&*events[0], &*events[1]];
+        let body = written(&policy(separated(columns, delimiter)), Shape::Array, &events).unwrap();
+        let mut reader = csv::ReaderBuilder::new().has_headers(false).delimiter(delimiter).from_reader(body.as_bytes());
+        let records: Vec<csv::StringRecord> = reader.records().collect::<Result<_, _>>().unwrap();
+        let read: Vec<Vec<&str>> = records.iter().map(|record| record.iter().collect()).collect();
+        prop_assert_eq!(read, [["k", &*one, &*other], ["k", &*other, &*one]]);
+    }
+
+    /// C3: a value that would end its field or its line is refused; the others stand where they belong.
+    #[test]
+    fn c3_joined_lines_read_back(one in nasty(), other in nasty(), delimiter in prop::sample::select(vec!["::", "||", "\t", ", "])) {
+        let columns = fields(&[("v", "data.v"), ("w", "data.w")]);
+        let joined = policy(BodyFormat::Line(LineLayout::Joined { columns, delimiter: delimiter.into() }));
+        match written(&joined, Shape::Single, &[&of_two(&one, &other)]) {
+            Ok(line) => prop_assert_eq!(
+                line.strip_suffix('\n').unwrap().split(delimiter).collect::<Vec<_>>(),
+                [&*one, &*other]
+            ),
+            Err(why) => {
+                let ends = |text: &str| text.contains(['\r', '\n']) || text.contains(delimiter);
+                let first = delimiter.chars().next().unwrap();
+                prop_assert!(ends(&one) || ends(&other) || one.ends_with(first), "{}", why);
+            }
+        }
+    }
+
+    /// C3: every field is as wide as it is, and nothing in it moves what follows.
+    #[test]
+    fn c3_fixed_lines_keep_their_columns(one in nasty(), other in nasty(), width in 1_usize..9) {
+        let column = |text: &str| Expression::compile(text).unwrap();
+        let columns = vec![(column("data.v"), width), (column("'|'"), 1), (column("data.w"), width)];
+        let fixed = policy(BodyFormat::Line(LineLayout::Fixed { columns }));
+        let line = written(&fixed, Shape::Single, &[&of_two(&one, &other)]).unwrap();
+        let line: Vec<char> = line.strip_suffix('\n').unwrap().chars().collect();
+        prop_assert_eq!((line.len(), line[width]), (2 * width + 1, '|'));
+        prop_assert!(line.iter().all(|character| !character.is_control()));
+    }
 }

@@ -155,6 +155,12 @@ impl Clients {
         })
     }
 
+    /// The names that all of them look up.
+    #[cfg(test)]
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
     /// The roads for `need`, which may be in use already.
     fn roads(&self, need: Need) -> Result<Arc<Roads>, String> {
         let mut by_need = self.by_need.lock().unwrap_or_else(PoisonError::into_inner);
@@ -238,4 +244,3 @@ fn proxy(url: &Secret, addresses: &AddressPolicy) -> Result<Proxy, String> {
     check_literal(&parsed, addresses).map_err(|failure| format!("proxy: {}", failure.cause))?;
     Proxy::all(url.expose()).map_err(|_| WRONG.to_owned())
 }
-

@@ -1,4 +1,6 @@
 //! What templates and expressions promise, over the room's public face.
 
+mod bounds;
 mod language;
+mod pieces;
 mod places;

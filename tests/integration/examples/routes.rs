@@ -99,6 +99,7 @@ fn after_hours(stage: &Stage, endpoint: &str) {
     stage.send(endpoint, endpoint, LEAD, &[]);
     let line = stage.request(endpoint, 1).line;
     assert!([before, path()].contains(&&*line), "{line}");
+    stage.carries_leads(endpoint);
 }
 
 /// Of 60 leads none of three goes without, but once in 10^10 runs.
@@ -116,6 +117,7 @@ fn load_balanced(stage: &Stage, endpoint: &str) {
         .collect();
     let expected = ["1", "2", "3"].map(|number| format!("POST /api{number}.example.com/leads HTTP/1.1"));
     assert_eq!(lines, expected.iter().map(String::as_str).collect());
+    stage.carries_leads(endpoint);
 }
 
 fn with_backup(stage: &Stage, endpoint: &str) {
@@ -129,6 +131,7 @@ fn with_backup(stage: &Stage, endpoint: &str) {
         (&first.body, "1")
     );
     assert_eq!(stage.attempt(endpoint, 1)["outcome"], "delivered");
+    stage.carries_leads(endpoint);
 }
 
 pub(super) fn batches() -> Vec<Case> {

@@ -57,6 +57,7 @@ fn oauth(stage: &Stage, endpoint: &str, form: &str) {
     for id in ["1", "2"].map(|number| format!("{endpoint}-{number}")) {
         stage.send(endpoint, &id, LEAD, &[]);
         assert_eq!(stage.request(&id, 1).header("authorization"), "Bearer t1");
+        stage.carries_leads(&id);
     }
     let asked = stage.desk.asked();
     let mut forms = asked.iter().filter(|asked| asked.body == form);
@@ -77,6 +78,8 @@ fn rotating(stage: &Stage, endpoint: &str) {
     assert_eq!(stage.attempt("first", 1)["outcome"], "delivered");
     stage.send(endpoint, "second", LEAD, &[]);
     assert_eq!(shown(stage.request("second", 1)), ["token_new", "2.0"]);
+    stage.carries_leads("first");
+    stage.carries_leads("second");
 }
 
 pub(super) fn signatures() -> Vec<Case> {
@@ -123,7 +126,9 @@ pub(super) fn signatures() -> Vec<Case> {
 
 fn sent(stage: &Stage, endpoint: &str) -> Asked {
     stage.send(endpoint, endpoint, LEAD, &[]);
-    stage.request(endpoint, 1)
+    let asked = stage.request(endpoint, 1);
+    assert_eq!(asked.body, LEAD, "{endpoint}");
+    asked
 }
 
 fn standard(asked: &Asked, secret: &str) -> String {
@@ -153,6 +158,7 @@ pub(super) fn connections() -> Vec<Case> {
                 stage.request(endpoint, 1).line,
                 "POST /api.example.com/leads HTTP/1.1"
             );
+            stage.carries_leads(endpoint);
             let (_, shown) = stage.daemon.get(&format!("/v1/endpoints/{endpoint}"));
             let config = &shown["config"];
             assert_eq!(config["timeout"], "10s", "{config}");
