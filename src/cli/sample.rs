@@ -112,7 +112,7 @@ pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
             is_wanted = true;
             let problem = |key: &str, why: &str| Problem {
                 key: format!("endpoint.{}{key}", endpoint.name),
-                ..Problem::of_file(config.to_owned(), format!("{why}, {whom}"), "")
+                ..Problem::of_file(config.to_owned(), format!("{whom}: {why}"), "")
             };
             match courier {
                 Ok(courier) => {

@@ -70,7 +70,7 @@ impl Noted {
     pub fn problem(&self, found: template::Problem, whom: &str) -> Problem {
         let wrong = language::wrong(found);
         self.place
-            .problem(format!("{}, {whom}", wrong.says), &*wrong.help)
+            .problem(format!("{whom}: {}", wrong.says), &*wrong.help)
     }
 }
 

@@ -297,11 +297,11 @@ fn c4_h3_check_renders_every_text_for_sample_events() {
         lead(json!({ "born": "x" }))
     ));
     for expected in [
-        "endpoint.several.headers.X-Name: at character 4: `data.name` is undefined, for event 2 (lead.created)",
-        "endpoint.several.headers.X-Score: at character 4: `data.score` is undefined",
+        "endpoint.several.headers.X-Name: for event 2 (lead.created): at character 4: `data.name` is undefined",
+        "endpoint.several.headers.X-Score: for event 2 (lead.created): at character 4: `data.score` is undefined",
         "endpoint.several.query.mail: ",
         "endpoint.several.body.fields.age: ",
-        "endpoint.several.step[1].url: at character 25: `data.phone` is undefined",
+        "endpoint.several.step[1].url: for event 2 (lead.created): at character 25: `data.phone` is undefined",
     ] {
         assert!(ran.err.contains(expected), "{expected}: {ran:?}");
     }
@@ -348,8 +348,9 @@ fn c4_check_finds_what_fails_for_every_event() {
     let config = daemon.path("config.toml").display().to_string();
     let ran = daemon.cli(&["check", "--config", &config]);
     assert!(
-        ran.err.contains("endpoint.crm.headers.X-Day: ") && ran.err.contains("whatever the event"),
+        ran.err
+            .contains("endpoint.crm.headers.X-Day: whatever the event: "),
         "{ran:?}"
     );
-    assert!(ran.code == 1 && !ran.err.contains("X-Name"), "{ran:?}");
+    assert!(ran.code == 1 && !ran.err.contains("headers.X-Name"), "{ran:?}");
 }

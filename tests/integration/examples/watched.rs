@@ -42,7 +42,9 @@ fn told(stage: &Stage, _: &str) {
         (&json!("5s"), &json!(0.05), &json!(3)),
         "{whole}"
     );
-    stage.send("watched", "refused", LEAD, &[(401, String::new(), String::new())]);
+    for id in ["refused-1", "refused-2", "refused-3"] {
+        stage.send("watched", id, LEAD, &[(401, String::new(), String::new())]);
+    }
     let expected = "posthaste.alert.raised: watched auth_failures";
     let told = stage.asked("of the team", 1, |asked| {
         asked.line.contains("/chat.example.com/") && asked.body.trim_end() == expected
