@@ -3,7 +3,7 @@
 //! the engine's own business.
 
 mod export;
-mod repair;
+pub(super) mod repair;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -66,7 +66,9 @@ impl Failure {
     #[must_use]
     pub fn of_client(error: &reqwest::Error, phase: Phase) -> Self {
         match error.is_connect() {
-            true if error.is_timeout() && classify(error, Phase::Connect) == ErrorClass::Connect => Self::no_connection(),
+            true if error.is_timeout() && classify(error, Phase::Connect) == ErrorClass::Connect => {
+                Self::no_connection()
+            }
             true => Self::of(error, Phase::Connect),
             false => Self::of(error, phase),
         }

@@ -159,7 +159,9 @@ fn written(request: OutgoingRequest) -> Result<(Url, Wire), Failure> {
     *wire.headers_mut() = request.headers;
     let headers = wire.headers_mut();
     headers.entry(header::HOST).or_insert(host);
-    headers.entry(header::ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    headers
+        .entry(header::ACCEPT)
+        .or_insert(HeaderValue::from_static("*/*"));
     headers.entry(header::ACCEPT_ENCODING).or_insert(ENCODINGS);
     Ok((url, wire))
 }
@@ -376,6 +378,9 @@ mod tests {
             lines
         };
         let (rest, _lines) = tokio::join!(host, client);
-        assert_eq!(rest, 0, "the connection was closed while the lines are still there");
+        assert_eq!(
+            rest, 0,
+            "the connection was closed while the lines are still there"
+        );
     }
 }
