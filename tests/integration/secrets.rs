@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::servers::{Scripted, Target, answer, header, nobody};
+use crate::harness::servers::{Scripted, Service, Target, answer, header, nobody};
 use crate::harness::{Setup, endpoint, event, eventually, files};
 use crate::live::Listener;
 
@@ -185,14 +185,17 @@ const IN_STEP: &str = "stp-S3cr3t-jjjj";
 const IN_CONTROL: &str = "ctl-S3cr3t-kkkk-mmmm";
 const IN_API: &str = "api-S3cr3t-llll";
 
-/// Every answer repeats the credentials of its request.
-fn parrot() -> Scripted {
-    Scripted::new(|_| {
-        let echo = [IN_TABLE, IN_BEARER, IN_PASSWORD, IN_BASIC, IN_STEP, IN_API].join(" ");
-        format!(
-            "HTTP/1.1 401 No\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{echo}",
-            echo.len()
-        )
+/// Refuses everything, and repeats what it has been told of each path's secrets.
+fn parrot() -> Service {
+    Service::new(|asked| {
+        let told = match &*asked.path {
+            "/bearer" => json!([IN_TABLE, IN_BEARER]),
+            "/basic" => json!([IN_TABLE, IN_BASIC, IN_PASSWORD]),
+            "/step" => json!([IN_STEP]),
+            "/own" => json!([IN_API]),
+            _ => json!([]),
+        };
+        (401, json!({ "refused": told }))
     })
 }
 
@@ -202,10 +205,11 @@ fn parrot() -> Scripted {
 fn c6_secrets_of_other_places_are_never_shown() {
     let (mut target, parrot) = (Target::new(), parrot());
     let table = "headers = { X-Table = \"{{ secrets.crm_key }}\" }\nretry = { max_attempts = 1 }\n";
-    let step = format!(
-        "[[endpoint.step]]\nname = \"ask\"\nurl = \"{}\"\nheaders = {{ X-Step = \"{IN_STEP}\" }}\n",
-        target.url("/step")
-    );
+    let step = |url: &str| {
+        format!(
+            "[[endpoint.step]]\nname = \"ask\"\nurl = \"{url}\"\nheaders = {{ X-Step = \"{IN_STEP}\" }}\n"
+        )
+    };
     let bearer = format!("[endpoint.auth]\ntype = \"bearer\"\ntoken = \"{IN_BEARER}\"\n");
     let basic =
         format!("[endpoint.auth]\ntype = \"basic\"\nusername = \"ada\"\npassword = \"{IN_PASSWORD}\"\n");
@@ -214,13 +218,18 @@ fn c6_secrets_of_other_places_are_never_shown() {
     ) + &endpoint(
         "good",
         &target.url("/good"),
-        &(table.to_owned() + &bearer + &step),
-    ) + &endpoint("bearer", &parrot.url(), &(table.to_owned() + &bearer + &step))
-        + &endpoint("basic", &parrot.url(), &(table.to_owned() + &basic));
+        &(table.to_owned() + &bearer + &step(&target.url("/step"))),
+    ) + &endpoint(
+        "stepping",
+        &target.url("/never"),
+        &(table.to_owned() + &step(&parrot.url("/step"))),
+    ) + &endpoint("bearer", &parrot.url("/bearer"), &(table.to_owned() + &bearer))
+        + &endpoint("basic", &parrot.url("/basic"), &(table.to_owned() + &basic));
     let mut daemon = Setup::new(&text)
         .control(&format!("listen = \"127.0.0.1:0\"\ntoken = \"{IN_CONTROL}\""))
         .start();
-    let own = json!({ "url": parrot.url(), "headers": { "X-Api": IN_API }, "retry": { "max_attempts": 1 } });
+    let own =
+        json!({ "url": parrot.url("/own"), "headers": { "X-Api": IN_API }, "retry": { "max_attempts": 1 } });
     let mut shown = vec![(
         "PUT".to_owned(),
         daemon.ask("PUT", "/v1/endpoints/own", &[], own.to_string()).body,
@@ -236,7 +245,7 @@ fn c6_secrets_of_other_places_are_never_shown() {
         header(at("/good"), "authorization"),
         format!("Bearer {IN_BEARER}")
     );
-    for name in ["bearer", "basic", "own"] {
+    for name in ["stepping", "bearer", "basic", "own"] {
         daemon.until_dead(name, 1);
     }
     eventually("the alerts are raised", || {
