@@ -28,6 +28,9 @@ pub struct DeadArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum DeadVerb {
     /// List dead letters
+    #[command(after_help = "Examples:
+  posthaste dead list --endpoint crm-sync --since 2h
+  posthaste dead list --status 404 --json")]
     List {
         #[command(flatten)]
         filter: Filter,
@@ -36,12 +39,17 @@ enum DeadVerb {
         limit: usize,
     },
     /// Show dead letters whole: event, reason, last request and answer
+    #[command(after_help = "Examples:
+  posthaste dead list --endpoint crm-sync --limit 1 --json | posthaste dead show -")]
     Show {
         /// Their ids; `-` reads them from standard input
         #[arg(required = true)]
         ids: Vec<String>,
     },
     /// Deliver dead letters again, with their whole retry budget
+    #[command(after_help = "Examples:
+  posthaste dead replay --endpoint crm-sync --reason rejected --rate 20/s
+  posthaste dead replay --endpoint old-crm --to crm-sync")]
     Replay {
         #[command(flatten)]
         which: Which,
@@ -52,11 +60,16 @@ enum DeadVerb {
         anew: Anew,
     },
     /// Write dead letters as JSON lines, with event and evidence
+    #[command(after_help = "Examples:
+  posthaste dead export --endpoint crm-sync > letters.jsonl")]
     Export {
         #[command(flatten)]
         filter: Filter,
     },
     /// Remove dead letters for good
+    #[command(after_help = "Examples:
+  posthaste dead purge --reason rejected --dry-run
+  posthaste dead list --status 422 --json | posthaste dead purge - --yes")]
     Purge {
         #[command(flatten)]
         which: Which,

@@ -26,7 +26,7 @@ enum EventsVerb {
     /// Show events with their deliveries and tries; one that was delivered as long as the log of attempts knows it
     #[command(after_help = "Examples:
   posthaste events show 01JHM2Y8Z3W6N5T4R7Q9P0K1VX
-  posthaste dead list --reason rejected --json | posthaste events show -")]
+  posthaste attempts --outcome error --limit 1 --json | posthaste events show -")]
     Show {
         /// Their ids; `-` reads them from standard input, one a line, or JSON lines as the listings write them
         #[arg(required = true)]

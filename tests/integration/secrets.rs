@@ -317,3 +317,20 @@ fn c6_secrets_of_other_places_are_never_shown() {
     ];
     assert_none_shown(&shown, &planted);
 }
+
+/// C6: what events hold and what endpoints answer is in the log only where `[log] payloads` says so.
+#[test]
+fn c6_payloads_are_logged_on_request_alone() {
+    let crm = Service::new(|_| (404, json!({ "said": "no such lead" })));
+    for (line, is_shown) in [("", false), ("payloads = true\n", true)] {
+        let log = format!("[log]\nlevel = \"debug\"\nformat = \"json\"\n{line}");
+        let daemon = Setup::new(&(log + &endpoint("crm", &crm.url("/"), ""))).start();
+        daemon.accept(r#"{"type":"a","id":"1","data":{"mail":"ann@example.com"}}"#);
+        daemon.until_dead("crm", 1);
+        daemon.logs("now a dead letter");
+        let log = daemon.log();
+        for held in ["ann@example.com", "no such lead"] {
+            assert_eq!(log.contains(held), is_shown, "{held} with {line:?}: {log}");
+        }
+    }
+}

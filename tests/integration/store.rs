@@ -296,24 +296,65 @@ fn i6_what_takes_long_shows_progress_on_a_terminal() {
     let target = Target::new();
     let daemon = stopped(&target);
     let config = daemon.path("config.toml");
-    for (words, shown) in [("check", "reading everything"), ("export", "2 events")] {
-        let command = format!(
-            "{} store {words} --config {} > {}",
-            env!("CARGO_BIN_EXE_posthaste"),
-            config.display(),
-            daemon.path("out").display()
-        );
-        // util-linux's script gives a program a terminal of its own.
-        let mut script = Command::new("script");
-        script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
-        let ran = match run(&mut script, "") {
-            Ok(ran) => ran.exits(0),
-            Err(error) => return required::missing("script", "apt-get install bsdutils", error),
-        };
-        assert!(ran.out.contains(shown), "{ran:?}");
-        let written = fs::read_to_string(daemon.path("out")).unwrap();
-        assert!(!written.is_empty() && !written.contains('\x1b'), "{written:?}");
+    for (verb, shown) in [
+        ("check", "reading everything"),
+        ("export", "2 events"),
+        ("repair", "reading everything"),
+    ] {
+        let words = format!("store {verb} --config {}", config.display());
+        if !shows_progress(&daemon, &words, shown) {
+            return;
+        }
     }
     let plain = store(&daemon, &["check"]).exits(0);
     assert_eq!(plain.err, "");
+}
+
+/// Runs a command with its standard error on a terminal and its output in a file: the one shows how it goes on, the other
+/// nothing but what was asked for. False: there is no terminal to be had.
+fn shows_progress(daemon: &Daemon, words: &str, shown: &str) -> bool {
+    let out = daemon.path("out");
+    let command = format!("{} {words} > {}", env!("CARGO_BIN_EXE_posthaste"), out.display());
+    // util-linux's script gives a program a terminal of its own.
+    let mut script = Command::new("script");
+    script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
+    let ran = match run(&mut script, "") {
+        Ok(ran) => ran.exits(0),
+        Err(error) => {
+            required::missing("script", "apt-get install bsdutils", error);
+            return false;
+        }
+    };
+    assert!(ran.out.contains(shown), "{words}: {ran:?}");
+    let written = fs::read_to_string(out).unwrap();
+    assert!(!written.contains('\x1b'), "{words}: {written:?}");
+    assert!(!written.is_empty() || words.starts_with("send"), "{words}");
+    true
+}
+
+/// G2, I8: the same of what is asked of a running daemon: a long file that is sent, dead letters by the thousand.
+#[test]
+fn i8_what_a_daemon_takes_long_for_shows_progress_on_a_terminal() {
+    let target = Target::new();
+    let daemon = Daemon::start(&endpoint(
+        "refusing",
+        &target.url("/status/404"),
+        "events = [\"a\"]",
+    ));
+    daemon.accept_many("a", "dead", 3);
+    daemon.until_dead("refusing", 3);
+    let line = json!({ "type": "b", "data": "x".repeat(2000) }).to_string() + "\n";
+    let file = daemon.path("long.ndjson");
+    fs::write(&file, line.repeat(800)).unwrap();
+    let (control, ingest) = (daemon.control(), daemon.ingest());
+    for (words, socket, shown) in [
+        (format!("send --ndjson {}", file.display()), &ingest, "MiB"),
+        ("dead export".to_owned(), &control, "dead letters"),
+        ("dead replay --all".to_owned(), &control, "replaying"),
+        ("dead purge --all --yes".to_owned(), &control, "purging"),
+    ] {
+        if !shows_progress(&daemon, &format!("{words} --socket {}", socket.display()), shown) {
+            return;
+        }
+    }
 }
