@@ -151,7 +151,13 @@ impl Reader {
     /// Reads an answer that means delivered once more, now that what came after it is seen.
     #[must_use]
     pub fn again(&self, load: &Load<'_>, answer: &Answer) -> Reading {
-        self.read(load, None, answer, "", Verdict::unsendable(String::new()).delivered())
+        self.read(
+            load,
+            None,
+            answer,
+            "",
+            Verdict::unsendable(String::new()).delivered(),
+        )
     }
 
     /// `rejected` goes first, then `success`, then the status. An answer that can't be read decides nothing where its

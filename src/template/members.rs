@@ -154,14 +154,24 @@ mod tests {
         ] {
             let lazy = value(Bytes::copy_from_slice(text.as_bytes()));
             let whole: Value = serde_json::from_str(text).unwrap();
-            assert_eq!(to_json_text(&lazy).unwrap(), to_json_text(&whole).unwrap(), "{text}");
+            assert_eq!(
+                to_json_text(&lazy).unwrap(),
+                to_json_text(&whole).unwrap(),
+                "{text}"
+            );
             assert_eq!(lazy, whole, "{text}");
             assert_eq!((lazy.len(), lazy.kind()), (whole.len(), whole.kind()), "{text}");
-            assert_eq!(serde_json::to_string(&lazy).unwrap(), serde_json::to_string(&whole).unwrap());
+            assert_eq!(
+                serde_json::to_string(&lazy).unwrap(),
+                serde_json::to_string(&whole).unwrap()
+            );
             assert_eq!(from_json(serde_json::to_value(&lazy).unwrap()), whole, "{text}");
         }
         for text in ["", "{", "nothing", "{\"a\":}", "{\"a\":1} x"] {
-            assert!(value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(), "{text}");
+            assert!(
+                value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(),
+                "{text}"
+            );
         }
     }
 }

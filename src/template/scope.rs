@@ -209,9 +209,7 @@ impl LazyEvent {
     #[must_use]
     pub fn value(&self) -> &Value {
         let unread = &self.0;
-        unread
-            .parsed
-            .get_or_init(|| members::value(unread.json.clone()))
+        unread.parsed.get_or_init(|| members::value(unread.json.clone()))
     }
 
     /// Its `data`, if it has some.

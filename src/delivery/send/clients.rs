@@ -238,4 +238,3 @@ fn proxy(url: &Secret, addresses: &AddressPolicy) -> Result<Proxy, String> {
     check_literal(&parsed, addresses).map_err(|failure| format!("proxy: {}", failure.cause))?;
     Proxy::all(url.expose()).map_err(|_| WRONG.to_owned())
 }
-

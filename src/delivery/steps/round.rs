@@ -121,7 +121,9 @@ impl Courier {
     /// What `reading` of an answer leaves, with the secrets masked that its request would carry now.
     fn reported(&self, load: &Load<'_>, reading: Reading, answer: &Answer) -> Tried {
         let witness = Witness {
-            secrets: self.request(load).map_or_else(|_| Vec::new(), |request| secrets(&request)),
+            secrets: self
+                .request(load)
+                .map_or_else(|_| Vec::new(), |request| secrets(&request)),
             ..Witness::default()
         };
         witness.report(load, Duration::ZERO, Some(answer), reading)
