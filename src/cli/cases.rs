@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::failure::{Done, Failure};
 use super::print::{self, Column};
@@ -39,14 +40,32 @@ pub struct TestArgs {
     json: bool,
 }
 
-/// How a case ended.
-struct Ran {
+/// How a case ended; a line of `test --json`.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Ran {
+    /// Whose case it is.
     endpoint: String,
+    /// Its name.
     case: String,
-    /// Why it failed; `None`: it passed.
-    failed: Option<String>,
+    /// Whether what it expects came true.
+    passed: bool,
+    /// Why not; `null`: it passed.
+    why: Option<String>,
+    /// Status of the answer; `null`: none came.
     status: Option<u16>,
-    took_ms: u128,
+    /// What the request took.
+    duration_ms: u64,
+}
+
+impl Ran {
+    /// The same, failed for a reason or passed.
+    fn judged(self, why: Option<String>) -> Self {
+        Self {
+            passed: why.is_none(),
+            why,
+            ..self
+        }
+    }
 }
 
 /// Runs the cases and shows how each ended.
@@ -75,7 +94,7 @@ pub async fn run(args: TestArgs) -> Done {
         }
     }
     show(&ran, args.json)?;
-    let failed = ran.iter().filter(|ran| ran.failed.is_some()).count();
+    let failed = ran.iter().filter(|ran| !ran.passed).count();
     if failed > 0 {
         return Err(Failure::Wrong(format!("{failed} of {} cases failed", ran.len())));
     }
@@ -91,31 +110,29 @@ pub(super) fn limits(config: &Config) -> Limits {
 }
 
 async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limits: &Limits) -> Ran {
-    let mut ran = Ran {
+    let unsent = Ran {
         endpoint: endpoint.name.to_string(),
         case: case.name.to_string(),
-        failed: None,
+        passed: true,
+        why: None,
         status: None,
-        took_ms: 0,
+        duration_ms: 0,
     };
     let now = Clock::wall();
     let event = match event(case, limits, now) {
         Ok(event) => event,
-        Err(why) => {
-            ran.failed = Some(why);
-            return ran;
-        }
+        Err(why) => return unsent.judged(Some(why)),
     };
-    if let Some(skipped) = skipped(endpoint, &event, now) {
-        let (scope, why) = skipped;
-        ran.failed = judged(case, scope, Outcome::Skipped, &why);
-        return ran;
+    if let Some((scope, why)) = skipped(endpoint, &event, now) {
+        return unsent.judged(judged(case, scope, Outcome::Skipped, &why));
     }
     let trial = courier.try_out(&event, now, &case.steps).await;
-    ran.status = trial.answer.as_ref().map(|answer| answer.status);
-    ran.took_ms = trial.took.as_millis();
-    ran.failed = judged(case, trial.scope.clone(), trial.outcome, &ended(&trial));
-    ran
+    let sent = Ran {
+        status: trial.answer.as_ref().map(|answer| answer.status),
+        duration_ms: u64::try_from(trial.took.as_millis()).unwrap_or(u64::MAX),
+        ..unsent
+    };
+    sent.judged(judged(case, trial.scope.clone(), trial.outcome, &ended(&trial)))
 }
 
 /// The event of a case, as it would be if root sent it.
@@ -193,12 +210,7 @@ fn ended(trial: &Trial) -> String {
 
 fn show(ran: &[Ran], json: bool) -> Done {
     if json {
-        return ran.iter().try_for_each(|ran| {
-            print::json_line(&json!({
-                "endpoint": ran.endpoint, "case": ran.case, "passed": ran.failed.is_none(),
-                "why": ran.failed, "status": ran.status, "duration_ms": u64::try_from(ran.took_ms).unwrap_or(u64::MAX),
-            }))
-        });
+        return ran.iter().try_for_each(print::json_line);
     }
     if ran.is_empty() {
         return print::line("no cases are saved; add [[endpoint.test]] with name, event and expect");
@@ -215,10 +227,10 @@ fn show(ran: &[Ran], json: bool) -> Done {
         vec![
             ran.endpoint.clone(),
             ran.case.clone(),
-            if ran.failed.is_none() { "ok" } else { "FAILED" }.to_owned(),
+            if ran.passed { "ok" } else { "FAILED" }.to_owned(),
             print::or_dash(ran.status),
-            ran.took_ms.to_string(),
-            ran.failed.clone().unwrap_or_default(),
+            ran.duration_ms.to_string(),
+            ran.why.clone().unwrap_or_default(),
         ]
     });
     print::line(&print::printable(&print::table(&columns, rows)))

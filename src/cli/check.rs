@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::{cases, sample};
 use crate::config::{self, DEFAULT_PATH, Loaded, Problem, Problems};
@@ -36,7 +37,7 @@ pub fn run(args: &CheckArgs) -> ExitCode {
     let loaded = config::load(&args.config);
     let result = loaded.and_then(|loaded| rendered(&args.config, args.event.as_deref(), loaded));
     if args.json {
-        println!("{}", as_json(&result));
+        println!("{}", serde_json::json!(Checked::of(&result)));
     } else {
         let (found, summary) = for_people(&result);
         eprint!("{found}");
@@ -141,18 +142,41 @@ fn report(level: &str, problem: &Problem) -> String {
     text
 }
 
-fn as_json(result: &Result<Loaded, Problems>) -> serde_json::Value {
-    match result {
-        Ok(Loaded {
-            config,
-            warnings,
-            files,
-            ..
-        }) => json!({
-            "ok": true, "endpoints": config.endpoints.len(), "hash": config.hash, "files": files,
-            "problems": [], "warnings": warnings,
-        }),
-        Err(Problems(problems)) => json!({ "ok": false, "problems": problems }),
+/// `check --json`
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct Checked {
+    /// Whether the configuration can be used; only then is anything but `problems` there.
+    ok: bool,
+    /// How many endpoints it has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    endpoints: Option<usize>,
+    /// Its hash, as the status of a daemon that has adopted it shows it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hash: Option<String>,
+    /// The files that were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    files: Option<Vec<PathBuf>>,
+    /// What is wrong.
+    problems: Vec<Problem>,
+    /// What is doubtful.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    warnings: Option<Vec<Problem>>,
+}
+
+impl Checked {
+    fn of(result: &Result<Loaded, Problems>) -> Self {
+        let loaded = result.as_ref().ok();
+        Self {
+            ok: loaded.is_some(),
+            endpoints: loaded.map(|loaded| loaded.config.endpoints.len()),
+            hash: loaded.map(|loaded| loaded.config.hash.clone()),
+            files: loaded.map(|loaded| loaded.files.clone()),
+            problems: result
+                .as_ref()
+                .err()
+                .map_or_else(Vec::new, |problems| problems.0.clone()),
+            warnings: loaded.map(|loaded| loaded.warnings.clone()),
+        }
     }
 }
 
@@ -184,7 +208,7 @@ mod tests {
              write it like 30s, 5m or 1h30m\n 4 | timeout = \"30 sekunden\"\n   |           ^^^^^^^^^^^^^\n"
         );
         assert_eq!(summary, "not usable: 1 problem");
-        assert_eq!(as_json(&result)["problems"][0]["line"], 4);
+        assert_eq!(Checked::of(&result).problems[0].line, 4);
     }
 
     /// C6: a line with a secret is shown without it.
@@ -232,6 +256,6 @@ mod tests {
         let (result, found, summary) = check("[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\n");
         assert_eq!(found, "");
         assert!(summary.starts_with("ok: 1 endpoint, hash "), "{summary}");
-        assert_eq!(as_json(&result)["ok"], true);
+        assert!(Checked::of(&result).ok);
     }
 }

@@ -1,6 +1,5 @@
 //! `posthaste dead` (`dlq`): the dead letters. Listing and showing change nothing; a purge asks first.
 
-use std::io::BufRead;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -8,9 +7,9 @@ use serde_json::Value;
 
 use super::client::{Client, Connect, encoded, with_query};
 use super::failure::{Done, Failure};
-use super::kept;
 use super::print::{self, Color, Column, Paint, ask, counted, or_dash};
 use super::progress::Progress;
+use super::{ids, kept};
 use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 
 /// Arguments of `dead`.
@@ -29,6 +28,9 @@ pub struct DeadArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum DeadVerb {
     /// List dead letters
+    #[command(after_help = "Examples:
+  posthaste dead list --endpoint crm-sync --since 2h
+  posthaste dead list --status 404 --json")]
     List {
         #[command(flatten)]
         filter: Filter,
@@ -37,12 +39,17 @@ enum DeadVerb {
         limit: usize,
     },
     /// Show dead letters whole: event, reason, last request and answer
+    #[command(after_help = "Examples:
+  posthaste dead list --endpoint crm-sync --limit 1 --json | posthaste dead show -")]
     Show {
         /// Their ids; `-` reads them from standard input
         #[arg(required = true)]
         ids: Vec<String>,
     },
     /// Deliver dead letters again, with their whole retry budget
+    #[command(after_help = "Examples:
+  posthaste dead replay --endpoint crm-sync --reason rejected --rate 20/s
+  posthaste dead replay --endpoint old-crm --to crm-sync")]
     Replay {
         #[command(flatten)]
         which: Which,
@@ -53,11 +60,16 @@ enum DeadVerb {
         anew: Anew,
     },
     /// Write dead letters as JSON lines, with event and evidence
+    #[command(after_help = "Examples:
+  posthaste dead export --endpoint crm-sync > letters.jsonl")]
     Export {
         #[command(flatten)]
         filter: Filter,
     },
     /// Remove dead letters for good
+    #[command(after_help = "Examples:
+  posthaste dead purge --reason rejected --dry-run
+  posthaste dead list --status 422 --json | posthaste dead purge - --yes")]
     Purge {
         #[command(flatten)]
         which: Which,
@@ -209,7 +221,7 @@ impl Which {
     fn change(&self) -> Result<Change, Failure> {
         let select = self.filter.select();
         let (ids, filter) = match (self.ids.is_empty(), select.is_all(), self.filter.all) {
-            (false, true, false) => (Some(read_ids(&self.ids, std::io::stdin().lock())?), None),
+            (false, true, false) => (Some(read_ids(&self.ids)?), None),
             (true, false, false) | (true, true, true) => (None, Some(select)),
             (true, true, false) => {
                 return Err(Failure::Usage(
@@ -231,28 +243,9 @@ impl Which {
     }
 }
 
-/// The ids given, with those of `input` in the place of `-`.
-fn read_ids(given: &[String], input: impl BufRead) -> Result<Vec<String>, Failure> {
-    let mut ids: Vec<String> = given.iter().filter(|id| *id != "-").cloned().collect();
-    if ids.len() == given.len() {
-        return Ok(ids);
-    }
-    for line in input.lines() {
-        let line = line.map_err(|error| Failure::Usage(format!("cannot read ids: {error}")))?;
-        let text = line.trim();
-        if text.starts_with('{') {
-            #[derive(serde::Deserialize)]
-            struct Named {
-                id: String,
-            }
-            let named: Named = serde_json::from_str(text)
-                .map_err(|error| Failure::Usage(format!("{text:.60} has no id: {error}")))?;
-            ids.push(named.id);
-        } else if !text.is_empty() {
-            ids.push(text.to_owned());
-        }
-    }
-    Ok(ids)
+/// The ids given, and those on standard input for `-`.
+fn read_ids(given: &[String]) -> Result<Vec<String>, Failure> {
+    ids::read(given, std::io::stdin().lock(), &["id"])
 }
 
 /// Does what `dead` was asked for.
@@ -264,7 +257,7 @@ pub async fn run(args: DeadArgs) -> Done {
     let json = args.connect.json;
     match args.verb {
         DeadVerb::List { filter, limit } => list(&client, &filter, limit, json).await,
-        DeadVerb::Show { ids } => show(&client, &read_ids(&ids, std::io::stdin().lock())?, json).await,
+        DeadVerb::Show { ids } => show(&client, &read_ids(&ids)?, json).await,
         DeadVerb::Replay { which, rate, anew } => {
             let data = anew.payload(&client, &which).await?;
             let change = Change {
@@ -355,19 +348,12 @@ fn first_line(text: &str) -> String {
 }
 
 async fn show(client: &Client, ids: &[String], json: bool) -> Done {
-    let mut missing = Ok(());
-    for id in ids {
-        match client
-            .get::<DeadLetterView>(&format!("/v1/dead/{}", encoded(id)))
-            .await
-        {
-            Ok(letter) if json => print::json_line(&letter)?,
-            Ok(letter) => print::line(&details(&letter, Paint::for_stdout()))?,
-            Err(Failure::Wrong(why)) => missing = Err(Failure::Wrong(why)),
-            Err(failure) => return Err(failure),
-        }
-    }
-    missing
+    let paths = ids.iter().map(|id| format!("/v1/dead/{}", encoded(id)));
+    let show = |letter: &DeadLetterView| match json {
+        true => print::json_line(letter),
+        false => print::line(&details(letter, Paint::for_stdout())),
+    };
+    ids::show_each(client, paths, show).await
 }
 
 fn details(letter: &DeadLetterView, paint: Paint) -> String {
@@ -507,19 +493,6 @@ fn report_text(report: &ChangeReport, done: &str) -> String {
 mod tests {
     use super::*;
     use crate::domain::time::Timestamp;
-
-    /// G2: ids come from arguments, from lines, or from what `dead list --json` wrote.
-    #[test]
-    fn g2_ids_from_arguments_and_input() {
-        let input = "crm:1\n\n  crm:2  \n{\"id\":\"crm:3\",\"endpoint\":\"crm\"}\n";
-        let read = |given: &[&str]| {
-            let given: Vec<String> = given.iter().map(|id| (*id).to_owned()).collect();
-            read_ids(&given, input.as_bytes())
-        };
-        assert_eq!(read(&["a:1", "b:2"]).unwrap(), ["a:1", "b:2"]);
-        assert_eq!(read(&["a:1", "-"]).unwrap(), ["a:1", "crm:1", "crm:2", "crm:3"]);
-        assert!(read_ids(&["-".to_owned()], "{\"endpoint\":\"crm\"}".as_bytes()).is_err());
-    }
 
     /// G2: nothing is replayed or purged whole unless `--all` says so.
     #[test]

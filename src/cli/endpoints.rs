@@ -34,13 +34,20 @@ pub struct EndpointsArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum EndpointsVerb {
     /// List them with what they are doing
+    #[command(after_help = "Examples:
+  posthaste endpoints list
+  posthaste endpoints list --json")]
     List,
     /// Show one: what it is doing and how it is configured, secrets masked
+    #[command(after_help = "Examples:
+  posthaste endpoints show crm-sync")]
     Show {
         /// Its name
         name: String,
     },
     /// Make no requests to it; events for it are parked
+    #[command(after_help = "Examples:
+  posthaste endpoints pause crm-sync --for 2h --reason \"their maintenance\"")]
     Pause {
         /// Its name
         name: String,
@@ -52,16 +59,22 @@ enum EndpointsVerb {
         pause_for: Option<String>,
     },
     /// End its pause
+    #[command(after_help = "Examples:
+  posthaste endpoints resume crm-sync")]
     Resume {
         /// Its name
         name: String,
     },
     /// Try it now: retries are due at once, a suspension or an open breaker ends; delayed events go on waiting
+    #[command(after_help = "Examples:
+  posthaste endpoints flush crm-sync")]
     Flush {
         /// Its name
         name: String,
     },
     /// Define it over the API, which keeps it: all its keys, as JSON or TOML
+    #[command(after_help = "Examples:
+  posthaste endpoints put billing billing.toml")]
     Put {
         /// Its name
         name: String,
@@ -70,6 +83,8 @@ enum EndpointsVerb {
         file: PathBuf,
     },
     /// Remove one that was defined over the API
+    #[command(after_help = "Examples:
+  posthaste endpoints delete old-billing --yes")]
     Delete {
         /// Its name
         name: String,
@@ -78,16 +93,23 @@ enum EndpointsVerb {
         yes: bool,
     },
     /// Send to it again; for one that was defined over the API
+    #[command(after_help = "Examples:
+  posthaste endpoints enable billing")]
     Enable {
         /// Its name
         name: String,
     },
     /// Send nothing to it; events for it are parked. For one that was defined over the API
+    #[command(after_help = "Examples:
+  posthaste endpoints disable billing")]
     Disable {
         /// Its name
         name: String,
     },
     /// Send it one request with a marked event at once and show what comes back; nothing is stored or counted
+    #[command(after_help = "Examples:
+  posthaste endpoints test billing
+  posthaste endpoints test billing --event event.json")]
     Test {
         /// Its name
         name: String,
@@ -96,6 +118,8 @@ enum EndpointsVerb {
         event: Option<std::path::PathBuf>,
     },
     /// Hand what a removed endpoint is owed to another one
+    #[command(after_help = "Examples:
+  posthaste endpoints move old-crm --to crm-sync")]
     Move {
         /// The removed endpoint
         name: String,
@@ -104,6 +128,8 @@ enum EndpointsVerb {
         to: String,
     },
     /// Make dead letters of what a removed endpoint is owed
+    #[command(after_help = "Examples:
+  posthaste endpoints bury old-erp --reason \"shut down\"")]
     Bury {
         /// The removed endpoint
         name: String,

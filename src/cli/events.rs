@@ -1,4 +1,4 @@
-//! `posthaste events show ID`: where an event stands, and what was tried.
+//! `posthaste events show ID…`: where events stand, and what was tried.
 
 use clap::{Args, Subcommand};
 
@@ -6,8 +6,8 @@ use super::attempts::{COLUMNS, cells};
 use super::client::{Connect, encoded, with_query};
 use super::dead::attempt_text;
 use super::failure::Done;
-use super::kept;
 use super::print::{self, Column, or_dash};
+use super::{ids, kept};
 use crate::control::types::{DeliveryView, EventView};
 
 /// Arguments of `events`.
@@ -23,32 +23,42 @@ pub struct EventsArgs {
 
 #[derive(Clone, Debug, Subcommand)]
 enum EventsVerb {
-    /// Show an event with its deliveries and tries; one that was delivered as long as the log of attempts knows it
+    /// Show events with their deliveries and tries; one that was delivered as long as the log of attempts knows it
+    #[command(after_help = "Examples:
+  posthaste events show 01JHM2Y8Z3W6N5T4R7Q9P0K1VX
+  posthaste attempts --outcome error --limit 1 --json | posthaste events show -")]
     Show {
-        /// Its id
-        id: String,
-        /// Its source, when several events have this id
+        /// Their ids; `-` reads them from standard input, one a line, or JSON lines as the listings write them
+        #[arg(required = true)]
+        ids: Vec<String>,
+        /// Their source, when several events have this id
         #[arg(long)]
         source: Option<String>,
     },
 }
 
+/// What the id of an event is called in a line of a listing: in one of tries or of dead letters, and in one of events.
+const MEMBERS: &[&str] = &["event_id", "id"];
+
 /// Does what `events` was asked for.
 ///
 /// # Errors
-/// When the event is neither kept nor in the log, or the daemon can't be reached.
+/// When an event is neither kept nor in the log, or the daemon can't be reached.
 pub async fn run(args: EventsArgs) -> Done {
     let client = args.connect.client()?;
-    let EventsVerb::Show { id, source } = args.verb;
-    let path = with_query(
-        &format!("/v1/events/{}", encoded(&id)),
-        &[("source", source.as_deref())],
-    );
-    let view: EventView = client.get(&path).await?;
-    if args.connect.json {
-        return print::json_line(&view);
-    }
-    print::line(&details(&view))
+    let EventsVerb::Show { ids, source } = args.verb;
+    let ids = ids::read(&ids, std::io::stdin().lock(), MEMBERS)?;
+    let path = |id: &String| {
+        with_query(
+            &format!("/v1/events/{}", encoded(id)),
+            &[("source", source.as_deref())],
+        )
+    };
+    let show = |view: &EventView| match args.connect.json {
+        true => print::json_line(view),
+        false => print::line(&details(view)),
+    };
+    ids::show_each(&client, ids.iter().map(path), show).await
 }
 
 fn details(view: &EventView) -> String {

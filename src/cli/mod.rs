@@ -14,6 +14,7 @@ pub mod endpoints;
 pub mod events;
 pub mod explain;
 pub mod failure;
+mod ids;
 mod kept;
 pub mod man;
 pub mod print;
@@ -184,6 +185,7 @@ mod tree_tests {
             "attempts --endpoint crm --event 01J --outcome error --class timeout --status 503 --since 2h --until 1h",
             "attempts --limit 5 --json --follow",
             "events show 01J",
+            "events show 01J 01K -",
             "dead list --endpoint crm --type contact.* --reason rejected --status 422 --since 2h --until 1h --json",
             "dlq show crm:1",
             "dead replay crm:1 crm:2 --rate 50/s --dry-run",

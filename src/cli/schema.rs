@@ -6,7 +6,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use super::failure::{Done, Failure};
-use super::{print, store};
+use super::{bench, cases, check, print, receive, send, store};
 use crate::config;
 use crate::control::types::{
     ChangeReport, DeadLetterView, EndpointRow, EndpointView, EventView, ExplainedEndpoint, LoggedAttemptView,
@@ -29,8 +29,10 @@ pub struct SchemaArgs {
 /// What a command prints with `--json`: a line of this kind, or several.
 type Output = (&'static str, fn() -> Schema);
 
-/// Every command whose output is described here. Those of `send` are the daemon's answers to producers.
+/// Every command that has `--json`.
 const OUTPUTS: &[Output] = &[
+    ("check", of::<check::Checked>),
+    ("send", of::<send::AnswerLine>),
     ("status", of::<Status>),
     ("endpoints list", of::<EndpointView>),
     ("endpoints show", of::<EndpointView>),
@@ -46,6 +48,7 @@ const OUTPUTS: &[Output] = &[
     ("endpoints bury", of::<Moved>),
     ("attempts", of::<LoggedAttemptView>),
     ("explain", of::<ExplainedEndpoint>),
+    ("test", of::<cases::Ran>),
     ("events show", of::<EventView>),
     ("dead list", of::<DeadLetterView>),
     ("dead show", of::<DeadLetterView>),
@@ -56,6 +59,9 @@ const OUTPUTS: &[Output] = &[
     ("store status", of::<store::StoreStatus>),
     ("store check", of::<store::Checked>),
     ("store export", of::<EventView>),
+    ("store repair", of::<store::repair::RepairLine<'static>>),
+    ("receive", of::<receive::RequestLine>),
+    ("bench", of::<bench::report::Row>),
 ];
 
 /// The schema of `T` as it is written.
@@ -83,4 +89,40 @@ pub fn run(args: &SchemaArgs) -> Done {
     };
     let text = serde_json::to_string_pretty(&schema).map_err(|error| Failure::Wrong(error.to_string()))?;
     print::line(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory};
+
+    use super::OUTPUTS;
+    use crate::cli::Cli;
+
+    /// The verbs that take `--json`, as one types them.
+    fn with_json(command: &Command, path: &[&str], found: &mut Vec<String>) {
+        let takes = command
+            .get_arguments()
+            .any(|argument| argument.get_id() == "json");
+        if takes && !command.has_subcommands() {
+            found.push(path.join(" "));
+        }
+        for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+            with_json(verb, &[path, &[verb.get_name()]].concat(), found);
+        }
+    }
+
+    /// I8: every verb with `--json` has a schema, and nothing else has.
+    #[test]
+    fn i8_every_verb_with_json_has_a_schema() {
+        let mut tree = Cli::command();
+        tree.build();
+        let mut found = Vec::new();
+        with_json(&tree, &[], &mut found);
+        // It shares the option with those that ask the daemon, and answers it with what to use instead.
+        found.retain(|verb| verb != "top");
+        found.sort();
+        let mut described: Vec<_> = OUTPUTS.iter().map(|(verb, _)| (*verb).to_owned()).collect();
+        described.sort();
+        assert_eq!(found, described);
+    }
 }

@@ -17,13 +17,14 @@ use std::thread;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde::Deserialize;
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use self::reach::{Unreached, connect, ingest};
 use self::spool::{Left, Spooler};
 use crate::config::IngestConfig;
+use crate::control::types::IngestAnswer;
 use crate::ingest::lines::Limits;
 
 /// Input at least this long gets a progress bar.
@@ -285,6 +286,17 @@ struct Answer<'a> {
     line: Option<u64>,
 }
 
+/// A line of `send --json`: what became of a line that was sent. Those of the daemon are handed on as they are.
+#[derive(Clone, Debug, Default, Serialize, JsonSchema)]
+pub(super) struct AnswerLine {
+    /// As the daemon says it; `status` is `spooled` for what was left in the spool, with its `ids`.
+    #[serde(flatten)]
+    answer: IngestAnswer,
+    /// When the line was a control line: what is answered from there on, `each` `none` `errors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ack: Option<String>,
+}
+
 /// What the answers add up to.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Tally {
@@ -361,7 +373,7 @@ impl Printer {
 
     /// Says what became of a line that went into the spool.
     fn print_left(&self, line: u64, left: &Left) {
-        let (status, text) = match left {
+        let (answer, text) = match left {
             Left::Ids(ids) => {
                 let ids: Vec<&str> = ids.iter().map(|id| &**id).collect();
                 let text = self.is_single.then(|| {
@@ -370,7 +382,13 @@ impl Printer {
                         ids.join(" ")
                     )
                 });
-                (json!({ "status": "spooled", "ids": ids }), text)
+                let ids = ids.iter().map(ToString::to_string).collect();
+                let answer = IngestAnswer {
+                    status: "spooled".to_owned(),
+                    ids: Some(ids),
+                    ..IngestAnswer::default()
+                };
+                (answer, text)
             }
             Left::Refused(refused) => {
                 let code = refused.code.name();
@@ -384,14 +402,23 @@ impl Printer {
                 if !self.json {
                     return self.print(&answer, "");
                 }
-                let (message, id) = (&refused.message, &refused.id);
-                (
-                    json!({ "status": "rejected", "code": code, "message": message, "id": id, "line": line }),
-                    None,
-                )
+                let answer = IngestAnswer {
+                    status: "rejected".to_owned(),
+                    code: Some(code.to_owned()),
+                    message: Some(refused.message.clone()),
+                    id: refused.id.as_deref().map(str::to_owned),
+                    line: Some(line),
+                    ..IngestAnswer::default()
+                };
+                (answer, None)
             }
         };
-        let shown = if self.json { Some(status.to_string()) } else { text };
+        let line = AnswerLine { answer, ack: None };
+        let shown = if self.json {
+            serde_json::to_string(&line).ok()
+        } else {
+            text
+        };
         if let Some(shown) = shown {
             // Whoever closed stdout does not want to hear more; the events are kept all the same.
             let _ = writeln!(io::stdout(), "{shown}");

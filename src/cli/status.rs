@@ -74,7 +74,7 @@ pub fn screen(status: &Status, paint: Paint) -> String {
         endpoint_table(&status.endpoints, status.now)
     });
     lines.extend(
-        age_table(&status.endpoints)
+        age_table(status.endpoints.iter().map(|row| (&*row.name, row.ages)))
             .into_iter()
             .flat_map(|table| [String::new(), table]),
     );
@@ -83,11 +83,12 @@ pub fn screen(status: &Status, paint: Paint) -> String {
 
 /// How old what waits is, for each endpoint that has something older than a minute: in what passes at once there is
 /// nothing to see.
-fn age_table(rows: &[EndpointRow]) -> Option<String> {
-    let is_old = |row: &&EndpointRow| row.ages.counts()[1..].iter().any(|count| *count > 0);
+fn age_table<'a>(endpoints: impl Iterator<Item = (&'a str, Ages)>) -> Option<String> {
+    let is_old = |(_, ages): &&(&str, Ages)| ages.counts()[1..].iter().any(|count| *count > 0);
     let mut all = Ages::default();
-    rows.iter().for_each(|row| all.merge(&row.ages));
-    let old: Vec<&EndpointRow> = rows.iter().filter(is_old).collect();
+    let rows: Vec<(&str, Ages)> = endpoints.collect();
+    rows.iter().for_each(|(_, ages)| all.merge(ages));
+    let old: Vec<_> = rows.iter().filter(is_old).collect();
     if old.is_empty() {
         return None;
     }
@@ -108,7 +109,7 @@ fn age_table(rows: &[EndpointRow]) -> Option<String> {
             .collect::<Vec<_>>()
     };
     let sum = (rows.len() > 1).then(|| row("all", &all));
-    let each = old.iter().map(|endpoint| row(&endpoint.name, &endpoint.ages));
+    let each = old.iter().map(|(name, ages)| row(name, ages));
     Some(print::table(&columns, sum.into_iter().chain(each)))
 }
 
@@ -376,4 +377,39 @@ fn cells(row: &EndpointRow, now: Timestamp) -> Vec<String> {
         ms(attempts.p95_ms),
         ms(attempts.p99_ms),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// G2: how old what waits is, by endpoint and together; what is young alone is not worth a line.
+    #[test]
+    fn g2_the_histogram_tells_since_when_something_is_stuck() {
+        let ages = |counts: [(u64, u64); 2]| {
+            let mut ages = Ages::default();
+            counts
+                .iter()
+                .for_each(|(minutes, count)| ages.add(Duration::from_secs(60 * minutes), *count));
+            ages
+        };
+        let young = ("young", ages([(0, 7), (0, 1)]));
+        let stuck = ("stuck", ages([(0, 2), (90, 3)]));
+        let older = ("older", ages([(4, 1), (5000, 12)]));
+        assert_eq!(age_table([young].into_iter()), None);
+        let table = age_table([young, stuck, older].into_iter()).unwrap_or_default();
+        let lines: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let expected = [
+            "WAITING SINCE PENDING <1m <5m <1h <6h <1d OLDER",
+            "all 26 10 1 - 3 - 12",
+            "stuck 5 2 - - 3 - -",
+            "older 13 - 1 - - - 12",
+        ];
+        assert_eq!(lines, expected.map(|line| line.split(' ').collect::<Vec<_>>()));
+        let alone = age_table([stuck].into_iter()).unwrap_or_default();
+        assert_eq!(alone.lines().count(), 2, "one needs no sum: {alone}");
+    }
 }

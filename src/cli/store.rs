@@ -3,7 +3,7 @@
 //! the engine's own business.
 
 mod export;
-mod repair;
+pub(super) mod repair;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -53,12 +53,23 @@ pub struct StoreArgs {
 #[derive(Clone, Debug, Subcommand)]
 enum StoreVerb {
     /// What it holds; quick
+    #[command(after_help = "Examples:
+  posthaste store status")]
     Status,
     /// Read everything that is owed or dead; exit code 1 when anything is damaged
+    #[command(after_help = "Examples:
+  posthaste store check
+  posthaste store check --json")]
     Check,
     /// Write everything that is owed or dead as JSON lines
+    #[command(after_help = "Examples:
+  posthaste store export > owed.jsonl
+  posthaste store export --dead --endpoint crm-sync > letters.jsonl")]
     Export(export::ExportArgs),
     /// Plan how to save what can be read of a damaged store; with --yes, do it
+    #[command(after_help = "Examples:
+  posthaste store repair
+  posthaste store repair --yes")]
     Repair(repair::RepairArgs),
 }
 

@@ -5,7 +5,7 @@ use axum::extract::{ConnectInfo, State};
 
 use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
-use super::guard::audit;
+use super::guard::audit_reload;
 use super::server::App;
 use super::types::{ConfigView, ReloadReport};
 use crate::config::effective;
@@ -24,15 +24,7 @@ pub async fn reload(
     State(app): State<App>,
     ConnectInfo(peer): ConnectInfo<Peer>,
 ) -> ApiResult<Json<ReloadReport>> {
-    match app.operator.reload().await {
-        Ok(report) => {
-            audit(peer, "reload", &report.hash, "adopted");
-            Ok(Json(report))
-        }
-        Err(problems) => {
-            let detail = format!("refused for {} problems", problems.len());
-            audit(peer, "reload", "", &detail);
-            Err(ApiError::invalid_config(problems))
-        }
-    }
+    let reloaded = app.operator.reload().await;
+    audit_reload(peer, "", &reloaded);
+    reloaded.map(Json).map_err(ApiError::invalid_config)
 }

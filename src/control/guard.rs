@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use super::doors::Peer;
 use super::error::ApiError;
 use super::server::App;
+use super::types::ReloadReport;
 use crate::config::ControlConfig;
 use crate::domain::access::{Role, role};
 
@@ -95,6 +96,17 @@ fn shows_token(headers: &HeaderMap, config: &ControlConfig) -> bool {
 pub fn audit(peer: Peer, action: &str, object: &str, detail: &str) {
     let (uid, from) = (peer.credentials.uid, peer.address.map(tracing::field::display));
     tracing::info!(target: "audit", uid, from, action, object, detail, result = "done", "operator");
+}
+
+/// Writes down who had the configuration read again; `how` stands before what came of it.
+pub fn audit_reload(peer: Peer, how: &str, reloaded: &Result<ReloadReport, Vec<String>>) {
+    match reloaded {
+        Ok(report) => audit(peer, "reload", &report.hash, &format!("{how}adopted")),
+        Err(problems) => {
+            let detail = format!("{how}refused for {} problems", problems.len());
+            audit(peer, "reload", "", &detail);
+        }
+    }
 }
 
 /// Every method a route can have; HEAD is answered wherever GET is.

@@ -214,7 +214,7 @@ impl Document {
     }
 
     fn events(&mut self) {
-        let answer = self.schema::<IngestAnswer>();
+        let (answer, error) = (self.schema::<IngestAnswer>(), self.schema::<ErrorBody>());
         let mut send =
             Operation::new("Send an event or an atomic batch, in any CloudEvents mode (binary: ce- headers)");
         let any = json!({ "schema": true });
@@ -237,7 +237,13 @@ impl Document {
             ("429", "Rejected: too fast; retry-after says when"),
             ("503", "Rejected: not now; retry-after says when"),
         ] {
-            send = send.gives(status, what, answer.clone());
+            // Refused before it was read: by the guard, or because the store has failed.
+            let is_either = matches!(status, "403" | "503");
+            let schema = match is_either {
+                true => json!({ "anyOf": [answer, error] }),
+                false => answer.clone(),
+            };
+            send = send.gives(status, what, schema);
         }
         self.add("post", "/v1/events", send);
         let event = self.schema::<EventView>();

@@ -4,11 +4,14 @@
 mod emit;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod wanted;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt;
 
 use crate::delivery::{Courier, Item, Tried, batch};
 use crate::domain::company;
@@ -45,32 +48,21 @@ const UNSEEN: Seen = Seen {
     overloaded: false,
 };
 
-/// Tells the dispatcher that a job is over even if the job panicked, which is a bug: its deliveries then stay
-/// pending, its slot becomes free, and nobody else waits.
-struct Watched<'a, F: Fn(News)> {
-    job: Job,
-    tell: &'a F,
-    told: bool,
-}
-
-impl<F: Fn(News)> Drop for Watched<'_, F> {
-    fn drop(&mut self) {
-        if !self.told {
-            let ends = self.job.batch.iter().copied().map(End::unknown).collect();
-            (self.tell)(News::Ended(Box::new(Ended::unsent(self.job.lane, ends))));
-        }
-    }
-}
-
-/// Carries out `job` and tells its end, whatever happens.
+/// Carries out `job` and tells its end, whatever happens. A panic is a bug, of which the panic hook tells: nothing is known
+/// of its deliveries then, so they stay pending, and nobody else waits for them.
 pub async fn carry_out(job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: &impl Fn(News)) {
-    let mut watched = Watched {
-        job: job.clone(),
-        tell,
-        told: false,
+    let (lane, batch) = (job.lane, job.batch.clone());
+    let ended = match AssertUnwindSafe(run(job, to, queue, clock, tell))
+        .catch_unwind()
+        .await
+    {
+        Ok(ended) => ended,
+        Err(_) => {
+            // What panics once may do so every time.
+            tokio::time::sleep(READ_PAUSE).await;
+            Ended::unsent(lane, batch.into_iter().map(End::unknown).collect())
+        }
     };
-    let ended = run(job, to, queue, clock, tell).await;
-    watched.told = true;
     tell(News::Ended(Box::new(ended)));
 }
 
@@ -207,10 +199,12 @@ async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: 
     let lane = job.lane;
     let mut found = read::events(&job, queue).await;
     if to.endpoint.order.policy != OrderPolicy::None {
-        let batch = cut_behind_unread(&mut job, &mut found);
-        if !batch.is_empty() {
-            tell(News::GivenBack { lane, batch });
-        }
+        cut_behind_unread(&mut found);
+    }
+    // What was not read waits again: it stands behind what could not be, or goes beyond the request's bytes.
+    let batch: Several<Due> = job.batch.drain(found.len().min(job.batch.len())..).collect();
+    if !batch.is_empty() {
+        tell(News::GivenBack { lane, batch });
     }
     let (mut parcel, ends) = sort_out(&job, found, to, clock.now());
     let batch = parcel.cut(job.bytes_max);
@@ -378,14 +372,13 @@ fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
     attempt
 }
 
-/// Takes out what stands behind the first event that could not be read: in an endpoint that keeps order it might
+/// Leaves out what stands behind the first event that could not be read: in an endpoint that keeps order it might
 /// overtake that one.
-fn cut_behind_unread(job: &mut Job, found: &mut Several<Result<Found, LoadError>>) -> Several<Due> {
+fn cut_behind_unread(found: &mut Several<Result<Found, LoadError>>) {
     let unread =
         |found: &Result<_, LoadError>| matches!(found, Err(LoadError::Missing(_) | LoadError::Store(_)));
     let keep = found.iter().position(unread).map_or(found.len(), |at| at + 1);
     found.truncate(keep);
-    job.batch.drain(keep.min(job.batch.len())..).collect()
 }
 
 /// Tells what can be sent from what has ended already: events that nobody wants any more, and those that can't be read.

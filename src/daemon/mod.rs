@@ -28,8 +28,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::{self, Config, ControlConfig, Loaded, Problems};
 use crate::control;
-use crate::control::doors::Door;
+use crate::control::doors::{Door, Peer};
+use crate::control::guard;
 use crate::control::operator::Operator as _;
+use crate::domain::access::Credentials;
 use crate::ingest::listener;
 use crate::ingest::spool::Spool;
 use crate::observe::log;
@@ -304,10 +306,7 @@ async fn until_told_to_stop(
     loop {
         tokio::select! {
             wish = wishes.recv() => match wish {
-                Some(Wish::Reload) => {
-                    // Whoever sent the signal reads the outcome in the log; the API's caller gets it as an answer.
-                    let _ = daemon.reload_config().await;
-                }
+                Some(Wish::Reload { uid }) => reload_by_signal(daemon, uid).await,
                 Some(Wish::Stop) | None => return Ok(()),
             },
             failed = failure.wait_for(Option::is_some) => {
@@ -316,6 +315,17 @@ async fn until_told_to_stop(
             }
         }
     }
+}
+
+/// Whoever sent the signal reads the outcome in the log; the API's caller gets it as an answer. Both changes are audited.
+async fn reload_by_signal(daemon: &Daemon, uid: Option<u32>) {
+    let credentials = Credentials { uid, gid: None };
+    let peer = Peer {
+        credentials,
+        address: None,
+    };
+    let reloaded = daemon.reload_config().await;
+    guard::audit_reload(peer, "by SIGHUP, ", &reloaded);
 }
 
 /// The spool, if its folder is there. A daemon without one works; only `posthaste send` has nothing to fall back to.

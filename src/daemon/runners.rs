@@ -1,10 +1,8 @@
 //! The tasks that carry out jobs, one at a time each. A task stays for the next job: making one, with its memory, its
 //! handles to everything and its place in the runtime, costs about as much as making a request and signing it.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::FutureExt;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
@@ -66,16 +64,21 @@ impl Runners {
     /// Has `job` carried out.
     pub fn start(&mut self, job: Job, to: Arc<Destination>) {
         let work = Work { job, to };
-        let free = self.free.pop();
-        match free.and_then(|RunnerId(at)| self.all.get(at)) {
-            // Its runner is there: it ends when this end of the channel does.
-            Some(runner) => drop(runner.send(work)),
-            None => {
-                let runner = self.hire();
-                // As above.
-                let _ = runner.send(work);
-                self.all.push(runner);
-            }
+        let RunnerId(at) = self.free.pop().unwrap_or(RunnerId(self.all.len()));
+        let work = match self.all.get(at) {
+            Some(runner) => match runner.send(work) {
+                Ok(()) => return,
+                // It is gone, though none goes before this end of its channel does.
+                Err(mpsc::error::SendError(work)) => work,
+            },
+            None => work,
+        };
+        let runner = self.hire(RunnerId(at));
+        // It has just begun to listen.
+        let _ = runner.send(work);
+        match self.all.get_mut(at) {
+            Some(place) => *place = runner,
+            None => self.all.push(runner),
         }
     }
 
@@ -97,20 +100,63 @@ impl Runners {
         self.free.clear();
     }
 
-    fn hire(&self) -> mpsc::UnboundedSender<Work> {
+    fn hire(&self, id: RunnerId) -> mpsc::UnboundedSender<Work> {
         // Bounded by one job.
         let (jobs, mut inbox) = mpsc::unbounded_channel::<Work>();
         let (queue, clock, tell) = (self.queue.clone(), self.clock, Arc::clone(&self.tell));
-        let id = RunnerId(self.all.len());
         self.tasks.spawn(async move {
             let tell = |news| tell(id, news);
             while let Some(Work { job, to }) = inbox.recv().await {
-                let job = job::carry_out(job, &to, &queue, clock, &tell);
-                // A panic is a bug that the panic hook has told of. The job said that nothing came of it, and its runner
-                // may hold the next one already.
-                let _ = AssertUnwindSafe(job).catch_unwind().await;
+                job::carry_out(job, &to, &queue, clock, &tell).await;
             }
         });
         jobs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::daemon::job::tests::{Scene, scene};
+    use crate::domain::endpoint::OrderPolicy;
+
+    /// A runner takes one job after the other; those that are too many go once all are free, and all go at the end.
+    #[tokio::test]
+    async fn runners_are_used_again() {
+        let Scene {
+            job,
+            to,
+            queue,
+            committer,
+            ..
+        } = scene(OrderPolicy::None);
+        let (tasks, to) = (TaskTracker::new(), Arc::new(to));
+        let ended: Arc<Mutex<Vec<RunnerId>>> = Arc::default();
+        let (heard, notify) = (Arc::clone(&ended), Arc::new(tokio::sync::Notify::new()));
+        let told = Arc::clone(&notify);
+        let tell: Listener = Arc::new(move |runner, news| {
+            if matches!(news, News::Ended(_)) {
+                heard.lock().unwrap().push(runner);
+                told.notify_one();
+            }
+        });
+        let mut runners = Runners::new(queue, Clock::start(), tasks.clone(), tell);
+        for at_once in [1, 1, IDLE_MAX + 10, 2] {
+            (0..at_once).for_each(|_| runners.start(job.clone(), Arc::clone(&to)));
+            while ended.lock().unwrap().len() < at_once {
+                notify.notified().await;
+            }
+            std::mem::take(&mut *ended.lock().unwrap())
+                .into_iter()
+                .for_each(|runner| runners.is_free(runner));
+            assert_eq!(runners.all.len(), runners.free.len());
+        }
+        assert_eq!(runners.all.len(), IDLE_MAX);
+        runners.close();
+        tasks.close();
+        tasks.wait().await;
+        committer.stop();
     }
 }

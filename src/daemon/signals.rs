@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
 use tokio::sync::mpsc;
 
 /// Exit status of a stop that was not waited for: 128 plus SIGTERM, as a shell would say it.
@@ -16,7 +17,10 @@ const HURRIED: i32 = 128 + SIGTERM;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wish {
     /// Read the configuration again.
-    Reload,
+    Reload {
+        /// Whose process sent the signal; `None`: the kernel does not say.
+        uid: Option<u32>,
+    },
     /// Stop.
     Stop,
 }
@@ -32,14 +36,15 @@ pub fn listen() -> io::Result<mpsc::UnboundedReceiver<Wish>> {
         signal_hook::flag::register_conditional_shutdown(signal, HURRIED, Arc::clone(&stopping))?;
         signal_hook::flag::register(signal, Arc::clone(&stopping))?;
     }
-    let mut signals = Signals::new([SIGHUP, SIGTERM, SIGINT])?;
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGTERM, SIGINT])?;
     let (wishes, receiver) = mpsc::unbounded_channel();
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
-            for signal in signals.forever() {
-                let wish = if signal == SIGHUP {
-                    Wish::Reload
+            for origin in signals.forever() {
+                let wish = if origin.signal == SIGHUP {
+                    let uid = origin.process.map(|process| process.uid);
+                    Wish::Reload { uid }
                 } else {
                     Wish::Stop
                 };

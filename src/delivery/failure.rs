@@ -13,6 +13,8 @@ use crate::domain::outcome::ErrorClass;
 /// How far an exchange had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
+    /// There was no connection yet, and there will be no TLS on it.
+    ConnectPlain,
     /// There was no connection yet.
     Connect,
     /// No status had come yet.
@@ -35,7 +37,7 @@ impl Failure {
     #[must_use]
     pub fn deadline(timeout: Duration, phase: Phase) -> Self {
         let what = match phase {
-            Phase::Connect | Phase::Head => "no answer",
+            Phase::ConnectPlain | Phase::Connect | Phase::Head => "no answer",
             Phase::Body => "the answer's body did not end",
         };
         Self {
@@ -62,9 +64,26 @@ impl Failure {
         }
     }
 
+    /// Reads it off the error of a body that is decompressed as it comes: what the connection is not to blame for is the
+    /// compression's fault.
+    #[must_use]
+    pub fn of_compressed(error: &(dyn Error + 'static)) -> Self {
+        let failure = Self::of(error, Phase::Body);
+        match is_of_the_connection(error) {
+            true => failure,
+            false => Self {
+                class: ErrorClass::InvalidResponse,
+                ..failure
+            },
+        }
+    }
+
     /// Reads it off the error of an HTTP client.
     #[must_use]
     pub fn of_client(error: &reqwest::Error, phase: Phase) -> Self {
+        if error.is_decode() {
+            return Self::of_compressed(error);
+        }
         match error.is_connect() {
             true if error.is_timeout() && classify(error, Phase::Connect) == ErrorClass::Connect => {
                 Self::no_connection()
@@ -100,8 +119,10 @@ fn classify(error: &(dyn Error + 'static), phase: Phase) -> ErrorClass {
         return ErrorClass::Tls;
     }
     let io = innermost_io(error);
-    if phase == Phase::Connect {
-        return while_connecting(io);
+    match phase {
+        Phase::ConnectPlain => return ErrorClass::Connect,
+        Phase::Connect => return while_connecting(io),
+        Phase::Head | Phase::Body => {}
     }
     if let Some(class) = all::<hyper::Error>(error)
         .next()
@@ -109,12 +130,15 @@ fn classify(error: &(dyn Error + 'static), phase: Phase) -> ErrorClass {
     {
         return class;
     }
-    match io {
-        Some(kind) => of_io(kind, phase),
-        // Neither HTTP nor the connection is to blame: the body does not decompress.
-        None if all::<reqwest::Error>(error).any(reqwest::Error::is_decode) => ErrorClass::InvalidResponse,
-        None => ErrorClass::Reset,
+    if all::<reqwest::Error>(error).any(reqwest::Error::is_builder) {
+        return ErrorClass::Render;
     }
+    io.map_or(ErrorClass::Reset, |kind| of_io(kind, phase))
+}
+
+/// Whether the other side's connection or its HTTP is to blame, and not what its HTTP carries.
+fn is_of_the_connection(error: &(dyn Error + 'static)) -> bool {
+    all::<hyper::Error>(error).next().is_some()
 }
 
 /// The kind of the innermost I/O error: those around it only pass it on.

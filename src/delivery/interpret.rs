@@ -174,6 +174,7 @@ fn failure_message(address: &str, Failure { class, cause }: &Failure) -> String 
         ErrorClass::Timeout => format!("{address} was too slow: {cause}"),
         ErrorClass::Reset => format!("the connection to {address} broke: {cause}"),
         ErrorClass::InvalidResponse => format!("the answer of {address} is not valid HTTP: {cause}"),
+        ErrorClass::Render => format!("the request to {address} can't be sent: {cause}"),
         ErrorClass::Blocked => format!("{address} may not be connected to: {cause}"),
         _ => format!("could not connect to {address}: {cause}"),
     }

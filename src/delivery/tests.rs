@@ -28,7 +28,7 @@ use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningK
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::time::Timestamp;
-use crate::template::Target;
+use crate::template::{Target, Template};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -546,6 +546,18 @@ async fn e4_broken_answers() {
             invalid,
             Some(200),
         ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-encoding: zstd\r\ncontent-length: 9\r\n\r\nnot zstd!",
+            Then::KeepAlive,
+            invalid,
+            Some(200),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\ncontent-encoding: br\r\ncontent-length: 9\r\n\r\n\u{1}\u{2}brotli?",
+            Then::KeepAlive,
+            invalid,
+            Some(200),
+        ),
         ("SSH-2.0-OpenSSH_9.2p1\r\n", Then::Close, invalid, None),
         ("HTTP/1.1 2x0 OK\r\n\r\n", Then::Close, invalid, None),
     ] {
@@ -554,6 +566,70 @@ async fn e4_broken_answers() {
         assert_eq!(attempt.status, status, "{answer:?}");
         assert_eq!(peer.connections(), 1, "sent once: {answer:?}");
     }
+}
+
+/// E4: a URL that is longer than any can be is the request's fault, and nothing is connected to.
+#[tokio::test]
+async fn e4_a_url_that_is_too_long() {
+    let peer = Peer::answering(OK, Then::KeepAlive).await;
+    let mut endpoint = endpoint(&peer.url());
+    let long = Template::compile(&"x".repeat(15_000), Target::Text).unwrap();
+    endpoint.request.query = (0..5).map(|n| (format!("q{n}").into(), long.clone())).collect();
+    let attempt = deliver(&endpoint).await.attempt;
+    assert_eq!(attempt.outcome, Outcome::Error(ErrorClass::Render), "{attempt:?}");
+    assert!(attempt.message.contains("can't be sent"), "{}", attempt.message);
+    assert_eq!(peer.connections(), 0);
+}
+
+/// E4: what comes before, after or instead of an answer does not spoil the next one on the same courier.
+#[tokio::test]
+async fn e4_odd_answers_spoil_no_connection() {
+    let events = [event("e", "{}")];
+    for (answer, connections) in [
+        (
+            "HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
+            1,
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 1),
+        (
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nx: y\r\n\r\n",
+            1,
+        ),
+        // None of these may be used again.
+        ("HTTP/1.0 200 OK\r\ncontent-length: 2\r\n\r\nok", 2),
+        (
+            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+            2,
+        ),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok and more", 2),
+    ] {
+        let peer = Peer::answering(answer, Then::KeepAlive).await;
+        let courier = Couriers::new().prepare(&endpoint(&peer.url())).unwrap();
+        for number in 1..=2 {
+            let attempt = courier.deliver(&events, "e", number, NOW).await.attempt;
+            assert_eq!(attempt.outcome, Outcome::Delivered, "{answer:?}: {attempt:?}");
+        }
+        assert_eq!(peer.connections(), connections, "{answer:?}");
+    }
+}
+
+/// E6: an answer that is cut leaves nothing behind for the next request.
+#[tokio::test]
+async fn e6_the_rest_of_a_cut_answer_is_nobodys() {
+    let long = format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\n{}",
+        "x".repeat(200_000)
+    );
+    let peer = Peer::answering(long, Then::KeepAlive).await;
+    let mut endpoint = endpoint(&peer.url());
+    endpoint.request.response_bytes_max = 1000;
+    let courier = Couriers::new().prepare(&endpoint).unwrap();
+    for number in 1..=2 {
+        let tried = courier.deliver(&[event("e", "{}")], "e", number, NOW).await;
+        assert_eq!(tried.attempt.outcome, Outcome::Delivered, "{:?}", tried.attempt);
+        assert_eq!(tried.exchange.received_bytes, 1000);
+    }
+    assert_eq!(peer.connections(), 2);
 }
 
 #[tokio::test]

@@ -139,11 +139,17 @@ impl Limit {
         self.ramp.map_or(limit, |ramp| ramp.min(limit))
     }
 
-    /// Back to the lower bound, and to that from one request on, doubling with each round trip: for an endpoint that has
-    /// just come back, or may still be down after a restart: its backlog must not fall on it at once.
+    /// Keeps the limit, and begins with one request, doubling with each round trip up to it: for an endpoint that was left
+    /// alone for a while, whose backlog must not fall on it at once.
+    pub(super) fn ease_in(&mut self) {
+        self.ramp = Some(1);
+    }
+
+    /// Back to the lower bound, and to that as after a rest: for an endpoint that has just come back, or may still be down
+    /// after a restart.
     pub(super) fn restart(&mut self) {
         self.limit = self.bounds.min;
-        self.ramp = Some(1);
+        self.ease_in();
         self.round = Round::default();
         self.ease = None;
     }

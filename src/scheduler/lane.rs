@@ -242,7 +242,10 @@ impl Lane {
     pub(super) fn advance(&mut self, now: Now) {
         let rested = self.rest_until_mono_ms <= now.mono_ms;
         match self.state {
-            LaneState::Suspended { .. } if rested => self.become_state(LaneState::Ready, now),
+            LaneState::Suspended { .. } if rested => {
+                self.limit.ease_in();
+                self.become_state(LaneState::Ready, now);
+            }
             LaneState::Tripped { .. } if rested => self.become_state(LaneState::Probing, now),
             LaneState::Paused { .. } => self.apply_pause(now),
             _ => {}
@@ -420,6 +423,9 @@ impl Lane {
 
     /// To ready, and on to what still holds the lane.
     fn unpause(&mut self, now: Now) {
+        if self.in_flight() == 0 {
+            self.limit.ease_in();
+        }
         self.become_state(LaneState::Ready, now);
         let until = wall_time(self.rest_until_mono_ms, now);
         match (self.breaker.is_open(), self.rest_until_mono_ms > now.mono_ms) {

@@ -11,6 +11,7 @@ use super::engine::ENGINE;
 use super::limits::EXPRESSION_BYTES_MAX;
 use super::lint;
 use super::problem::{Problem, RenderError};
+use super::quick::Quick;
 use super::scope::Scope;
 use super::value::text_of;
 
@@ -21,8 +22,8 @@ pub struct Expression(Arc<Compiled>);
 struct Compiled {
     source: Box<str>,
     code: minijinja::Expression<'static, 'static>,
-    /// Its parts, where it only names a value: those are most, and need no engine.
-    path: Option<Box<[Box<str>]>>,
+    /// `None`: it needs the engine.
+    quick: Option<Quick>,
     names: BTreeSet<Box<str>>,
     settings: BTreeSet<Box<str>>,
     concatenations: usize,
@@ -55,7 +56,7 @@ impl Expression {
         Ok(Self(Arc::new(Compiled {
             source: text.into(),
             code,
-            path: found.path,
+            quick: found.quick,
             names: found.names,
             settings: found.settings,
             concatenations: found.concatenations,
@@ -89,8 +90,8 @@ impl Expression {
     /// # Errors
     /// Comparing or calling what is not there, and exhausted bounds.
     pub fn eval(&self, scope: &Scope) -> Result<Value, RenderError> {
-        let named = self.0.path.as_deref();
-        if let Some(value) = named.and_then(|path| scope.0.follow(path)) {
+        let quick = self.0.quick.as_ref();
+        if let Some(value) = quick.and_then(|quick| quick.value(scope)) {
             return Ok(value);
         }
         check_concatenations(self.0.concatenations, scope)?;

@@ -9,9 +9,10 @@ use minijinja::machinery::{Token, parse, parse_expr, tokenize};
 use super::engine::{ENGINE, syntax};
 use super::limits::{CONCATENATIONS_MAX, ELIF_MAX, LOOP_DEPTH_MAX, TAG_TOKENS_MAX};
 use super::problem::Problem;
+use super::quick::Quick;
 
 /// What the lint learnt of a source that it lets pass.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Findings {
     /// The names that are read from the scope: `event`, `data`, `vars` …
     pub(super) names: BTreeSet<Box<str>>,
@@ -19,8 +20,8 @@ pub(super) struct Findings {
     pub(super) settings: BTreeSet<Box<str>>,
     /// How many `~` and `+` there are.
     pub(super) concatenations: usize,
-    /// The expression only names a value: `response.lead.id`; its parts.
-    pub(super) path: Option<Box<[Box<str>]>>,
+    /// The expression, if it needs no engine.
+    pub(super) quick: Option<Quick>,
     /// The text begins with a printed value of the operator's own (`vars.…`, `secrets.…`).
     pub(super) base_from_config: bool,
 }
@@ -45,21 +46,8 @@ pub(super) fn expression(source: &str) -> Result<Findings, Problem> {
     let parsed = parse_expr(source).map_err(|error| Problem::from_engine(&error, source))?;
     let mut lint = Lint::new(source);
     lint.expression(&parsed)?;
-    lint.found.path = path(&parsed).map(Into::into);
+    lint.found.quick = Quick::of(&parsed);
     Ok(lint.found)
-}
-
-/// The parts of a name with members behind it.
-pub(super) fn path(expression: &Expr<'_>) -> Option<Vec<Box<str>>> {
-    match expression {
-        Expr::Var(name) => Some(vec![name.id.into()]),
-        Expr::GetAttr(attribute) => {
-            let mut parts = path(&attribute.expr)?;
-            parts.push(attribute.name.into());
-            Some(parts)
-        }
-        _ => None,
-    }
 }
 
 /// The engine's parser and compiler recurse over chains of operators without a bound of their own.

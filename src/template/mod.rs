@@ -4,8 +4,8 @@
 //! Pure: knows no clock, no socket, no store and no configuration files, and imports no other room. Read in this
 //! order: [`Target`] (where a text goes) · [`Scope`] (what it sees) · [`Template`] and [`Expression`] (compile,
 //! render) · [`Problem`] (what can be wrong) · `lint` and `limits` (what is allowed) · `engine` and `filters` (what
-//! there is to call) · `sink`, `xml` and `value` (how it is printed) · `members` and
-//! `pieces` (what is parsed late, and what needs no engine).
+//! there is to call) · `sink`, `xml` and `value` (how it is printed) · `members`,
+//! `pieces` and `quick` (what is parsed late, and what needs no engine).
 
 mod compiled;
 mod engine;
@@ -18,6 +18,7 @@ mod members;
 mod moment;
 mod pieces;
 mod problem;
+mod quick;
 mod scope;
 mod sink;
 mod target;

@@ -1,12 +1,12 @@
 //! A template that is only text and printed values, taken apart so that it needs no engine: texts go to the sink as they
-//! are, and what only names a value is looked up. Whatever does not go smoothly here is left to the engine, which has
+//! are, and what is [`Quick`] is worked out at once. Whatever does not go smoothly here is left to the engine, which has
 //! more to say about it.
 
 use minijinja::machinery::{Token, parse_expr, tokenize};
 use minijinja::{Error, Value};
 
 use super::engine::{ENGINE, shown, syntax};
-use super::lint;
+use super::quick::Quick;
 use super::scope::Scope;
 use super::sink::Sink;
 use super::target::Target;
@@ -21,8 +21,8 @@ pub(super) struct Pieces(Vec<Piece>);
 
 enum Piece {
     Text(Box<str>),
-    /// The parts of a name: `lead.address.city`.
-    Named(Box<[Box<str>]>),
+    /// What needs no engine either.
+    Quick(Quick),
     /// Anything else between braces.
     Computed(minijinja::Expression<'static, 'static>),
 }
@@ -60,7 +60,7 @@ impl Pieces {
                     sink.text(text).ok()?;
                     continue;
                 }
-                Piece::Named(path) => scope.0.follow(path)?,
+                Piece::Quick(quick) => quick.value(scope)?,
                 Piece::Computed(code) => code.eval(Value::from_dyn_object(scope.0.clone())).ok()?,
             };
             if value.is_undefined() {
@@ -74,8 +74,8 @@ impl Pieces {
 
 impl Piece {
     fn printed(text: &str) -> Option<Self> {
-        if let Some(path) = lint::path(&parse_expr(text).ok()?) {
-            return Some(Self::Named(path.into()));
+        if let Some(quick) = Quick::of(&parse_expr(text).ok()?) {
+            return Some(Self::Quick(quick));
         }
         let code = ENGINE.env.compile_expression_owned(text.to_owned()).ok()?;
         Some(Self::Computed(code))

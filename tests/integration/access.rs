@@ -1,8 +1,11 @@
 //! A7: who may send what, who may see and change things, and what is written down of it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::harness::client::{At, ask};
@@ -264,6 +267,153 @@ fn a7_every_change_is_audited() {
         !daemon.log().contains("S3CRET"),
         "values of keys are not for the log"
     );
+}
+
+/// What a route is driven with, by its method and its template: the path, the body, and the object of its audit line.
+type Drive<'a> = (&'a str, &'a str, &'a str, Value);
+
+/// Does each, and holds the audit log to one more line, with who it was and what was done.
+fn drive(daemon: &Daemon, drives: &[Drive<'_>]) {
+    for (method, template, path, body) in drives {
+        let before = audited(daemon).len();
+        let answer = daemon.ask(method, path, &[], body.to_string());
+        assert!(answer.status < 300, "{method} {path}: {answer:?}");
+        let line = eventually(path, || audited(daemon).into_iter().nth(before));
+        let word = match *method {
+            "POST" => template.rsplit('/').next().unwrap().to_owned(),
+            other => other.to_lowercase(),
+        };
+        assert_eq!(
+            json!([line["action"], line["uid"], line["result"]]),
+            json!([word, me(), "done"]),
+            "{method} {path}"
+        );
+    }
+}
+
+/// A7: no route of the API that changes something does so without an audit line.
+#[test]
+fn a7_every_route_that_changes_is_audited() {
+    let target = Target::new();
+    let parked = |name: &str| endpoint(name, &target.url("/"), "events = [\"parked\"]\nenabled = false");
+    let kept = "[log]\nformat = \"json\"\nlevel = \"warn\"\n".to_owned()
+        + &endpoint("kept", &target.url("/status/404"), "events = [\"dead\"]");
+    let daemon = Daemon::start(&(kept.clone() + &parked("moved") + &parked("buried")));
+    daemon.accept(&event("dead", "1"));
+    daemon.accept(&event("parked", "2"));
+    let letter = daemon.until_dead("kept", 1).remove(0)["id"].clone();
+    daemon.write_config(&kept);
+    let name = "/v1/endpoints/{name}";
+    let verbs = ["pause", "resume", "flush", "test", "move", "bury"];
+    let [pause, resume, flush, test, to, bury] = verbs.map(|verb| format!("{name}/{verb}"));
+    let own = json!({ "url": target.url("/"), "enabled": false });
+    let drives: Vec<Drive<'_>> = vec![
+        ("POST", "/v1/reload", "/v1/reload", json!({})),
+        ("POST", &pause, "/v1/endpoints/kept/pause", json!({})),
+        ("POST", &resume, "/v1/endpoints/kept/resume", json!({})),
+        ("POST", &flush, "/v1/endpoints/kept/flush", json!({})),
+        ("POST", &test, "/v1/endpoints/kept/test", json!({})),
+        ("POST", &to, "/v1/endpoints/moved/move", json!({ "to": "kept" })),
+        ("POST", &bury, "/v1/endpoints/buried/bury", json!({})),
+        ("PUT", name, "/v1/endpoints/own", own),
+        ("PATCH", name, "/v1/endpoints/own", json!({ "enabled": true })),
+        ("DELETE", name, "/v1/endpoints/own", json!({})),
+        (
+            "POST",
+            "/v1/dead/replay",
+            "/v1/dead/replay",
+            json!({ "ids": [letter] }),
+        ),
+        (
+            "POST",
+            "/v1/dead/purge",
+            "/v1/dead/purge",
+            json!({ "filter": {} }),
+        ),
+    ];
+    drive(&daemon, &drives);
+
+    let driven: BTreeSet<String> = drives.iter().map(|d| format!("{} {}", d.0, d.1)).collect();
+    let document = daemon.get("/v1/openapi.json").1;
+    let described = document["paths"].as_object().unwrap().iter();
+    let mut changing: BTreeSet<String> = described
+        .flat_map(|(path, methods)| {
+            let methods = methods.as_object().unwrap().keys();
+            methods.map(move |method| format!("{} {path}", method.to_uppercase()))
+        })
+        .filter(|route| !route.starts_with("GET "))
+        .collect();
+    // What is sent is counted as from any producer, and nothing is changed by an explanation.
+    for exempt in ["POST /v1/events", "POST /v1/explain"] {
+        assert!(changing.remove(exempt), "{exempt}");
+    }
+    assert_eq!(driven, changing);
+}
+
+/// A7: a reload by signal is as much of a change as one over the API: the kernel says whose signal it was.
+#[test]
+fn a7_a_reload_by_signal_is_audited() {
+    let daemon = Daemon::start("[log]\nformat = \"json\"\nlevel = \"warn\"\n");
+    let mut details = Vec::new();
+    for text in ["[log]\nformat = \"json\"\n", "[nonsense]\n"] {
+        daemon.write_config(text);
+        let before = audited(&daemon).len();
+        daemon.signal(Signal::HUP);
+        let line = eventually("the signal is audited", || {
+            audited(&daemon).into_iter().nth(before)
+        });
+        assert_eq!(
+            json!([line["action"], line["uid"]]),
+            json!(["reload", me()]),
+            "{line}"
+        );
+        details.push(line["detail"].clone());
+    }
+    assert_eq!(
+        details,
+        ["by SIGHUP, adopted", "by SIGHUP, refused for 1 problems"]
+    );
+}
+
+/// A7: the group of the producers opens their socket and not the operators'.
+#[test]
+fn a7_producers_cannot_open_the_control_socket() {
+    if me() != 0 {
+        let mend = "run this test as root to come as another user";
+        required::missing("root", mend, "not root");
+        return;
+    }
+    let target = Target::new();
+    let daemon = Setup::new(&endpoint("all", &target.url("/"), ""))
+        .ingest("group = \"users\"")
+        .start();
+    Command::new("chmod")
+        .arg("755")
+        .arg(daemon.path("."))
+        .status()
+        .unwrap();
+    let come = |group: &str, socket: &Path, line: &str| {
+        let mut socat = Command::new("setpriv");
+        socat.args(["--reuid", "12345", "--regid", group, "--clear-groups"]);
+        socat.args(["socat", "-t5", "-"]);
+        socat.arg(format!("UNIX-CONNECT:{}", socket.display()));
+        run(&mut socat, line).unwrap()
+    };
+    let line = event("a", "1") + "\n";
+    let taken = come("users", &daemon.ingest(), &line).exits(0).lines();
+    assert_eq!(taken[0]["status"], "accepted");
+    let status = "GET /v1/status HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+    for (group, socket, text) in [
+        ("users", daemon.control(), status),
+        ("12345", daemon.ingest(), &line),
+    ] {
+        let refused = come(group, &socket, text);
+        assert!(
+            refused.code != 0 && refused.out.is_empty() && refused.err.contains("Permission denied"),
+            "{group} {}: {refused:?}",
+            socket.display()
+        );
+    }
 }
 
 /// A7: the TCP door opens for the token alone, and whoever shows it is an operator.

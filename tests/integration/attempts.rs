@@ -205,6 +205,19 @@ fn h1_events_show_what_was_tried() {
     ];
     assert_eq!(states, BTreeMap::from(wanted));
 
+    daemon.accept(&event("a", "e2"));
+    daemon.until_dead("dead", 2);
+    let list = daemon.cli(&["dead", "list", "--json"]).exits(0).out;
+    let shown = daemon
+        .cli_with(&["events", "show", "--json", "e1", "nothing", "-"], &list)
+        .exits(1);
+    let ids: Vec<Value> = shown.lines().iter().map(|view| view["id"].clone()).collect();
+    assert_eq!(ids, ["e1", "e1", "e2"], "one given, two read: {shown:?}");
+    assert!(
+        shown.err.contains("nothing"),
+        "what is not there is said: {shown:?}"
+    );
+
     let only = Setup::new(&endpoint("good", &target.url("/ok"), "")).start();
     only.accept(&event("a", "e9"));
     let shown = eventually("the event is over", || {

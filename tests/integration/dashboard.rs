@@ -155,12 +155,12 @@ fn h8_a_person_mends_what_is_stuck() {
     };
     let judge = Judge::new(|_| 404);
     let mut target = Target::new();
-    let endpoints = endpoint("crm-sync", &judge.url(), "events = [\"bad\"]")
-        + &endpoint("billing", &target.url("/"), "events = [\"good\"]");
+    let endpoints = endpoint("crm-sync", &judge.url(), "events = [\"bad.*\"]")
+        + &endpoint("billing", &target.url("/slow/20"), "events = [\"good\"]");
     let (daemon, address) = over_tcp(&endpoints);
     let markup = "<img src=x onerror=document.title='run'>";
     for id in ["1", "2"] {
-        let event = json!({ "type": "bad", "id": format!("{markup}{id}"), "data": { "note": format!("<script>document.title='run'</script>{id}") } });
+        let event = json!({ "type": format!("bad.t{id}"), "id": format!("{markup}{id}"), "data": { "note": format!("<script>document.title='run'</script>{id}") } });
         daemon.accept(&event.to_string());
     }
     daemon.accept(&json!({ "type": "good", "id": "3" }).to_string());
@@ -172,13 +172,12 @@ fn h8_a_person_mends_what_is_stuck() {
     browser.shows("#advice", "crm-sync has 2 dead letters");
     browser.shows("#endpoint-table", "billing");
     fits(&mut browser);
+    charts_are_drawn(&mut browser);
     pauses_and_resumes(&mut browser, &daemon);
     evidence_is_text(&mut browser, markup, letters[0]["id"].as_str().unwrap());
+    searches_dead_letters(&mut browser);
     replays_and_purges(&mut browser, &daemon, &judge);
-
-    browser.click("nav", "Attempts");
-    browser.shows("#attempt-table", markup);
-    fits(&mut browser);
+    searches_attempts(&mut browser, markup);
     assert_eq!(browser.value("document.title"), "posthaste", "no event was run");
     browser.click("nav", "Sign out");
     browser.until("!document.getElementById('login').hidden && sessionStorage.length === 0");
@@ -204,33 +203,57 @@ fn signs_in(browser: &mut Browser, address: SocketAddr) {
     assert_eq!(browser.value("location.href.includes('token')"), false);
 }
 
-/// Nothing is wider than the page.
+/// Nothing is wider than the page, nor than the dialog if that is open.
 fn fits(browser: &mut Browser) {
     assert_eq!(
         browser.value("innerWidth"),
         browser.value("document.documentElement.scrollWidth")
     );
+    let dialog = "(() => { const box = document.getElementById('dialog'), edge = box.getBoundingClientRect(); \
+                  return { left: edge.left, right: edge.right, top: edge.top, bottom: edge.bottom, \
+                  wide: box.scrollWidth > box.clientWidth }; })()";
+    let shown = browser.value(dialog);
+    let is_in = |side: &str, max: f64| shown[side].as_f64().is_some_and(|at| (0.0..=max).contains(&at));
+    assert!(
+        is_in("left", 360.0) && is_in("right", 360.0) && is_in("top", 740.0) && is_in("bottom", 740.0),
+        "{shown}"
+    );
+    assert_eq!(shown["wide"], false, "{shown}");
 }
 
-/// By keyboard: Tab to the button, Enter, Enter in the field.
+/// Rates and response times become lines with points, one more with each reading; the response times are there to see.
+fn charts_are_drawn(browser: &mut Browser) {
+    for what in ["Deliveries per second of billing", "Response time of billing"] {
+        let line = format!("document.querySelector('svg[aria-label^=\"{what}\"] polyline')");
+        browser.until(&format!("({line}?.points.length ?? 0) >= 3"));
+        let drawn = browser.value(&format!("{line}.getBoundingClientRect().width"));
+        assert!(drawn.as_f64() > Some(0.0), "{what}: {drawn}");
+        let inside = browser.value(&format!(
+            "[...{line}.points].every((point) => point.x >= 0 && point.x <= 120 && point.y >= 0 && point.y <= 24)"
+        ));
+        assert_eq!(inside, true, "{what}");
+    }
+    browser.shows("#endpoint-table", " ms");
+}
+
+/// By keyboard alone: Tab to the button, Enter, a reason, Tab to the answer, Enter; and the same for the way back.
 fn pauses_and_resumes(browser: &mut Browser, daemon: &Daemon) {
-    let focused = "document.activeElement?.getAttribute('data-key') === 'Pause crm-sync'";
-    let reached = (0..60).any(|_| {
-        browser.press("Tab");
-        browser.value(focused) == true
-    });
-    assert!(reached, "Tab leads to the button");
+    browser.tab_to("at?.getAttribute('data-key') === 'Pause crm-sync'");
     browser.press("Enter");
     browser.until("document.getElementById('dialog').open && document.activeElement.id === 'pause-reason'");
-    browser.value("document.activeElement.value = 'their maintenance'");
-    browser.click("#dialog", "Pause");
+    fits(browser);
+    browser.types("their maintenance");
+    browser.tab_to("at?.closest('#dialog-actions') && at.textContent === 'Pause'");
+    browser.press("Enter");
     let row = daemon.until_state("crm-sync", "paused");
     assert!(
         row["why"].as_str().unwrap().contains("their maintenance"),
         "{row}"
     );
     browser.shows("#advice", "their maintenance");
-    browser.click("#endpoint-table", "Resume");
+    browser.until("document.querySelector('[data-key=\"Resume crm-sync\"]') !== null");
+    browser.tab_to("at?.getAttribute('data-key') === 'Resume crm-sync'");
+    browser.press("Enter");
     daemon.until_state("crm-sync", "ready");
 }
 
@@ -242,6 +265,55 @@ fn evidence_is_text(browser: &mut Browser, markup: &str, letter: &str) {
     browser.shows("#dialog", "POST http://127.0.0.1");
     browser.shows("#dialog", "<script>document.title='run'</script>1");
     assert_eq!(browser.value("document.querySelectorAll('img').length"), 0);
+    fits(browser);
+    browser.press("Escape");
+    browser.until("!document.getElementById('dialog').open");
+}
+
+/// A field of the search narrows it; without it all are there again.
+fn searches_dead_letters(browser: &mut Browser) {
+    browser.value("document.querySelector('#dead-filter [name=type]').focus()");
+    browser.types("bad.t2");
+    browser.press("Enter");
+    let rows = "document.querySelectorAll('#dead-table tbody tr').length";
+    browser.until(&format!("{rows} === 1"));
+    assert!(browser.text("#dead-table").contains("bad.t2"));
+    browser.click("nav", "Dead letters");
+    browser.until(&format!("{rows} === 2"));
+}
+
+/// The log of attempts by outcome, class and time; one of them with what its parts took.
+fn searches_attempts(browser: &mut Browser, markup: &str) {
+    browser.click("nav", "Attempts");
+    browser.shows("#attempt-table", markup);
+    browser.shows("#attempt-table", "billing");
+    fits(browser);
+    for (field, value, shown, hidden) in [
+        ("class", "http_4xx", "crm-sync", "billing"),
+        ("outcome", "delivered", "billing", "crm-sync"),
+        ("outcome", "skipped", "There are none like this.", "crm-sync"),
+        ("until", "1h", "There are none like this.", "crm-sync"),
+    ] {
+        browser.value(&format!(
+            "document.getElementById('attempt-filter').reset(); \
+             document.getElementById('attempt-filter').elements['{field}'].value = '{value}'"
+        ));
+        browser.click("#attempt-filter", "Search");
+        eventually(&format!("the attempts by {field} {value}"), || {
+            let text = browser.text("#attempt-table");
+            (text.contains(shown) && !text.contains(hidden)).then_some(())
+        });
+    }
+    browser.click("nav", "Attempts");
+    browser.shows("#attempt-table", "billing");
+    browser.until(
+        "(() => { const row = [...document.querySelectorAll('#attempt-table tbody tr')]\
+         .find((row) => row.innerText.includes('billing')); row?.querySelector('button').click(); return !!row; })()",
+    );
+    for part in ["Connecting", "First byte", "Rest of the answer", " ms", "bytes"] {
+        browser.shows("#dialog", part);
+    }
+    fits(browser);
     browser.press("Escape");
     browser.until("!document.getElementById('dialog').open");
 }

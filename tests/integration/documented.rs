@@ -49,34 +49,30 @@ fn shell(daemon: &Daemon, line: &str) -> Ran {
     run(&mut command, "").unwrap()
 }
 
-/// The commands in the examples of all help texts, each once.
-fn examples(daemon: &Daemon) -> BTreeSet<String> {
-    let verbs = daemon.cli(&["--help"]).exits(0).out;
-    let verbs = verbs.split("Commands:\n").nth(1).unwrap_or_default().to_owned();
+/// Adds the commands in the examples of this verb's help text, and of its own verbs'.
+fn examples(daemon: &Daemon, verb: &[&str], found: &mut BTreeSet<String>) {
+    let help = daemon.cli(&[verb, &["--help"]].concat()).exits(0).out;
+    let shown = help.split("Examples:").nth(1).unwrap_or_default();
+    let lines = shown
+        .lines()
+        .map(|line| line.split("  #").next().unwrap_or_default().trim());
+    found.extend(
+        lines
+            .filter(|line| line.contains("posthaste "))
+            .map(str::to_owned),
+    );
+    let verbs = help.split("Commands:\n").nth(1).unwrap_or_default();
     let verbs = verbs.lines().take_while(|line| line.starts_with("  "));
     let verbs = verbs
         .filter(|line| !line.starts_with("   "))
-        .filter_map(|line| line.split_whitespace().next())
-        .filter(|verb| *verb != "help");
-    let mut found = BTreeSet::new();
-    for verb in verbs {
-        let help = daemon.cli(&[verb, "--help"]).exits(0).out;
-        let shown = help.split("Examples:").nth(1).unwrap_or_default();
-        let lines = shown
-            .lines()
-            .map(|line| line.split("  #").next().unwrap_or_default().trim());
-        found.extend(
-            lines
-                .filter(|line| line.contains("posthaste "))
-                .map(str::to_owned),
-        );
+        .filter_map(|line| line.split_whitespace().next());
+    for next in verbs.filter(|next| *next != "help") {
+        examples(daemon, &[verb, &[next]].concat(), found);
     }
-    assert!(found.len() > 30, "{found:?}");
-    found
 }
 
-/// A daemon with what the examples name: an endpoint with a dead letter and a test case, one that was removed while it
-/// was owed something, files with an event and a payload.
+/// A daemon with what the examples name: an endpoint with a dead letter and a test case, two that were removed while they
+/// were owed something, two defined over the API, files with an event, a payload and an endpoint.
 fn furnished(target: &Target) -> Daemon {
     let case = "[[endpoint.test]]\nname = \"it is refused\"\n\
                 event = '{\"type\":\"contact.created\",\"data\":{\"n\":1}}'\n\
@@ -86,12 +82,14 @@ fn furnished(target: &Target) -> Daemon {
         &target.url("/status/404"),
         "events = [\"contact.*\", \"report.*\"]",
     );
-    let old = endpoint(
-        "old-crm",
-        &target.url("/ok"),
-        "events = [\"old.*\"]\nenabled = false",
-    );
-    let daemon = Setup::new(&format!("{crm}{case}{old}")).start();
+    let old = ["old-crm", "old-erp"]
+        .map(|name| endpoint(name, &target.url("/ok"), "events = [\"old.*\"]\nenabled = false"));
+    let daemon = Setup::new(&format!("{crm}{case}{}", old.concat())).start();
+    let billing = format!("url = \"{}\"\nevents = [\"invoice.*\"]\n", target.url("/ok"));
+    std::fs::write(daemon.path("billing.toml"), billing).unwrap();
+    for name in ["billing", "old-billing"] {
+        daemon.cli(&["endpoints", "put", name, "billing.toml"]).exits(0);
+    }
     let event = json!({ "type": "contact.created", "id": EVENT, "data": { "status": 404 } });
     daemon.accept(&event.to_string());
     daemon.accept(&json!({ "type": "old.thing", "id": "o1" }).to_string());
@@ -111,7 +109,10 @@ fn i8_the_examples_in_the_help_work() {
         let needs_jq = line.contains("jq ") && !installed("jq");
         needs_jq || ELSEWHERE.iter().any(|beginning| line.starts_with(beginning))
     };
-    let here = examples(&daemon).into_iter().filter(|line| !is_elsewhere(line));
+    let mut all = BTreeSet::new();
+    examples(&daemon, &[], &mut all);
+    assert!(all.len() > 50, "{all:?}");
+    let here = all.into_iter().filter(|line| !is_elsewhere(line));
     let (offline, online): (Vec<_>, Vec<_>) = here.partition(|line| line.starts_with("posthaste store"));
     assert!(offline.len() >= 4 && online.len() >= 18, "{offline:?} {online:?}");
     for line in &online {

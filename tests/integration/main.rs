@@ -39,6 +39,7 @@ mod lifecycle;
 mod live;
 mod managed;
 mod manners;
+mod metrics;
 mod network;
 mod openapi;
 mod operations;

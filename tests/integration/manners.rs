@@ -1,11 +1,12 @@
 //! I8: the command line as a whole: exit codes, examples in every help, completions, manual pages, the schema.
 
-use std::process::Command;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::servers::Target;
-use crate::harness::{Daemon, Setup, endpoint, event, installed, run};
+use crate::harness::servers::{Target, nobody};
+use crate::harness::{Daemon, Setup, endpoint, event, eventually, installed, run};
 use crate::openapi::differences;
 use crate::packages;
 
@@ -31,7 +32,7 @@ fn verbs(daemon: &Daemon, path: &[String], found: &mut Vec<(Vec<String>, String)
     }
 }
 
-/// The first word group of every verb has an example that begins as one would type it.
+/// Every verb has an example that begins as one would type it, and a page.
 #[test]
 fn i8_every_verb_shows_an_example_and_has_a_page() {
     let daemon = Setup::new("").stopped();
@@ -48,8 +49,8 @@ fn i8_every_verb_shows_an_example_and_has_a_page() {
         let text =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
         assert!(text.contains(".SH SYNOPSIS"), "{text}");
-        if path.len() == 1 {
-            let example = format!("posthaste {}", path[0]);
+        if !path.is_empty() {
+            let example = format!("posthaste {}", path.join(" "));
             let shown = help.split("Example").nth(1).unwrap_or_default();
             assert!(shown.contains(&example), "{example}: no example in\n{help}");
         }
@@ -278,14 +279,20 @@ fn i8_the_schema_says_what_check_says() {
 }
 
 /// Runs a command and holds each line it prints to its schema.
-fn as_described(daemon: &Daemon, command: &str, arguments: &[&str]) {
+pub fn as_described(daemon: &Daemon, command: &str, arguments: &[&str]) {
+    let words: Vec<&str> = command.split(' ').collect();
+    let ran = daemon.cli(&[&words[..], arguments].concat());
+    assert!(!ran.lines().is_empty(), "{command}: {ran:?}");
+    lines_fit(daemon, command, &ran.lines());
+}
+
+/// Holds what a command has printed to its schema.
+fn lines_fit(daemon: &Daemon, command: &str, lines: &[Value]) {
     let words: Vec<&str> = command.split(' ').collect();
     let schema = daemon.cli(&[&["schema"][..], &words].concat()).exits(0);
     let schema: Value = serde_json::from_str(&schema.out).unwrap();
-    let ran = daemon.cli(&[&words[..], arguments].concat());
-    assert!(!ran.lines().is_empty(), "{command}: {ran:?}");
-    for line in ran.lines() {
-        let wrong = differences(&line, &schema, &schema, command);
+    for line in lines {
+        let wrong = differences(line, &schema, &schema, command);
         assert!(wrong.is_empty(), "{command}: {wrong:?}");
     }
 }
@@ -294,16 +301,24 @@ fn as_described(daemon: &Daemon, command: &str, arguments: &[&str]) {
 #[test]
 fn i8_what_json_prints_is_as_described() {
     let target = Target::new();
+    let parked = |name: &str| endpoint(name, &target.url("/"), "events = [\"c\"]\nenabled = false");
     let text = endpoint("crm", &target.url("/status/404"), "events = [\"a\"]")
+        + "[[endpoint.test]]\nname = \"gone\"\nevent = '{\"type\":\"a\"}'\nexpect = \"response.status_code == 404\"\n"
         + &endpoint("down", &target.url("/status/500"), "events = [\"b\"]");
-    let mut daemon = Daemon::start(&text);
+    let mut daemon = Daemon::start(&(text.clone() + &parked("moved") + &parked("buried")));
     daemon.accept_many("a", "dead", 2);
     daemon.accept(&event("b", "late"));
-    daemon.until_dead("crm", 2);
+    daemon.accept(&event("c", "parked"));
+    let letters = daemon.until_dead("crm", 2);
+    let letter = letters[0]["id"].as_str().unwrap();
     daemon.until_row("down", "deferred", |row| row["deferred"] == 1);
+    daemon.write_config(&text);
+    daemon.cli(&["reload"]).exits(0);
     let config = daemon.path("config.toml");
     let config = config.to_str().unwrap();
     std::fs::write(daemon.path("new.toml"), "url = \"http://127.0.0.1:1/\"\n").unwrap();
+    let lines = format!("{{\"ack\":\"each\"}}\n[{}]\n", event("a", "batched"));
+    std::fs::write(daemon.path("lines.ndjson"), lines).unwrap();
     for (command, arguments) in [
         ("status", &["--json"][..]),
         ("endpoints list", &["--json"]),
@@ -316,10 +331,19 @@ fn i8_what_json_prints_is_as_described() {
         ("endpoints disable", &["new", "--json"]),
         ("endpoints enable", &["new", "--json"]),
         ("endpoints delete", &["new", "--yes", "--json"]),
+        ("endpoints move", &["moved", "--to", "down", "--json"]),
+        ("endpoints bury", &["buried", "--json"]),
+        ("check", &["--config", config, "--json"]),
+        ("test", &["--config", config, "--json"]),
+        ("send", &["a", "--id", "sent", "--json"]),
+        ("send", &["a", "--id", "sent", "--json"]),
+        ("send", &["a", "--endpoint", "nobody", "--json"]),
+        ("send", &["--ndjson", "lines.ndjson", "--json"]),
         ("attempts", &["--json"]),
         ("explain", &["--type", "a", "--json"]),
-        ("events show", &["late", "--json"]),
+        ("events show", &["late", "dead-0", "--json"]),
         ("dead list", &["--json"]),
+        ("dead show", &[letter, "--json"]),
         ("dead export", &["--json"]),
         ("dead replay", &["--all", "--dry-run", "--json"]),
         ("dead purge", &["--endpoint", "crm", "--yes", "--json"]),
@@ -330,8 +354,48 @@ fn i8_what_json_prints_is_as_described() {
     let ran = daemon.cli(&["schema", "nonsense"]).exits(2);
     assert!(ran.err.contains("dead list"), "{ran:?}");
     daemon.kill();
-    for command in ["store status", "store check"] {
+    for command in ["store status", "store check", "store repair"] {
         as_described(&daemon, command, &["--config", config, "--json"]);
     }
     as_described(&daemon, "store export", &["--config", config]);
+}
+
+/// I8: the same of what is left in the spool, of a configuration that is refused, of a bench, and of a receiver.
+#[test]
+fn i8_what_json_prints_elsewhere_is_as_described() {
+    let at = nobody();
+    let daemon = Daemon::start(&endpoint("taker", &format!("http://{at}/ok"), ""));
+    let spool = daemon.path("spool");
+    std::fs::create_dir(&spool).unwrap();
+    let spool = spool.to_str().unwrap();
+    let down = daemon.path("nothing.sock").display().to_string();
+    let left = ["--socket", &*down, "--spool", spool, "--json"];
+    as_described(&daemon, "send", &[&["a"][..], &left].concat());
+    as_described(&daemon, "send", &[&["a", "--id", ""][..], &left].concat());
+    std::fs::write(daemon.path("bad.toml"), "[store]\nnonsense = 1\n").unwrap();
+    as_described(&daemon, "check", &["--config", "bad.toml", "--json"]);
+    let folder = daemon.path(".").display().to_string();
+    let short = ["--only", "delay", "--seconds", "0.1", "--rounds", "1"];
+    as_described(
+        &daemon,
+        "bench",
+        &[&short[..], &["--dir", &folder, "--json"]].concat(),
+    );
+
+    let mut receiver = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        .args(["receive", "--json", "--listen", &at.to_string()])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the receiver takes a request", || {
+        let tried = daemon.post("/v1/endpoints/taker/test", &json!({})).1;
+        (tried["outcome"] == "delivered").then_some(())
+    });
+    let mut line = String::new();
+    BufReader::new(receiver.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    receiver.kill().unwrap();
+    receiver.wait().unwrap();
+    lines_fit(&daemon, "receive", &[serde_json::from_str(&line).unwrap()]);
 }

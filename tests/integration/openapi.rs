@@ -1,9 +1,13 @@
 //! The API's own description, held to what the daemon really answers.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
+use crate::harness::client::{Answer, At, ask};
 use crate::harness::servers::Target;
-use crate::harness::{Daemon, endpoint, event};
+use crate::harness::{Daemon, Setup, endpoint, event};
 
 /// What of `value` is not as `schema` says: every required field is there, every field is described, every type fits.
 pub fn differences(value: &Value, schema: &Value, document: &Value, at: &str) -> Vec<String> {
@@ -82,21 +86,45 @@ fn fits(value: &Value, kind: &Value) -> bool {
     }
 }
 
-fn assert_described(document: &Value, method: &str, path: &str, status: u16, answer: &Value) {
+/// Holds an answer to what the document says of it: its type, and if that is JSON, every field.
+fn assert_described(document: &Value, method: &str, path: &str, answer: &Answer) {
+    let status = answer.status;
     let responses = &document["paths"][path][method]["responses"];
     let response = match responses.get(status.to_string()) {
         Some(response) => response,
         None if status >= 400 => &document["components"]["responses"]["error"],
-        None => panic!("{method} {path}: {status} is not described: {answer}"),
+        None => panic!("{method} {path}: {status} is not described: {answer:?}"),
     };
-    let schema = &response["content"]["application/json"]["schema"];
-    assert!(!schema.is_null(), "{method} {path} {status}: no schema");
-    let found = differences(answer, schema, document, "");
+    let media_type = answer
+        .header("content-type")
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    let schema = &response["content"][media_type]["schema"];
+    assert!(
+        !schema.is_null(),
+        "{method} {path} {status}: no schema of {media_type}"
+    );
+    let value = answer.json();
+    let found = differences(&value, schema, document, "");
     assert!(
         found.is_empty(),
-        "{method} {path} {status}: {found:#?}\n{answer:#}"
+        "{method} {path} {status}: {found:#?}\n{value:#}"
     );
 }
+
+/// What may be asked for by this document: `get /v1/status` and so on.
+fn operations(document: &Value) -> BTreeSet<String> {
+    let paths = document["paths"].as_object().unwrap().iter();
+    let each = paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().unwrap().keys();
+        methods.map(move |method| format!("{method} {path}"))
+    });
+    each.collect()
+}
+
+/// Described, but not asked here, and why.
+const ELSEWHERE: [(&str, &str); 1] = [("get /v1/live", "it never ends; live.rs listens to it")];
 
 /// H8: real answers, good and bad, are as the document says, field by field.
 #[test]
@@ -109,10 +137,12 @@ fn h8_answers_are_as_described() {
             &target.url("/status/500"),
             "events = [\"c\"]\nretry = { delay = \"1h\" }",
         );
-    let daemon = Daemon::start(&text);
-    for (kind, id) in [("a", "1"), ("b", "2"), ("c", "3")] {
+    let parked = |name: &str| endpoint(name, &target.url("/ok"), "events = [\"d\"]\nenabled = false");
+    let daemon = Daemon::start(&(text.clone() + &parked("moved") + &parked("buried")));
+    for (kind, id) in [("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")] {
         daemon.accept(&event(kind, id));
     }
+    daemon.write_config(&text);
     let letter = daemon.until_dead("bad", 1).remove(0);
     let letter = letter["id"].as_str().unwrap();
     daemon.until_row("slow", "deferred", |row| {
@@ -120,10 +150,47 @@ fn h8_answers_are_as_described() {
     });
     let (_, document) = daemon.get("/v1/openapi.json");
     assert_eq!(document["openapi"], "3.1.0");
+    let mut asked = BTreeSet::new();
     let own = json!({ "url": target.url("/own"), "enabled": false }).to_string();
     let by_id = json!({ "ids": [letter] }).to_string();
     let by_data = json!({ "ids": [letter], "data": 1, "dry_run": true }).to_string();
     for (method, template, path, body, status) in [
+        ("post", "/v1/reload", "/v1/reload", "", 200),
+        ("get", "/healthz", "/healthz", "", 200),
+        ("get", "/readyz", "/readyz", "", 200),
+        ("get", "/metrics", "/metrics", "", 200),
+        ("get", "/v1/openapi.json", "/v1/openapi.json", "", 200),
+        ("get", "/v1/attempts", "/v1/attempts", "", 200),
+        ("get", "/v1/attempts", "/v1/attempts?class=slow", "", 400),
+        (
+            "post",
+            "/v1/explain",
+            "/v1/explain",
+            r#"{"event":{"type":"b"}}"#,
+            200,
+        ),
+        ("post", "/v1/explain", "/v1/explain", "{}", 400),
+        (
+            "post",
+            "/v1/endpoints/{name}/test",
+            "/v1/endpoints/good/test",
+            "",
+            200,
+        ),
+        (
+            "post",
+            "/v1/endpoints/{name}/move",
+            "/v1/endpoints/moved/move",
+            "{\"to\":\"good\"}",
+            200,
+        ),
+        (
+            "post",
+            "/v1/endpoints/{name}/bury",
+            "/v1/endpoints/buried/bury",
+            "",
+            200,
+        ),
         ("get", "/v1/status", "/v1/status", "", 200),
         ("get", "/v1/events/{id}", "/v1/events/2", "", 200),
         ("get", "/v1/events/{id}", "/v1/events/3", "", 200),
@@ -176,7 +243,6 @@ fn h8_answers_are_as_described() {
         ("get", "/v1/dead", "/v1/dead?limit=0", "", 400),
         ("post", "/v1/dead/replay", "/v1/dead/replay", &by_data, 200),
         ("post", "/v1/dead/purge", "/v1/dead/purge", &by_id, 200),
-        ("post", "/v1/reload", "/v1/reload", "", 200),
         ("get", "/v1/config", "/v1/config", "", 200),
         ("get", "/v1/quarantine", "/v1/quarantine", "", 200),
         (
@@ -198,7 +264,59 @@ fn h8_answers_are_as_described() {
     ] {
         let answer = daemon.ask(&method.to_uppercase(), path, &[], body.to_owned());
         assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
-        assert_described(&document, method, template, status, &answer.json());
+        assert_described(&document, method, template, &answer);
+        asked.insert(format!("{method} {template}"));
+    }
+    asked.extend(ELSEWHERE.map(|(operation, _)| operation.to_owned()));
+    assert_eq!(asked, operations(&document), "every operation is asked for");
+}
+
+/// H8: what stands before every handler answers as described, too: who may not, what is too large, and what is no event.
+#[test]
+fn h8_refusals_are_as_described() {
+    let target = Target::new();
+    let all = endpoint("all", &target.url("/ok"), "");
+    let me = rustix::process::getuid().as_raw();
+    let daemon = Setup::new(&format!("[log]\nformat = \"json\"\n{all}"))
+        .control(&format!(
+            "listen = \"127.0.0.1:0\"\ntoken = \"correct-horse-battery\"\nreaders = [\"uid:{me}\"]"
+        ))
+        .start();
+    let log = daemon.log();
+    let mut lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let address: SocketAddr = lines
+        .find_map(|line| line["address"].as_str()?.parse().ok())
+        .expect("the address is logged");
+    let control = daemon.control();
+    let (reader, tcp) = (At::Socket(&control), At::Tcp(address));
+    let document = daemon.get("/v1/openapi.json").1;
+    let bearer = ("authorization", "Bearer correct-horse-battery");
+    let json = ("content-type", "application/json");
+    // A byte more than is taken, so that all of it is read before the answer.
+    let too_long = |most: usize| "x".repeat(most + 1);
+    let (change, batch) = (too_long(16 << 20), too_long(8 << 20));
+    let event = r#"{"type":"a"}"#;
+    for (at, method, path, headers, body, status) in [
+        (tcp, "get", "/v1/status", &[][..], "", 401),
+        (tcp, "post", "/v1/events", &[json], event, 401),
+        (reader, "post", "/v1/reload", &[], "", 403),
+        (reader, "post", "/v1/events", &[json], event, 403),
+        (tcp, "post", "/v1/dead/purge", &[bearer, json], &change, 413),
+        (tcp, "post", "/v1/events", &[bearer, json], &batch, 413),
+        (
+            tcp,
+            "post",
+            "/v1/events",
+            &[bearer, ("content-type", "application/cloudevents+xml")],
+            "<event/>",
+            415,
+        ),
+    ] {
+        let answer = ask(at, &method.to_uppercase(), path, headers, body.to_owned());
+        assert_eq!(answer.status, status, "{method} {path}: {}", answer.body);
+        assert_described(&document, method, path, &answer);
     }
 }
 

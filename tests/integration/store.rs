@@ -1,13 +1,15 @@
 //! I6: the tools for a store on disk, run as an operator runs them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::harness::servers::Target;
+use crate::harness::servers::{Target, header};
 use crate::harness::{Daemon, Setup, endpoint, event, run};
+use crate::manners::as_described;
 use crate::required;
 
 fn store(daemon: &Daemon, words: &[&str]) -> crate::harness::Ran {
@@ -171,6 +173,73 @@ fn i6_a_damaged_store_is_repaired_by_what_the_messages_say() {
     assert_eq!(daemon.send(&event("a", "early-7"))["status"], "duplicate");
 }
 
+/// Flips a bit of the one record of a queue that has these bytes in it. By the engine itself, which would else find by
+/// its own checksums that its file was changed, and open nothing.
+fn damage_record(queue: &Path, marker: &[u8]) {
+    let engine = sled::Config::new().path(queue).segment_size(2 << 20);
+    let engine = engine.use_compression(false).open().unwrap();
+    let is_marked = |value: &[u8]| value.windows(marker.len()).any(|window| window == marker);
+    let records = engine.iter().map(Result::unwrap);
+    let found: Vec<_> = records.filter(|(_, value)| is_marked(value)).collect();
+    assert_eq!(found.len(), 1, "the marked record is one");
+    let mut value = found[0].1.to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    engine.insert(&found[0].0, value).unwrap();
+    engine.flush().unwrap();
+}
+
+/// G4: with one record damaged the daemon starts, delivers the rest, keeps the record's bytes, and says so wherever an
+/// operator looks; a repair leaves a clean queue.
+#[test]
+fn g4_a_daemon_starts_with_a_damaged_record_and_says_so() {
+    let mut target = Target::new();
+    let crm = |more: &str| endpoint("crm", &target.url("/ok"), more);
+    let mut daemon = Daemon::start(&crm("enabled = false"));
+    for id in ["first", "marked-one", "last"] {
+        daemon.accept(&event("a", id));
+    }
+    daemon.stop();
+    damage_record(&daemon.path("queue/queue-1"), b"marked-one");
+    daemon.write_config(&crm(""));
+    daemon.restart();
+    let delivered: Vec<String> = target
+        .take(2)
+        .iter()
+        .map(|got| header(got, "webhook-id").to_owned())
+        .collect();
+    assert_eq!(
+        BTreeSet::from_iter(delivered),
+        BTreeSet::from(["first".to_owned(), "last".to_owned()])
+    );
+    daemon.until_settled("crm");
+
+    let status = daemon.cli(&["status", "--json"]).exits(0).lines().remove(0);
+    assert_eq!(status["store"]["quarantined"], 1, "{status}");
+    let screen = daemon.cli(&["status"]).exits(0).out;
+    assert!(
+        screen.contains("1 record set aside as damaged") && screen.contains("posthaste store repair"),
+        "{screen}"
+    );
+    let aside = daemon.get("/v1/quarantine").1["items"].clone();
+    assert_eq!(aside.as_array().map(Vec::len), Some(1), "{aside}");
+    assert!(
+        aside[0]["why"].as_str().is_some_and(|why| !why.is_empty())
+            && aside[0]["bytes"].as_u64().is_some_and(|bytes| bytes > 0),
+        "{aside}"
+    );
+    let metrics = daemon.http("GET", "/metrics", None).1;
+    assert!(metrics.contains("\nposthaste_store_quarantined 1\n"), "{metrics}");
+    assert_eq!(target.requests(), 2);
+    daemon.stop();
+
+    let checked = store(&daemon, &["check", "--json"]).exits(1).lines();
+    assert_eq!(checked[0]["quarantined"], 1, "{checked:?}");
+    let config = daemon.path("config.toml").display().to_string();
+    as_described(&daemon, "store repair", &["--config", &config, "--json"]);
+    as_described(&daemon, "store repair", &["--config", &config, "--yes", "--json"]);
+    store(&daemon, &["check"]).exits(0);
+}
+
 /// I6: damage in the log of attempts is told and mended by itself; the queue stays as it is, the damaged file is kept.
 #[test]
 fn i6_a_damaged_log_of_attempts_is_told_and_mended() {
@@ -227,24 +296,65 @@ fn i6_what_takes_long_shows_progress_on_a_terminal() {
     let target = Target::new();
     let daemon = stopped(&target);
     let config = daemon.path("config.toml");
-    for (words, shown) in [("check", "reading everything"), ("export", "2 events")] {
-        let command = format!(
-            "{} store {words} --config {} > {}",
-            env!("CARGO_BIN_EXE_posthaste"),
-            config.display(),
-            daemon.path("out").display()
-        );
-        // util-linux's script gives a program a terminal of its own.
-        let mut script = Command::new("script");
-        script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
-        let ran = match run(&mut script, "") {
-            Ok(ran) => ran.exits(0),
-            Err(error) => return required::missing("script", "apt-get install bsdutils", error),
-        };
-        assert!(ran.out.contains(shown), "{ran:?}");
-        let written = fs::read_to_string(daemon.path("out")).unwrap();
-        assert!(!written.is_empty() && !written.contains('\x1b'), "{written:?}");
+    for (verb, shown) in [
+        ("check", "reading everything"),
+        ("export", "2 events"),
+        ("repair", "reading everything"),
+    ] {
+        let words = format!("store {verb} --config {}", config.display());
+        if !shows_progress(&daemon, &words, shown) {
+            return;
+        }
     }
     let plain = store(&daemon, &["check"]).exits(0);
     assert_eq!(plain.err, "");
+}
+
+/// Runs a command with its standard error on a terminal and its output in a file: the one shows how it goes on, the other
+/// nothing but what was asked for. False: there is no terminal to be had.
+fn shows_progress(daemon: &Daemon, words: &str, shown: &str) -> bool {
+    let out = daemon.path("out");
+    let command = format!("{} {words} > {}", env!("CARGO_BIN_EXE_posthaste"), out.display());
+    // util-linux's script gives a program a terminal of its own.
+    let mut script = Command::new("script");
+    script.args(["-qefc", &command, "/dev/null"]).env("TERM", "xterm");
+    let ran = match run(&mut script, "") {
+        Ok(ran) => ran.exits(0),
+        Err(error) => {
+            required::missing("script", "apt-get install bsdutils", error);
+            return false;
+        }
+    };
+    assert!(ran.out.contains(shown), "{words}: {ran:?}");
+    let written = fs::read_to_string(out).unwrap();
+    assert!(!written.contains('\x1b'), "{words}: {written:?}");
+    assert!(!written.is_empty() || words.starts_with("send"), "{words}");
+    true
+}
+
+/// G2, I8: the same of what is asked of a running daemon: a long file that is sent, dead letters by the thousand.
+#[test]
+fn i8_what_a_daemon_takes_long_for_shows_progress_on_a_terminal() {
+    let target = Target::new();
+    let daemon = Daemon::start(&endpoint(
+        "refusing",
+        &target.url("/status/404"),
+        "events = [\"a\"]",
+    ));
+    daemon.accept_many("a", "dead", 3);
+    daemon.until_dead("refusing", 3);
+    let line = json!({ "type": "b", "data": "x".repeat(2000) }).to_string() + "\n";
+    let file = daemon.path("long.ndjson");
+    fs::write(&file, line.repeat(800)).unwrap();
+    let (control, ingest) = (daemon.control(), daemon.ingest());
+    for (words, socket, shown) in [
+        (format!("send --ndjson {}", file.display()), &ingest, "MiB"),
+        ("dead export".to_owned(), &control, "dead letters"),
+        ("dead replay --all".to_owned(), &control, "replaying"),
+        ("dead purge --all --yes".to_owned(), &control, "purging"),
+    ] {
+        if !shows_progress(&daemon, &format!("{words} --socket {}", socket.display()), shown) {
+            return;
+        }
+    }
 }

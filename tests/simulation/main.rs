@@ -60,6 +60,7 @@ fn every_seed_keeps_every_promise() {
             if seed >= seeds {
                 return totals;
             }
+            let _repeatable = Repeatable(seed);
             totals.add(&World::new(seed, false).run());
         }
     };
@@ -76,4 +77,18 @@ fn every_seed_keeps_every_promise() {
     });
     println!("{seeds} seeds: {totals:?}");
     totals.assert_no_part_is_idle(seeds);
+}
+
+/// Says how to repeat a seed whose world ended in a panic of the scheduler's own.
+struct Repeatable(u64);
+
+impl Drop for Repeatable {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!(
+                "to repeat it: POSTHASTE_SEED={} cargo test --test simulation",
+                self.0
+            );
+        }
+    }
 }

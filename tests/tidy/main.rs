@@ -138,8 +138,15 @@ const MONOTONIC_CLOCK: &[(&str, &str)] = &[
 /// The only room that opens HTTP connections to endpoints.
 const HTTP_CLIENT: &str = "src/delivery/send/";
 
-/// The bare client that deliveries are measured against; it sends nothing of anybody's.
-const HTTP_LIMIT: &str = "src/cli/bench/limits.rs";
+/// Who may make HTTP requests, and why.
+const HTTP_CLIENTS: &[(&str, &str)] = &[
+    (HTTP_CLIENT, "to endpoints"),
+    (
+        "src/cli/bench/limits.rs",
+        "the bare clients that deliveries are measured against",
+    ),
+    ("src/cli/client.rs", "asks the daemon, over its socket"),
+];
 
 /// The only files with `unsafe`, and why.
 const UNSAFE: &[(&str, &str)] = &[
@@ -194,7 +201,7 @@ fn every_place_a_rule_names_is_there() {
         .iter()
         .chain(MONOTONIC_CLOCK.iter().map(|(place, _)| place))
         .chain(UNSAFE.iter().map(|(place, _)| place))
-        .chain(&[HTTP_CLIENT, HTTP_LIMIT]);
+        .chain(HTTP_CLIENTS.iter().map(|(place, _)| place));
     let gone = places.filter(|place| !Path::new(place).exists());
     let wrong = gone.map(|place| {
         format!("{place}:1: a rule names it, but it is not there: follow the rename in tests/tidy/main.rs")
@@ -311,16 +318,35 @@ fn the_time_is_asked_for_in_few_places() {
 
 #[test]
 fn one_room_opens_http_connections() {
-    let elsewhere = read_all()
-        .into_iter()
-        .filter(|source| !source.path.starts_with(HTTP_CLIENT) && source.path != HTTP_LIMIT);
+    let places: Vec<&str> = HTTP_CLIENTS.iter().map(|(place, _)| *place).collect();
+    let may = |source: &Source| in_any(&source.path, &places);
+    let elsewhere = read_all().into_iter().filter(|source| !may(source));
     let wrong = elsewhere.flat_map(|source| {
-        let paths = source.paths_from("reqwest").into_iter();
-        let clients = paths.filter(|(_, path)| path.starts_with("Client") || path.starts_with('*'));
+        let named = |root: &str| {
+            let paths = source.paths_from(root).into_iter();
+            paths
+                .map(|(line, path)| (line, format!("{root}::{path}")))
+                .collect::<Vec<_>>()
+        };
+        let all = ["reqwest", "hyper", "hyper_util"]
+            .iter()
+            .flat_map(|root| named(root));
+        let clients = all.filter(|(_, path)| {
+            let opens = [
+                "reqwest::Client",
+                "reqwest::*",
+                "hyper::client",
+                "hyper_util::client",
+                "hyper::*",
+            ];
+            // Names are looked up for the room, in its own words.
+            let looks_up = path.starts_with("hyper_util::client::legacy::connect::dns");
+            opens.iter().any(|root| path.starts_with(root)) && !looks_up
+        });
         let place = source.path.clone();
         clients
-            .map(move |(line, path)| {
-                format!("{place}:{line}: names reqwest::{path}: only {HTTP_CLIENT} opens HTTP connections; call it")
+            .map(|(line, path)| {
+                format!("{place}:{line}: names {path}: only {HTTP_CLIENT} opens HTTP connections; call it")
             })
             .collect::<Vec<_>>()
     });

@@ -1,5 +1,6 @@
 //! What a bench tells: rows of a value, the limit it is held against, their ratio, and the goal. Pure but for printing.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::failure::Done;
@@ -9,7 +10,7 @@ use crate::cli::print::{self, Column};
 const OTHERS_MAX: f64 = 0.15;
 
 /// What a row should reach (docs/PERFORMANCE.md lists why).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Goal {
     /// The ratio, at least.
@@ -44,7 +45,7 @@ impl Goal {
 }
 
 /// What a value is held against.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Limit {
     /// Which.
     pub name: &'static str,
@@ -55,7 +56,7 @@ pub struct Limit {
 }
 
 /// One measured thing.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct Row {
     /// What was measured.
     pub what: String,

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use serde_json::json;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::domain::endpoint::Preset;
 
@@ -100,7 +101,7 @@ pub async fn run(args: ReceiveArgs) -> Result<ExitCode, ReceiveError> {
     while let Some(received) = receiver.recv().await {
         let signature = verifier.verify(&received);
         let text = if args.json {
-            as_json(&received, &signature)
+            serde_json::json!(RequestLine::of(&received, &signature)).to_string()
         } else {
             as_text(&received, &signature)
         };
@@ -138,26 +139,51 @@ fn as_text(received: &Received, signature: &Result<Verified, String>) -> String 
     text
 }
 
-/// The same as one line for programs; the whole body.
-fn as_json(received: &Received, signature: &Result<Verified, String>) -> String {
-    let headers: Vec<_> = received
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes())))
-        .collect();
-    json!({
-        "time": received.at.to_string(),
-        "method": received.method.as_str(),
-        "path": received.path,
-        "headers": headers,
-        "body": String::from_utf8_lossy(&received.body),
-        "verified": signature.is_ok(),
-        "scheme": signature.as_ref().ok().map(|verified| verified.scheme),
-        "secret": signature.as_ref().ok().map(|verified| verified.secret),
-        "signature": signature.as_ref().err(),
-        "answered": received.answer.to_string(),
-    })
-    .to_string()
+/// A line of `receive --json`: one request.
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+pub(super) struct RequestLine {
+    /// When it was there, RFC 3339.
+    time: String,
+    /// `POST`
+    method: String,
+    /// With the query.
+    path: String,
+    /// Names and values, in the order received.
+    headers: Vec<(String, String)>,
+    /// All of it; what is no UTF-8 is replaced.
+    body: String,
+    /// Whether its signature is good.
+    verified: bool,
+    /// By which scheme; `null`: it is not good.
+    scheme: Option<&'static str>,
+    /// With which of the secrets that were given, from 1; `null`: it is not good.
+    secret: Option<usize>,
+    /// What is wrong with the signature; `null`: it is good.
+    signature: Option<String>,
+    /// What it was answered: a status, or how the answer failed.
+    answered: String,
+}
+
+impl RequestLine {
+    fn of(received: &Received, signature: &Result<Verified, String>) -> Self {
+        let header = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.to_string(), value)
+        };
+        let good = signature.as_ref().ok();
+        Self {
+            time: received.at.to_string(),
+            method: received.method.to_string(),
+            path: received.path.clone(),
+            headers: received.headers.iter().map(header).collect(),
+            body: String::from_utf8_lossy(&received.body).into_owned(),
+            verified: signature.is_ok(),
+            scheme: good.map(|verified| verified.scheme),
+            secret: good.map(|verified| verified.secret),
+            signature: signature.as_ref().err().cloned(),
+            answered: received.answer.to_string(),
+        }
+    }
 }
 
 /// `text` without the control characters by which a request could write over the reader's terminal.
@@ -180,6 +206,7 @@ mod tests {
     use crate::domain::time::Timestamp;
     use bytes::Bytes;
     use http::HeaderMap;
+    use serde_json::json;
 
     const GOOD: Verified = Verified {
         scheme: "github",
@@ -225,7 +252,7 @@ mod tests {
 
     #[test]
     fn h4_the_line_for_programs() {
-        let line: serde_json::Value = serde_json::from_str(&as_json(&received(b"{}"), &Ok(GOOD))).unwrap();
+        let line: serde_json::Value = json!(RequestLine::of(&received(b"{}"), &Ok(GOOD)));
         assert_eq!(
             line,
             json!({"time": "2025-01-15T10:30:00.123Z", "method": "POST", "path": "/hook?a=1",

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::DAMAGED_SHOWN_MAX;
 use crate::cli::failure::{Done, Failure};
@@ -23,6 +25,16 @@ pub(super) struct RepairArgs {
     yes: bool,
 }
 
+/// `store repair --json`
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub(in crate::cli) enum RepairLine<'a> {
+    /// Without `--yes`, and where nothing is to be done.
+    Plan(&'a RepairPlan),
+    /// With it, when the work is done.
+    Done(&'a Repaired),
+}
+
 /// Shows the plan; with `--yes` carries it out and shows what was done.
 ///
 /// # Errors
@@ -36,7 +48,7 @@ pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
     let plan = repair.shown();
     if !plan.is_needed {
         return match json {
-            true => print::json_line(plan),
+            true => print::json_line(&RepairLine::Plan(plan)),
             false => print::line(&format!(
                 "{}: nothing to repair: {} can be read, nothing is set aside",
                 plan.from.display(),
@@ -46,7 +58,7 @@ pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
     }
     if !args.yes {
         match json {
-            true => print::json_line(plan)?,
+            true => print::json_line(&RepairLine::Plan(plan))?,
             false => print::line(&plan_text(plan))?,
         }
         return Err(Failure::Wrong(
@@ -60,7 +72,7 @@ pub(super) fn run(args: &RepairArgs, config: &StoreConfig, json: bool) -> Done {
     let repaired = repair.carry_out().map_err(wrong)?;
     drop(waiting);
     match json {
-        true => print::json_line(&repaired),
+        true => print::json_line(&RepairLine::Done(&repaired)),
         false => print::line(&repaired_text(&repaired)),
     }
 }

@@ -15,20 +15,44 @@ pub(super) struct Found {
     pub before: Option<Deferral>,
 }
 
-/// Everything `job` needs, in the order of its batch.
+/// What `job` needs, in the order of its batch, up to the bytes of its request: how large events are may not be known
+/// before they are read, and many together may be more than there is memory for. The first is read in any case.
 pub(super) async fn events(job: &Job, queue: &Queue) -> Several<Result<Found, LoadError>> {
     let cached: Option<Several<_>> = job.batch.iter().map(|due| cached(*due, queue)).collect();
     if let Some(all) = cached {
         return all;
     }
-    let Job { lane, batch, .. } = job.clone();
+    let Job {
+        lane,
+        batch,
+        bytes_max,
+    } = job.clone();
     let read = queue
-        .read(move |store| batch.iter().map(|due| one(store, lane, *due)).collect())
+        .read(move |store| up_to(bytes_max, store, lane, &batch))
         .await;
     read.unwrap_or_else(|error| {
         let failed = |_| Err(LoadError::Store(error.clone()));
         job.batch.iter().map(failed).collect()
     })
+}
+
+/// The first of `batch`, and those behind it as long as they have no more than `bytes_max` bytes together.
+pub(super) fn up_to(
+    bytes_max: usize,
+    store: &dyn Store,
+    lane: LaneId,
+    batch: &[Due],
+) -> Several<Result<Found, LoadError>> {
+    let (mut all, mut bytes) = (Several::new(), 0_usize);
+    for due in batch {
+        let found = one(store, lane, *due);
+        bytes = bytes.saturating_add(found.as_ref().map_or(0, |found| found.event.json.len()));
+        if bytes > bytes_max && !all.is_empty() {
+            break;
+        }
+        all.push(found);
+    }
+    all
 }
 
 /// What needs no disk: a delivery that has never been tried, of an event that is still in memory.

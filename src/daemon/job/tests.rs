@@ -39,8 +39,8 @@ fn event(id: &str) -> Event {
     }
 }
 
-/// A store of three events: the first and the last are damaged, the one between them can't be read.
-fn store() -> (Arc<MemoryStore>, LaneId, Vec<Seq>) {
+/// A store of three events of two bytes each.
+fn filled() -> (Arc<MemoryStore>, LaneId, Vec<Seq>) {
     let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
     let lane = store.lane("crm").unwrap();
     let events = ["a", "b", "c"].map(|id| NewEvent {
@@ -59,6 +59,12 @@ fn store() -> (Arc<MemoryStore>, LaneId, Vec<Seq>) {
         Accepted::Duplicate => panic!("all ids differ"),
     });
     let seqs: Vec<Seq> = seqs.collect();
+    (store, lane, seqs)
+}
+
+/// The same, but the first and the last are damaged, and the one between them can't be read.
+fn store() -> (Arc<MemoryStore>, LaneId, Vec<Seq>) {
+    let (store, lane, seqs) = filled();
     store.damage(seqs[0], "checksum");
     store.damage(seqs[2], "checksum");
     // Nobody is owed it any more, so that the store knows nothing of it.
@@ -76,15 +82,15 @@ fn store() -> (Arc<MemoryStore>, LaneId, Vec<Seq>) {
 }
 
 /// A job of all three for an endpoint that keeps the order of `policy`, and what it is carried out with.
-struct Scene {
-    job: Job,
-    to: Destination,
-    queue: Queue,
-    committer: Committer,
+pub(in crate::daemon) struct Scene {
+    pub job: Job,
+    pub to: Destination,
+    pub queue: Queue,
+    pub committer: Committer,
     _notices: mpsc::Receiver<Vec<crate::store::committer::Notice>>,
 }
 
-fn scene(policy: OrderPolicy) -> Scene {
+pub(in crate::daemon) fn scene(policy: OrderPolicy) -> Scene {
     let (store, lane, seqs) = store();
     let (notices, _notices) = mpsc::channel(100);
     let time: crate::store::committer::Clock = Arc::new(|| NOW);
@@ -163,4 +169,16 @@ async fn a_job_is_small() {
     let job = carry_out(scene.job, &scene.to, &scene.queue, Clock::start(), &tell);
     let bytes = size_of_val(&job);
     assert!(bytes <= 8192, "{bytes} bytes");
+}
+
+/// C8: how large events are may show only when they are read, and no more is read than goes into one request.
+#[test]
+fn c8_no_more_is_read_than_goes_into_a_request() {
+    let (store, lane, seqs) = filled();
+    let batch: Vec<Due> = seqs.into_iter().map(Due::fresh).collect();
+    for (bytes_max, count) in [(usize::MAX, 3), (6, 3), (5, 2), (2, 1), (0, 1)] {
+        let read = read::up_to(bytes_max, &*store, lane, &batch);
+        assert_eq!(read.len(), count, "{bytes_max}");
+        assert!(read.iter().all(Result::is_ok));
+    }
 }

@@ -53,6 +53,11 @@ export function fill(form, fields) {
   }
 }
 
+/** Adds choices to a field of a form. */
+function offer(field, names) {
+  field.append(...names.map((name) => make("option", {}, name)));
+}
+
 /** The dead letters. */
 export function deadLetters() {
   const chosen = new Set();
@@ -143,7 +148,7 @@ export function deadLetters() {
       return search.start();
     },
     show,
-    reasons: (names) => byId("dead-filter").elements.reason.append(...names.map((name) => make("option", {}, name))),
+    reasons: (names) => offer(byId("dead-filter").elements.reason, names),
   };
 }
 
@@ -177,5 +182,6 @@ export function attempts() {
       if (fields) fill(byId("attempt-filter"), fields);
       return search.start();
     },
+    classes: (names) => offer(byId("attempt-filter").elements.class, names),
   };
 }

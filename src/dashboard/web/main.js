@@ -291,6 +291,7 @@ async function enter() {
   if (letter) lists.dead.show(letter);
   const described = await api.description();
   lists.dead.reasons(described.components.schemas.DeadReason.enum);
+  lists.attempts.classes(described.components.schemas.ErrorClass.enum);
 }
 
 byId("login-form").addEventListener("submit", (event) => {

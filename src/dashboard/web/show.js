@@ -41,6 +41,9 @@ export function duration(ms) {
   return `${Math.floor(seconds / size)}${unit}${rest ? ` ${rest}${units[first + 1][0]}` : ""}`;
 }
 
+/** Microseconds of one part of a request. */
+const part = (us) => (us < 10000 ? `${(us / 1000).toFixed(2)} ms` : duration(us / 1000));
+
 /** How long before `now` an instant was; "–" without one. */
 export const age = (instant, now) => (instant ? duration(Date.parse(now) - Date.parse(instant)) : "–");
 
@@ -116,7 +119,26 @@ export function confirm(title, sentences, label, act) {
   byId("dialog-actions").lastElementChild.focus();
 }
 
-/** One try, whole: what was sent, what came back. */
+/** What one request took, part by part; a part that did not happen is left out. */
+function phases(exchange) {
+  if (!exchange) return [];
+  const took = (us) => (us === null || us === undefined ? null : part(us));
+  return [
+    make("h3", {}, "Time by part"),
+    facts([
+      ["Looking up", took(exchange.dns_us)],
+      ["Connecting", took(exchange.connect_us)],
+      ["Connection", exchange.reused ? "was open already" : "new"],
+      ["First byte", took(exchange.first_byte_us)],
+      ["Rest of the answer", took(exchange.body_us)],
+      ["All", took(exchange.total_us)],
+      ["Sent", `${count(exchange.sent_bytes)} bytes`],
+      ["Received", `${count(exchange.received_bytes)} bytes`],
+    ]),
+  ];
+}
+
+/** One try, whole: what was sent, what came back, what took how long. */
 export function evidence(attempt) {
   if (!attempt) return [make("p", { class: "note" }, "It was never tried.")];
   const headers = (pairs) => pairs.map(([name, value]) => `${name}: ${value}`).join("\n");
@@ -131,6 +153,7 @@ export function evidence(attempt) {
       ["Message", attempt.message],
       ["Look at", attempt.hint],
     ]),
+    ...phases(attempt.exchange),
     ...block("Request", [attempt.request_line, headers(attempt.request_headers)].filter(Boolean).join("\n")),
     ...block("Answer's headers", headers(attempt.response_headers)),
     ...block("Beginning of the answer's body", attempt.response_excerpt),

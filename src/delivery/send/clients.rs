@@ -47,7 +47,7 @@ impl Roads {
             Some(client) if self.has_proxy || request.url.scheme() != "http" => client,
             _ => {
                 let answer = self.lines.request(request, connecting).await?;
-                return Ok(Arriving::Line(answer));
+                return Ok(Arriving::Line(Box::new(answer)));
             }
         };
         let mut wire = reqwest::Request::new(request.method, request.url);

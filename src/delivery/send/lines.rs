@@ -37,6 +37,8 @@ use crate::delivery::render::OutgoingRequest;
 type Wire = Request<Full<Bytes>>;
 type Body = Either<Incoming, Pin<Box<DecompressionBody<Incoming>>>>;
 
+/// Connections that hosts have closed are noticed so often at least. Many hosts do after five seconds.
+const TIDY_EVERY: Duration = Duration::from_secs(5);
 /// How answers may be compressed: what is undone here, in the order of preference.
 const ENCODINGS: HeaderValue = HeaderValue::from_static("zstd,gzip,deflate,br");
 
@@ -130,7 +132,7 @@ impl Lines {
             connector.call(host).await
         });
         let stream = match timeout(self.connect_timeout, stream).await {
-            Ok(stream) => stream.map_err(|why| Failure::of(&why, Phase::Connect))?,
+            Ok(stream) => stream.map_err(|why| Failure::of(&why, Phase::ConnectPlain))?,
             Err(_) => return Err(Failure::no_connection()),
         };
         match http1::handshake(stream).await {
@@ -198,12 +200,9 @@ impl Line {
     }
 
     /// Whether it can take another request, as far as is known here: the host may have closed it this moment.
-    async fn is_free(&mut self) -> bool {
-        poll_fn(|context| {
-            self.turn(context);
-            Poll::Ready(self.connection.is_some() && self.requests.is_ready())
-        })
-        .await
+    fn is_free(&mut self, context: &mut Context<'_>) -> bool {
+        self.turn(context);
+        self.connection.is_some() && self.requests.is_ready()
     }
 }
 
@@ -230,7 +229,12 @@ impl Arriving {
                     Ok(data) => return Ok(Some(data)),
                     Err(_) => continue,
                 },
-                Some(Err(why)) => return Err(Failure::of(&*why, Phase::Body)),
+                Some(Err(why)) => {
+                    return Err(match self.body {
+                        Either::Left(_) => Failure::of(&*why, Phase::Body),
+                        Either::Right(_) => Failure::of_compressed(&*why),
+                    });
+                }
                 None => return Ok(None),
             }
         }
@@ -238,7 +242,7 @@ impl Arriving {
 
     /// Hands the connection of an answer that has been read to its end to the next request.
     pub async fn finish(mut self) {
-        if self.line.is_free().await {
+        if now(|context| self.line.is_free(context)).await {
             self.idle.give(authority(&self.url), self.line);
         }
     }
@@ -289,7 +293,7 @@ impl Idle {
     async fn take(&self, authority: &str) -> Option<Box<Line>> {
         loop {
             let (_, mut line) = self.lock().lines.get_mut(authority)?.pop()?;
-            if line.is_free().await {
+            if now(|context| line.is_free(context)).await {
                 return Some(line);
             }
         }
@@ -309,12 +313,12 @@ impl Idle {
         }
     }
 
-    /// Closes those that have waited too long. Says when the next will have; `None`: nobody waits, so nobody watches.
-    fn close_old(&self, now: Instant) -> Option<Instant> {
+    /// Closes those that have waited too long, and those that the host has closed. Says when the next will have waited too
+    /// long; `None`: nobody waits, so nobody watches.
+    fn tidy(&self, now: Instant, context: &mut Context<'_>) -> Option<Instant> {
         let mut waiting = self.lock();
         waiting.lines.retain(|_, lines| {
-            let fresh = lines.partition_point(|(since, _)| *since + IDLE_MAX <= now);
-            lines.drain(..fresh);
+            lines.retain_mut(|(since, line)| *since + IDLE_MAX > now && line.is_free(context));
             !lines.is_empty()
         });
         let oldest = waiting.lines.values().filter_map(|lines| lines.first());
@@ -328,11 +332,17 @@ impl Idle {
     }
 }
 
-/// Closes the connections of `idle` that wait too long, until none is left.
+/// Looks after the connections of `idle` until none is left.
 async fn tidy(idle: Weak<Idle>) {
-    while let Some(next) = idle.upgrade().and_then(|idle| idle.close_old(Instant::now())) {
-        sleep_until(next).await;
+    let look = |context: &mut Context<'_>| idle.upgrade()?.tidy(Instant::now(), context);
+    while let Some(next) = now(look).await {
+        sleep_until(next.min(Instant::now() + TIDY_EVERY)).await;
     }
+}
+
+/// Does something that needs the task's waker and waits for nothing.
+async fn now<T>(mut act: impl FnMut(&mut Context<'_>) -> T) -> T {
+    poll_fn(|context| Poll::Ready(act(context))).await
 }
 
 #[cfg(test)]
@@ -371,9 +381,10 @@ mod tests {
             assert_eq!(arriving.chunk().await.unwrap(), None);
             arriving.finish().await;
             assert!(lines.idle.lock().is_watched);
-            let next = lines.idle.close_old(Instant::now());
+            let next = now(|context| lines.idle.tidy(Instant::now(), context)).await;
             assert!(next.is_some_and(|next| next > Instant::now()));
-            assert_eq!(lines.idle.close_old(Instant::now() + IDLE_MAX), None);
+            let late = Instant::now() + IDLE_MAX;
+            assert_eq!(now(|context| lines.idle.tidy(late, context)).await, None);
             assert!(!lines.idle.lock().is_watched);
             lines
         };

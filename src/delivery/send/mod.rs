@@ -213,7 +213,7 @@ impl Sender {
 
 /// An answer of which the head is here.
 enum Arriving {
-    Line(lines::Arriving),
+    Line(Box<lines::Arriving>),
     Client(Box<Response>),
 }
 

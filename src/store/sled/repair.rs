@@ -6,6 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::engine::{Engine, EngineError};
@@ -39,7 +40,7 @@ pub struct Repair {
 }
 
 /// What a repair would do, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct RepairPlan {
     /// The damaged queue's folder.
     pub from: PathBuf,
@@ -68,7 +69,7 @@ pub struct RepairPlan {
 }
 
 /// A record that is not kept.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Damaged {
     /// What kind of record, and which.
     pub what: String,
@@ -79,7 +80,7 @@ pub struct Damaged {
 }
 
 /// What a repair has done.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Repaired {
     /// What the repaired queue holds.
     pub holds: CheckReport,

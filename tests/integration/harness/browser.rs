@@ -167,6 +167,29 @@ impl Browser {
     }
 }
 
+impl Browser {
+    /// Types a text, key by key, where the keyboard is.
+    pub fn types(&mut self, text: &str) {
+        for letter in text.chars() {
+            let letter = letter.to_string();
+            let press = json!({ "type": "keyDown", "key": letter, "text": letter });
+            self.tell("Input.dispatchKeyEvent", press);
+            let release = json!({ "type": "keyUp", "key": letter });
+            self.tell("Input.dispatchKeyEvent", release);
+        }
+    }
+
+    /// Presses Tab until the expression is true of `at`, the element where the keyboard is.
+    pub fn tab_to(&mut self, is: &str) {
+        let focused = format!("((at) => {is})(document.activeElement)");
+        let reached = (0..80).any(|_| {
+            self.press("Tab");
+            self.value(&focused) == true
+        });
+        assert!(reached, "Tab leads to {is}");
+    }
+}
+
 impl Drop for Browser {
     fn drop(&mut self) {
         let _ = self.child.kill();
