@@ -57,84 +57,90 @@ pub(super) fn lasting(loaded: &Loaded) -> Vec<Problem> {
     problems
 }
 
+/// An endpoint, its texts, and the courier that makes its requests.
+type Prepared<'a> = (&'a Endpoint, &'a [Noted], Result<Courier, String>);
+
 /// What fails of the events in `file` (`-`: standard input): one JSON object, or several, after one another or in an array.
 /// `config` is the file that problems without a line are said of.
 pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
     let mut found = Found::default();
-    let wrong = |message: String| {
-        let help = "write one event, or several in lines: {\"type\":\"contact.created\",\"data\":{}}";
-        Problem::of_file(file.to_owned(), message, help)
-    };
-    let text = match read(file) {
-        Ok(text) => text,
-        Err(error) => {
-            found
-                .problems
-                .push(wrong(format!("the file can't be read: {error}")));
-            return found;
-        }
-    };
-    let events = match events(&text) {
-        Ok(events) if !events.is_empty() => events,
-        Ok(_) => {
-            found.problems.push(wrong("there is no event in it".to_owned()));
-            return found;
-        }
-        Err(error) => {
-            found.problems.push(wrong(format!("it is not JSON: {error}")));
+    let of_file = |message: String, help: &str| Problem::of_file(file.to_owned(), message, help);
+    let help = "write one event, or several in lines: {\"type\":\"contact.created\",\"data\":{}}";
+    let events = match events(file) {
+        Ok(events) => events,
+        Err(why) => {
+            found.problems.push(of_file(why, help));
             return found;
         }
     };
     let couriers = Couriers::new();
     let prepared = loaded.config.endpoints.iter().zip(&loaded.noted);
-    let endpoints: Vec<_> = prepared
+    let endpoints: Vec<Prepared<'_>> = prepared
         .map(|(endpoint, noted)| (&**endpoint, &**noted, couriers.prepare(endpoint)))
         .collect();
     let limits = cases::limits(&loaded.config);
     for (index, text) in events.iter().enumerate() {
-        let now = Clock::wall();
-        let number = index + 1;
+        let (now, number) = (Clock::wall(), index + 1);
         let event = match build::single(text.get().as_bytes(), &limits, &Sender::of_user(0), now) {
             Ok(event) => event,
             Err(refused) => {
-                found
-                    .problems
-                    .push(wrong(format!("event {number}: {}", refused.message)));
+                let says = format!("event {number}: {}", refused.message);
+                found.problems.push(of_file(says, help));
                 continue;
             }
         };
-        let whom = format!("for event {number} ({})", event.head.kind);
-        let mut is_wanted = false;
-        for (endpoint, noted, courier) in endpoints
+        let name = format!("event {number} ({})", event.head.kind);
+        let wanting: Vec<_> = endpoints
             .iter()
             .filter(|(endpoint, ..)| asks_for(endpoint, &event))
-        {
-            is_wanted = true;
-            let problem = |key: &str, why: &str| Problem {
-                key: format!("endpoint.{}{key}", endpoint.name),
-                ..Problem::of_file(config.to_owned(), format!("{whom}: {why}"), "")
-            };
-            match courier {
-                Ok(courier) => {
-                    let one = One {
-                        endpoint,
-                        noted,
-                        courier,
-                        event: &event,
-                        now,
-                    };
-                    found.problems.extend(one.problems(&whom, &problem));
-                }
-                Err(why) => found.problems.push(problem("", why)),
-            }
-        }
-        if !is_wanted {
-            let says = format!("event {number} ({}) is wanted by no endpoint", event.head.kind);
-            let warning = Problem::of_file(file.to_owned(), says, "posthaste explain says why");
+            .collect();
+        if wanting.is_empty() {
+            let warning = of_file(
+                format!("{name} is wanted by no endpoint"),
+                "posthaste explain says why",
+            );
             found.warnings.push(warning);
+        }
+        for prepared in wanting {
+            found
+                .problems
+                .extend(of_one(prepared, &event, now, config, &format!("for {name}")));
         }
     }
     found
+}
+
+/// The problems of `event` at one endpoint that is owed it.
+fn of_one(prepared: &Prepared<'_>, event: &Event, now: Timestamp, config: &Path, whom: &str) -> Vec<Problem> {
+    let (endpoint, noted, courier) = prepared;
+    let problem = |key: &str, why: &str| Problem {
+        key: format!("endpoint.{}{key}", endpoint.name),
+        ..Problem::of_file(config.to_owned(), format!("{whom}: {why}"), "")
+    };
+    match courier {
+        Ok(courier) => One {
+            endpoint,
+            noted,
+            courier,
+            event,
+            now,
+        }
+        .problems(whom, &problem),
+        Err(why) => vec![problem("", why)],
+    }
+}
+
+/// The events in `file`, at least one.
+///
+/// # Errors
+/// One sentence.
+fn events(file: &Path) -> Result<Vec<Box<RawValue>>, String> {
+    let text = read(file).map_err(|error| format!("the file can't be read: {error}"))?;
+    let events = parsed(&text).map_err(|error| format!("it is not JSON: {error}"))?;
+    match events.is_empty() {
+        true => Err("there is no event in it".to_owned()),
+        false => Ok(events),
+    }
 }
 
 fn read(file: &Path) -> io::Result<String> {
@@ -145,7 +151,7 @@ fn read(file: &Path) -> io::Result<String> {
     io::stdin().read_to_string(&mut text).map(|_| text)
 }
 
-fn events(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
+fn parsed(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
     let mut events = Vec::new();
     for value in serde_json::Deserializer::from_str(text).into_iter::<Box<RawValue>>() {
         let value = value?;

@@ -12,7 +12,7 @@ use super::super::{Given, GivenForm, Scope, Secrets, Target, Template, from_json
 const ENGINE_ONLY: &str = "{% if true %}{% endif %}";
 
 /// What templates are made of.
-const PARTS: [&str; 46] = [
+const PARTS: [&str; 50] = [
     "text",
     " ",
     "\n",
@@ -41,6 +41,10 @@ const PARTS: [&str; 46] = [
     "{{ 'x' if data.none }}",
     "{{ data.list }}",
     "{{ data }}",
+    "{{ data.n == 7 and data.s }}",
+    "{{ not data.missing }}",
+    "{{ data.none or data.n > 3 }}",
+    "{{ data.s < 5 }}",
     "{{ data.s|upper }}",
     "{{ data['s'] }}",
     "{{ data.s|int }}",
