@@ -442,3 +442,34 @@ fn f5_f6_the_dead_are_left_alone_and_the_living_recover() {
         );
     }
 }
+
+/// E6, F6: a server that drips its answers, however many there are, and one in five beyond the deadline of ten seconds: it is asked
+/// less than it could be, never given up, and back to its pace once it has stopped dripping.
+#[test]
+fn f6_a_server_that_drips_is_asked_gently_and_not_given_up() {
+    let mut dice = Dice::new(4);
+    let server = move |ms, _| match dice.below(5) {
+        _ if ms > 1_200_000 => fine(50),
+        0 => Answer {
+            took_ms: 10_000,
+            outcome: Outcome::Error(ErrorClass::Timeout),
+            overloaded: true,
+        },
+        _ => fine(8_000 + dice.below(1_900) as u64),
+    };
+    let rig = Rig::new(32, server).run(1_500);
+    let dripping = rig.curve(600, 1_200);
+    assert!(
+        dripping.limit.mean < 6.0 && dripping.limit.max < 16,
+        "{dripping:?}"
+    );
+    assert!(
+        dripping.limit.mean > 1.0 && dripping.delivered_per_second > 0.1,
+        "{dripping:?}"
+    );
+    let back = rig.curve(1_400, 1_500);
+    assert!(
+        back.limit.mean > 28.0 && back.delivered_per_second > 500.0,
+        "{back:?}"
+    );
+}
