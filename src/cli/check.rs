@@ -16,7 +16,7 @@ use crate::delivery::Couriers;
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   posthaste check
-  posthaste check --event samples.ndjson
+  posthaste check --event event.json
   posthaste check --config ./config.toml --json")]
 pub struct CheckArgs {
     /// The configuration file
