@@ -106,6 +106,7 @@ impl Workshop {
             Some(_) => Vec::new(),
         };
         let doubtful = !failed.is_empty();
+        let rests_until = failed.iter().filter_map(rest).max();
         let numbers = Arc::clone(self.lock().entry(lane).or_default());
         if doubtful {
             self.recall(endpoint.name.clone(), failed, Arc::clone(&numbers));
@@ -118,6 +119,7 @@ impl Workshop {
                 intake: Arc::clone(&self.intake),
                 numbers,
                 doubtful,
+                rests_until,
                 log_payloads,
                 tracer: self.tracer.clone(),
             },
@@ -166,6 +168,13 @@ impl Workshop {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<LaneId, Arc<Numbers>>> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Until when an endpoint asked to be left alone, if that is what a delivery waits for: then it has burnt no try. Of one that
+/// has burnt some before it can't be told; it waits for itself alone.
+fn rest(deferral: &Deferral) -> Option<Timestamp> {
+    let asked = matches!(deferral.last_status, Some(429 | 503)) && deferral.tries == 0;
+    asked.then_some(deferral.due)
 }
 
 /// The earliest failure that is known of, after the latest try that was answered well.

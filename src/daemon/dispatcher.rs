@@ -282,6 +282,7 @@ impl Dispatcher {
                 order: to.endpoint.order.policy,
                 keyed: self.keyed.get(&lane).copied().unwrap_or_default(),
                 doubtful: to.doubtful,
+                rests_until: to.rests_until,
             })
             .collect();
         let before = std::mem::replace(&mut self.destinations, destinations);

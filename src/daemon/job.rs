@@ -79,6 +79,8 @@ pub struct Destination {
     pub numbers: Arc<Numbers>,
     /// Its last tries failed before this configuration was put in force.
     pub doubtful: bool,
+    /// It asked to be left alone until then before the daemon started.
+    pub rests_until: Option<Timestamp>,
     /// Whether bodies go into the log.
     pub log_payloads: bool,
     /// Shows its tries to trace viewers; `None`: nobody watches.

@@ -100,6 +100,10 @@ impl Lane {
         if lane.config.doubtful {
             lane.limit.restart();
         }
+        if let Some(until) = lane.config.rests_until.filter(|until| *until > now.wall) {
+            lane.rest_until_mono_ms = now.mono_ms.saturating_add(until.0 - now.wall.0);
+            lane.become_state(LaneState::Suspended { until }, now);
+        }
         lane.apply_pause(now);
         lane
     }

@@ -57,6 +57,8 @@ pub struct LaneConfig {
     pub keyed: u64,
     /// Its last tries failed before the daemon started, so a new lane begins with one request at a time.
     pub doubtful: bool,
+    /// It asked to be left alone until then before the daemon started, and a new lane does.
+    pub rests_until: Option<Timestamp>,
 }
 
 /// Something that happened.

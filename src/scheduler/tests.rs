@@ -112,6 +112,7 @@ pub(super) fn lane_config(lane: u32, min: u32, max: u32) -> LaneConfig {
         order: OrderPolicy::None,
         keyed: 0,
         doubtful: false,
+        rests_until: None,
         concurrency: Concurrency { min, max },
         breaker: BreakerPolicy {
             failures: 5,

@@ -180,6 +180,31 @@ fn f3_retry_after_suspends_the_endpoint_and_burns_nothing() {
     );
 }
 
+/// F3: an endpoint that asked to be left alone is left alone over a restart too.
+#[test]
+fn f3_a_restart_does_not_wake_whoever_asked_for_rest() {
+    let target = Scripted::new(|_| answer(429, "retry-after: 3000\r\n"));
+    let mut daemon = Daemon::start(&endpoint("busy", &target.url(), "concurrency = 1"));
+    daemon.accept(&event("a", "first"));
+    let before = daemon.until_state("busy", "suspended")["until"].clone();
+    eventually("the wish is on disk", || {
+        let (_, event) = daemon.get("/v1/events/first");
+        (event["deliveries"][0]["state"] == "deferred").then_some(())
+    });
+    daemon.kill();
+    daemon.restart();
+    daemon.accept_many("a", "later", 5);
+    let row = daemon.row("busy");
+    assert_eq!(
+        (&row["state"], row["pending"].as_u64()),
+        (&json!("suspended"), Some(6)),
+        "{row}"
+    );
+    let minute = |until: &serde_json::Value| until.as_str().unwrap()[..16].to_owned();
+    assert!(minute(&row["until"]) >= minute(&before), "{row} {before}");
+    assert_eq!(target.requests(), 1);
+}
+
 /// F3: `Retry-After` may be a date.
 #[test]
 fn f3_retry_after_may_be_a_date() {

@@ -61,6 +61,7 @@ impl Site {
             order: self.endpoint.order.policy,
             keyed: self.keyed,
             doubtful,
+            rests_until: None,
         }
     }
 }

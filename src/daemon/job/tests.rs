@@ -109,6 +109,7 @@ pub(in crate::daemon) fn scene(policy: OrderPolicy) -> Scene {
         )),
         numbers: Arc::default(),
         doubtful: false,
+        rests_until: None,
         log_payloads: false,
         tracer: None,
     };

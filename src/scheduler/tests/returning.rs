@@ -42,6 +42,26 @@ fn f5_a_restart_does_not_stampede_a_dead_endpoint() {
     assert_eq!(world.poll().len(), 1);
 }
 
+/// F3: who asked to be left alone is left alone over a restart, with all that is owed, and eased in afterwards; a pause
+/// meanwhile changes nothing of it.
+#[test]
+fn f3_a_rest_goes_on_after_a_restart() {
+    let until = Timestamp(START + 60_000);
+    let mut config = lane_config(0, 20, 20);
+    config.rests_until = Some(until);
+    let mut world = World::new(SchedulerConfig::default(), vec![config]);
+    for _ in 0..100 {
+        world.store.accept(A, None);
+    }
+    assert!(world.poll().is_empty());
+    assert_eq!(world.state(A), LaneState::Suspended { until });
+    world.handle(Input::Paused { lane: A, until: None });
+    world.handle(Input::Resumed { lane: A });
+    assert_eq!(world.state(A), LaneState::Suspended { until });
+    assert_eq!(world.sleep(), secs(60));
+    eases_in(&mut world, 8);
+}
+
 /// B6, F5: a pause ends by itself, and does not clear the doubt.
 #[test]
 fn b6_a_pause_does_not_clear_the_doubt() {
