@@ -143,13 +143,7 @@ fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, Str
 
 /// What is seen of an event that `when` leaves out, and why it does.
 pub(super) fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
-    let load = Load {
-        events: std::slice::from_ref(event),
-        id: &event.head.id,
-        number: 1,
-        now,
-        beside: None,
-    };
+    let load = Load::alone(event, 1, now);
     let scope = Scene::new(endpoint).of(&load).ok()?;
     match endpoint.selection.judge(&scope) {
         Ok(Judgement::Skip(reason)) => Some((scope, format!("skipped: {reason}"))),
@@ -184,13 +178,7 @@ pub(super) fn renders(
     if skipped(endpoint, &event, now).is_some() {
         return Ok(());
     }
-    let load = Load {
-        events: std::slice::from_ref(&event),
-        id: &event.head.id,
-        number: 1,
-        now,
-        beside: None,
-    };
+    let load = Load::alone(&event, 1, now);
     let Err(why) = courier.show_all(&load).request else {
         return Ok(());
     };

@@ -167,14 +167,12 @@ fn parsed(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
 fn asks_for(endpoint: &Endpoint, event: &Event) -> bool {
     let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
     let addressed = json.get("endpoint").and_then(serde_json::Value::as_str);
-    let filter = endpoint.selection.filter.as_ref();
-    let passes = || filter.is_none_or(|filter| filter.matches(&EventJson::new(&event.json)));
     is_owed(
         endpoint,
         &event.head.kind,
         event.head.tenant.as_deref(),
         addressed,
-    ) && (addressed.is_some() || passes())
+    ) && (addressed.is_some() || endpoint.selection.lets_pass(&EventJson::new(&event.json)))
 }
 
 /// The problems of those texts that can't be rendered in `scope`.
@@ -199,13 +197,7 @@ impl One<'_> {
         if cases::skipped(self.endpoint, self.event, self.now).is_some() {
             return Vec::new();
         }
-        let load = Load {
-            events: std::slice::from_ref(self.event),
-            id: &self.event.head.id,
-            number: 1,
-            now: self.now,
-            beside: None,
-        };
+        let load = Load::alone(self.event, 1, self.now);
         let scope = self.courier.seen(&load);
         let shown = self.courier.show_all(&load);
         let route = self.route(&scope);
@@ -224,7 +216,7 @@ impl One<'_> {
         }
         for (index, step) in shown.steps.iter().enumerate() {
             let within = format!("step[{}].", index + 1);
-            let failed = step.request.is_none() && step.stage == Stage::Before && !is_skipped(step);
+            let failed = step.request.is_none() && step.stage == Stage::Before && !step.is_skipped;
             if failed && !self.hangs_on_answers(|key| key.starts_with(&within)) {
                 problems.push(problem(&format!(".step[{}]", index + 1), &step.why));
             }
@@ -246,7 +238,7 @@ impl One<'_> {
             (Some(index), _) if rest == "when" => route.is_none_or(|chosen| index <= chosen),
             (Some(index), _) => route == Some(index),
             (_, Some(index)) => {
-                steps.get(index).is_some_and(|step| !is_skipped(step)) && !rest.starts_with("route[")
+                steps.get(index).is_some_and(|step| !step.is_skipped) && !rest.starts_with("route[")
             }
             _ => match section {
                 "test" | "response" | "skip_reason" => false,
@@ -266,10 +258,6 @@ impl One<'_> {
 
 fn reads_answers(noted: &Noted) -> bool {
     noted.names().any(|name| OF_ANSWERS.contains(&name))
-}
-
-fn is_skipped(step: &ShownStep) -> bool {
-    step.why.starts_with("skipped: ")
 }
 
 /// The index of `section[1]`, from 0.

@@ -255,16 +255,8 @@ impl World {
             json!({"specversion": "1.0", "id": id, "source": "/t", "type": "contact.created", "data": 1});
         let event = Event {
             head: EventHead {
-                id: id.into(),
-                source: "/t".into(),
-                kind: "contact.created".into(),
-                accepted: Timestamp(NOW.0 - 192_000),
-                deliver_at: None,
-                expires: None,
-                partition_key: None,
-                tenant: None,
-                traceparent: None,
                 sender_uid: Some(33),
+                ..EventHead::new(id, "/t", "contact.created", Timestamp(NOW.0 - 192_000))
             },
             json: json.to_string().into(),
         };

@@ -203,16 +203,15 @@ async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: 
     if to.endpoint.order.policy != OrderPolicy::None {
         cut_behind_unread(&mut found);
     }
+    let give_back = |batch: Several<Due>| {
+        if !batch.is_empty() {
+            tell(News::GivenBack { lane, batch });
+        }
+    };
     // What was not read waits again: it stands behind what could not be, or goes beyond the request's bytes.
-    let batch: Several<Due> = job.batch.drain(found.len().min(job.batch.len())..).collect();
-    if !batch.is_empty() {
-        tell(News::GivenBack { lane, batch });
-    }
+    give_back(job.batch.drain(found.len().min(job.batch.len())..).collect());
     let (mut parcel, ends) = sort_out(&job, found, to, clock.now());
-    let batch = parcel.cut(job.bytes_max);
-    if !batch.is_empty() {
-        tell(News::GivenBack { lane, batch });
-    }
+    give_back(parcel.cut(job.bytes_max));
     if parcel.events.is_empty() {
         if ends.iter().any(|end| end.settle.is_none()) {
             tokio::time::sleep(READ_PAUSE).await;

@@ -175,6 +175,8 @@ async fn serve(start: Start, mut wishes: mpsc::UnboundedReceiver<Wish>) -> Resul
         .warnings
         .iter()
         .for_each(|warning| tracing::warn!("{warning}"));
+    // Only who checks a configuration renders them; what is left here would stay as long as the daemon.
+    drop(loaded.noted);
 
     let doors = Doors::open(&daemon, &config, &mut handed)?;
     announce(&daemon, &config);

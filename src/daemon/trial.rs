@@ -57,7 +57,7 @@ pub fn explain(
             Err(why) => (false, why),
         };
         let shown = gets.then(|| match courier {
-            Ok(courier) => courier.show_all(&load(event, now)),
+            Ok(courier) => courier.show_all(&Load::alone(event, 1, now)),
             Err(why) => Shown {
                 steps: Vec::new(),
                 request: Err(why.clone()),
@@ -85,16 +85,6 @@ pub fn explain(
     }
 }
 
-fn load(event: &Event, now: Timestamp) -> Load<'_> {
-    Load {
-        events: std::slice::from_ref(event),
-        id: &event.head.id,
-        number: 1,
-        now,
-        beside: None,
-    }
-}
-
 /// Why `endpoint` gets the event; or why it does not.
 fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String, String> {
     let (kind, tenant) = (&*event.head.kind, event.head.tenant.as_deref());
@@ -103,18 +93,11 @@ fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String,
     if !is_owed(endpoint, kind, tenant, addressed) {
         return Err(why_not(endpoint, kind, tenant, addressed));
     }
-    let passes = |event: &EventJson<'_>| {
-        endpoint
-            .selection
-            .filter
-            .as_ref()
-            .is_none_or(|filter| filter.matches(event))
-    };
-    if addressed.is_none() && !passes(&EventJson::new(&event.json)) {
+    if addressed.is_none() && !endpoint.selection.lets_pass(&EventJson::new(&event.json)) {
         return Err("its filter does not let the event pass".to_owned());
     }
     let scope = endpoint.scope(&event.json, now);
-    let scope = scope.with("delivery", scene::delivery(&load(event, now), event));
+    let scope = scope.with("delivery", scene::delivery(&Load::alone(event, 1, now), event));
     match endpoint.selection.judge(&scope) {
         Ok(Judgement::Send) => {}
         Ok(Judgement::Skip(reason)) => return Err(format!("skipped by `when`: {reason}")),

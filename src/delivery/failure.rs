@@ -69,7 +69,7 @@ impl Failure {
     #[must_use]
     pub fn of_compressed(error: &(dyn Error + 'static)) -> Self {
         let failure = Self::of(error, Phase::Body);
-        match is_of_the_connection(error) {
+        match all::<hyper::Error>(error).next().is_some() {
             true => failure,
             false => Self {
                 class: ErrorClass::InvalidResponse,
@@ -134,11 +134,6 @@ fn classify(error: &(dyn Error + 'static), phase: Phase) -> ErrorClass {
         return ErrorClass::Render;
     }
     io.map_or(ErrorClass::Reset, |kind| of_io(kind, phase))
-}
-
-/// Whether the other side's connection or its HTTP is to blame, and not what its HTTP carries.
-fn is_of_the_connection(error: &(dyn Error + 'static)) -> bool {
-    all::<hyper::Error>(error).next().is_some()
 }
 
 /// The kind of the innermost I/O error: those around it only pass it on.

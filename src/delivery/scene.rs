@@ -41,6 +41,18 @@ pub struct Beside {
 }
 
 impl<'a> Load<'a> {
+    /// `event` alone, which lends the request its id.
+    #[must_use]
+    pub fn alone(event: &'a Event, number: u32, now: Timestamp) -> Self {
+        Self {
+            events: std::slice::from_ref(event),
+            id: &event.head.id,
+            number,
+            now,
+            beside: None,
+        }
+    }
+
     /// The first event: the one that a request about a single event is about.
     ///
     /// # Errors

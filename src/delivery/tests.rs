@@ -55,30 +55,13 @@ pub(super) fn composed(
 
 /// Try `number` at `event` alone.
 pub(super) fn load(event: &Event, number: u32, now: Timestamp) -> Load<'_> {
-    Load {
-        events: std::slice::from_ref(event),
-        id: &event.head.id,
-        number,
-        now,
-        beside: None,
-    }
+    Load::alone(event, number, now)
 }
 
 /// An event with this id whose JSON is `json`.
 pub(super) fn event(id: &str, json: &str) -> Event {
     Event {
-        head: EventHead {
-            id: id.into(),
-            source: "/test".into(),
-            kind: "test.event".into(),
-            accepted: Timestamp(1_700_000_000_000),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        },
+        head: EventHead::new(id, "/test", "test.event", Timestamp(1_700_000_000_000)),
         json: Bytes::copy_from_slice(json.as_bytes()),
     }
 }

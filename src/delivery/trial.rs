@@ -153,13 +153,7 @@ impl Courier {
     /// Never fails: whatever goes wrong is its end.
     pub async fn try_out(&self, event: &Event, now: Timestamp, canned: &[CannedAnswer]) -> Trial {
         let clock = Instant::now();
-        let load = Load {
-            events: std::slice::from_ref(event),
-            id: &event.head.id,
-            number: 1,
-            now,
-            beside: None,
-        };
+        let load = Load::alone(event, 1, now);
         match &self.steps {
             None => self.try_alone(&load, clock).await.0,
             Some(steps) => Box::pin(self.try_in_steps(steps, &load, clock, canned)).await,

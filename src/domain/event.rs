@@ -31,6 +31,30 @@ pub struct EventHead {
     pub sender_uid: Option<u32>,
 }
 
+impl EventHead {
+    /// The head of an event of which its producer said no more than it has to; due at once, and for ever.
+    #[must_use]
+    pub fn new(
+        id: impl Into<Box<str>>,
+        source: impl Into<Box<str>>,
+        kind: impl Into<Box<str>>,
+        accepted: Timestamp,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            source: source.into(),
+            kind: kind.into(),
+            accepted,
+            deliver_at: None,
+            expires: None,
+            partition_key: None,
+            tenant: None,
+            traceparent: None,
+            sender_uid: None,
+        }
+    }
+}
+
 /// One event as it is accepted and kept: its head, and the whole CloudEvents JSON object, defaults filled
 /// in, which is also the default request body.
 #[derive(Clone, Debug, PartialEq, Eq)]

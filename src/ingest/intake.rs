@@ -45,9 +45,8 @@ struct Candidate {
 
 impl Candidate {
     fn passes(&self, event: &EventJson<'_>) -> bool {
-        let endpoint = self.filtering.as_ref();
-        let filter = endpoint.and_then(|endpoint| endpoint.selection.filter.as_ref());
-        filter.is_none_or(|filter| filter.matches(event))
+        let filtering = self.filtering.as_ref();
+        filtering.is_none_or(|endpoint| endpoint.selection.lets_pass(event))
     }
 }
 

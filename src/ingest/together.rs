@@ -95,18 +95,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
     fn group(id: usize, lane: LaneId) -> AcceptGroup {
-        let head = EventHead {
-            id: id.to_string().into(),
-            source: "/test".into(),
-            kind: "test".into(),
-            accepted: NOW,
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        };
+        let head = EventHead::new(id.to_string(), "/test", "test", NOW);
         let json = bytes::Bytes::from_static(b"{}");
         let event = Event { head, json };
         let events = vec![NewEvent {

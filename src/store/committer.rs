@@ -453,16 +453,8 @@ mod tests {
 
     pub(super) fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
         let head = EventHead {
-            id: id.into(),
-            source: "/test".into(),
-            kind: "test".into(),
-            accepted: NOW,
             deliver_at,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
+            ..EventHead::new(id, "/test", "test", NOW)
         };
         let json = bytes::Bytes::from_static(b"{}");
         let event = Event { head, json };

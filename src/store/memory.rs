@@ -320,18 +320,7 @@ mod tests {
     }
 
     fn accept(id: &str) -> Batch {
-        let head = EventHead {
-            id: id.into(),
-            source: "/test".into(),
-            kind: "test".into(),
-            accepted: Timestamp(1),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        };
+        let head = EventHead::new(id, "/test", "test", Timestamp(1));
         let event = Event {
             head,
             json: Bytes::from_static(b"{}"),

@@ -105,16 +105,8 @@ mod tests {
 
     fn head(id: &str, traceparent: Option<&str>) -> EventHead {
         EventHead {
-            id: id.into(),
-            source: "/x".into(),
-            kind: "t".into(),
-            accepted: Timestamp(1),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
             traceparent: traceparent.map(Into::into),
-            sender_uid: None,
+            ..EventHead::new(id, "/x", "t", Timestamp(1))
         }
     }
 

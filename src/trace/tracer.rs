@@ -203,16 +203,8 @@ mod tests {
     fn event(id: &str, traceparent: Option<&str>) -> Event {
         Event {
             head: EventHead {
-                id: id.into(),
-                source: "/x".into(),
-                kind: "t".into(),
-                accepted: Timestamp(1),
-                deliver_at: None,
-                expires: None,
-                partition_key: None,
-                tenant: None,
                 traceparent: traceparent.map(Into::into),
-                sender_uid: None,
+                ..EventHead::new(id, "/x", "t", Timestamp(1))
             },
             json: Bytes::from_static(b"{}"),
         }

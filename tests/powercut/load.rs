@@ -53,18 +53,7 @@ pub fn event(id: &str) -> Event {
     let json: Vec<u8> = (0..length.div_ceil(8))
         .flat_map(|_| dice.any().to_le_bytes())
         .collect();
-    let head = EventHead {
-        id: id.into(),
-        source: "/powercut".into(),
-        kind: "powercut.made".into(),
-        accepted: T0,
-        deliver_at: None,
-        expires: None,
-        partition_key: None,
-        tenant: None,
-        traceparent: None,
-        sender_uid: None,
-    };
+    let head = EventHead::new(id, "/powercut", "powercut.made", T0);
     Event {
         head,
         json: Bytes::from(json),

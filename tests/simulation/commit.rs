@@ -108,16 +108,10 @@ impl World {
             .one_in(20)
             .then(|| after(between(&mut self.dice, 0, 9000)));
         let head = EventHead {
-            id: format!("e{}", self.events_sent).into(),
-            source: "/simulation".into(),
-            kind: "simulated".into(),
-            accepted: now,
             deliver_at,
             expires,
             partition_key: self.partition_key(),
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
+            ..EventHead::new(format!("e{}", self.events_sent), "/simulation", "simulated", now)
         };
         let json = Bytes::from_static(b"{}");
         NewEvent {

@@ -112,18 +112,7 @@ async fn produce(queue: Queue, lane: LaneId, first: u64, until: Instant) -> Resu
 /// A line of its own, as most producers send them.
 fn event(number: u64, lane: LaneId, json: Bytes) -> AcceptGroup {
     debug_assert_eq!(json.len(), LINE_BYTES);
-    let head = EventHead {
-        id: format!("{number:026}").into(),
-        source: "/bench".into(),
-        kind: "live.event".into(),
-        accepted: NOW,
-        deliver_at: None,
-        expires: None,
-        partition_key: None,
-        tenant: None,
-        traceparent: None,
-        sender_uid: None,
-    };
+    let head = EventHead::new(format!("{number:026}"), "/bench", "live.event", NOW);
     AcceptGroup {
         events: vec![NewEvent {
             event: Event { head, json },

@@ -29,18 +29,7 @@ fn read(lines: &str) -> Result<Loaded, Problems> {
 
 fn event() -> Event {
     Event {
-        head: EventHead {
-            id: "e1".into(),
-            source: "/shop".into(),
-            kind: "contact.created".into(),
-            accepted: Timestamp(0),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        },
+        head: EventHead::new("e1", "/shop", "contact.created", Timestamp(0)),
         json: Bytes::from_static(EVENT.as_bytes()),
     }
 }
@@ -48,13 +37,7 @@ fn event() -> Event {
 fn request(loaded: &Loaded) -> OutgoingRequest {
     let courier = Couriers::new().prepare(&loaded.config.endpoints[0]).unwrap();
     let event = event();
-    let load = Load {
-        events: std::slice::from_ref(&event),
-        id: "e1",
-        number: 1,
-        now: Timestamp(1_736_937_000_000),
-        beside: None,
-    };
+    let load = Load::alone(&event, 1, Timestamp(1_736_937_000_000));
     courier.request(&load).unwrap()
 }
 

@@ -160,16 +160,8 @@ mod tests {
     fn parent(id: &str, source: &str, json: &str) -> Event {
         Event {
             head: EventHead {
-                id: id.into(),
-                source: source.into(),
-                kind: "lead.created".into(),
-                accepted: Timestamp(0),
-                deliver_at: None,
-                expires: None,
-                partition_key: None,
                 tenant: Some("acme".into()),
-                traceparent: None,
-                sender_uid: None,
+                ..EventHead::new(id, source, "lead.created", Timestamp(0))
             },
             json: Bytes::copy_from_slice(json.as_bytes()),
         }

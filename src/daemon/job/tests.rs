@@ -23,18 +23,7 @@ const LIMITS: Limits = Limits {
 
 fn event(id: &str) -> Event {
     Event {
-        head: EventHead {
-            id: id.into(),
-            source: "/test".into(),
-            kind: "lead.created".into(),
-            accepted: NOW,
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        },
+        head: EventHead::new(id, "/test", "lead.created", NOW),
         json: Bytes::from_static(b"{}"),
     }
 }

@@ -31,13 +31,7 @@ pub(super) fn wanted(to: &Destination, event: &Event, number: u32, now: Timestam
     if to.endpoint.selection.when.is_none() {
         return Wanted::Yes;
     }
-    let load = Load {
-        events: std::slice::from_ref(event),
-        id,
-        number,
-        now,
-        beside: None,
-    };
+    let load = Load::alone(event, number, now);
     let scope = to.endpoint.scope(&event.json, now);
     match to
         .endpoint

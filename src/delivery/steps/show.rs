@@ -18,6 +18,8 @@ pub struct ShownStep {
     pub request: Option<ShownRequest>,
     /// Why there is none.
     pub why: Box<str>,
+    /// Its condition leaves it out, which for a step after the answer is not known before.
+    pub is_skipped: bool,
 }
 
 impl Steps {
@@ -42,7 +44,9 @@ impl Steps {
             beside: Some(&beside),
             ..*load
         };
-        let shown = match prepared.is_wanted(&load) {
+        let wanted = prepared.is_wanted(&load);
+        let is_skipped = step.stage == Stage::Before && wanted == Ok(false);
+        let shown = match wanted {
             Ok(true) => prepared.courier.show(&load),
             Ok(false) => Err(format!("skipped: {}", prepared.unwanted())),
             Err(why) => Err(why),
@@ -57,6 +61,7 @@ impl Steps {
             stage: step.stage,
             request,
             why: why.into(),
+            is_skipped,
         }
     }
 }

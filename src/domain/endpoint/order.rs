@@ -92,16 +92,8 @@ mod tests {
 
     fn event(json: &'static str) -> Event {
         let head = EventHead {
-            id: "e".into(),
-            source: "s".into(),
-            kind: "k".into(),
-            accepted: Timestamp(5),
-            deliver_at: None,
-            expires: None,
             partition_key: Some("p".into()),
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
+            ..EventHead::new("e", "s", "k", Timestamp(5))
         };
         let json = Bytes::from_static(json.as_bytes());
         Event { head, json }

@@ -1,6 +1,6 @@
 //! Which events an endpoint gets beyond their type and tenant.
 
-use crate::domain::filter::Filter;
+use crate::domain::filter::{EventJson, Filter};
 use crate::template::{Expression, RenderError, Scope, Template};
 
 /// The conditions that an event has to meet.
@@ -24,6 +24,13 @@ pub enum Judgement {
 }
 
 impl Selection {
+    /// Whether an event is owed as far as `filter` says (B3). One that is addressed passes every filter: its sender has
+    /// chosen, and nobody asks.
+    #[must_use]
+    pub fn lets_pass(&self, event: &EventJson<'_>) -> bool {
+        self.filter.as_ref().is_none_or(|filter| filter.matches(event))
+    }
+
     /// Whether the event of `scope` goes out (B2).
     ///
     /// # Errors

@@ -178,18 +178,7 @@ mod tests {
     use crate::domain::time::Timestamp;
 
     fn sample(id: &str, json: &[u8]) -> Event {
-        let head = EventHead {
-            id: id.into(),
-            source: "/test".into(),
-            kind: "t".into(),
-            accepted: Timestamp(5),
-            deliver_at: None,
-            expires: None,
-            partition_key: None,
-            tenant: None,
-            traceparent: None,
-            sender_uid: None,
-        };
+        let head = EventHead::new(id, "/test", "t", Timestamp(5));
         Event {
             head,
             json: Bytes::copy_from_slice(json),

@@ -35,16 +35,8 @@ pub(super) fn start() -> Timestamp {
 
 pub(super) fn event(id: &str, bytes: usize) -> Event {
     let head = EventHead {
-        id: id.into(),
-        source: "/test".into(),
-        kind: "contact.created".into(),
-        accepted: Timestamp(1),
-        deliver_at: None,
-        expires: None,
-        partition_key: None,
-        tenant: None,
-        traceparent: None,
         sender_uid: Some(33),
+        ..EventHead::new(id, "/test", "contact.created", Timestamp(1))
     };
     let json = format!("{{\"id\":{id:?},\"pad\":\"{}\"}}", "x".repeat(bytes));
     Event {
