@@ -268,10 +268,13 @@ pub struct Exchange {
     pub reused: bool,
     /// Looking up the host name; `None`: there was nothing to look up.
     pub dns_us: Option<u64>,
-    /// Connecting, from the address to where a request can be sent: TCP, and for https the TLS handshake, which the
-    /// HTTP client does not show apart. `None`: the connection was open already, or never came about.
+    /// Connecting, from the address to where a TLS handshake begins or, without one, a request can be sent: TCP, and
+    /// what a proxy wants to be told. `None`: the connection was open already, or never came about.
     pub connect_us: Option<u64>,
-    /// From there until the head of the answer was in: our request on its way, and the endpoint at work. `None`: no
+    /// From there until a request can be sent, or TLS has failed: the handshake; through an https proxy, both of them and
+    /// what is between. `None`: there was none.
+    pub tls_us: Option<u64>,
+    /// From where a request could be sent until the head of the answer was in: our request on its way, and the endpoint at work. `None`: no
     /// head came.
     pub first_byte_us: Option<u64>,
     /// From there until the body was in, or was given up; `None`: no head came.

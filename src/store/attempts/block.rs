@@ -89,8 +89,8 @@ pub struct AttemptRow {
     pub total_us: u64,
     /// Whether the connection was open already.
     pub reused: bool,
-    /// Phases: dns, connect, first byte, body.
-    pub phases_us: [Option<u64>; 4],
+    /// Phases: dns, connect, tls, first byte, body.
+    pub phases_us: [Option<u64>; 5],
     /// Bytes of the request's body.
     pub sent_bytes: u64,
     /// Bytes of the answer's body.
@@ -134,10 +134,14 @@ impl Evidence {
 }
 
 impl Record for AttemptBlock {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn of_earlier(version: u8, bytes: &[u8]) -> Option<Result<Self, RecordError>> {
-        (version == 1).then(|| record::earlier::attempts(bytes))
+        match version {
+            1 => Some(record::earlier::attempts_v1(bytes)),
+            2 => Some(record::earlier::attempts_v2(bytes)),
+            _ => None,
+        }
     }
 }
 
@@ -234,6 +238,7 @@ fn row(
         phases_us: [
             exchange.dns_us,
             exchange.connect_us,
+            exchange.tls_us,
             exchange.first_byte_us,
             exchange.body_us,
         ],
@@ -336,7 +341,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
                 response_headers: Vec::new(),
                 response_excerpt: String::new(),
             });
-            let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
+            let [dns_us, connect_us, tls_us, first_byte_us, body_us] = row.phases_us;
             let entry = AttemptEntry {
                 seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
                 event_id: row.event_id,
@@ -362,6 +367,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
                     reused: row.reused,
                     dns_us,
                     connect_us,
+                    tls_us,
                     first_byte_us,
                     body_us,
                     sent_bytes: row.sent_bytes,
@@ -378,213 +384,4 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::domain::outcome::ErrorClass;
-    use crate::store::record::tests::{golden, golden_earlier, kept};
-
-    const T0: u64 = 1_736_937_000_000;
-
-    /// A try that delivered, of the n-th event.
-    pub(in crate::store::attempts) fn delivered(n: u64) -> (Box<str>, AttemptEntry) {
-        let entry = AttemptEntry {
-            seq: Seq(1_000_000 + n),
-            event_id: format!("01JHM8WZ5T{n:016}").into(),
-            event_source: "/local/www-data".into(),
-            event_kind: "contact.created".into(),
-            accepted: Timestamp(T0 + n),
-            batch: None,
-            attempt: Attempt {
-                number: 1,
-                started: Timestamp(T0 + n + 2),
-                duration_ms: 31,
-                outcome: Outcome::Delivered,
-                status: Some(200),
-                message: String::new(),
-                request_line: String::new(),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
-                response_excerpt: String::new(),
-                kept: None,
-            },
-            exchange: Exchange {
-                total_us: 31_000,
-                reused: true,
-                first_byte_us: Some(30_500),
-                body_us: Some(20),
-                sent_bytes: 1100,
-                received_bytes: 17,
-                ..Exchange::default()
-            },
-        };
-        ("crm-sync".into(), entry)
-    }
-
-    fn failed(n: u64, excerpt: usize) -> (Box<str>, AttemptEntry) {
-        let (_, mut entry) = delivered(n);
-        entry.attempt = Attempt {
-            number: 3,
-            outcome: Outcome::Error(ErrorClass::Http5xx),
-            status: Some(503),
-            message: "503 Service Unavailable".into(),
-            request_line: "POST https://example.com/hook".into(),
-            request_headers: vec![("content-type".into(), "application/json".into())],
-            response_headers: vec![("retry-after".into(), "5".into())],
-            response_excerpt: "x".repeat(excerpt),
-            ..entry.attempt
-        };
-        entry.exchange = Exchange {
-            dns_us: Some(900),
-            connect_us: Some(20_000),
-            reused: false,
-            ..entry.exchange
-        };
-        entry.batch = Some("01JHM8WZ5T".into());
-        // Accepted after the try began, as a clock that was set back shows it.
-        entry.accepted = Timestamp(T0 + n + 50);
-        ("billing".into(), entry)
-    }
-
-    #[test]
-    fn a_block_reads_as_each_version_wrote_it() {
-        let mut tries = vec![delivered(0), failed(1, 5), delivered(2)];
-        golden_earlier("attempts.v1", &build(77, tries.clone()));
-        golden("attempts.v2", &build(77, tries.clone()));
-        tries[2].1.attempt.kept = kept().if_any();
-        golden("attempts-kept.v2", &build(77, tries));
-    }
-
-    /// H1: everything comes back, and of a broken block nothing does.
-    #[test]
-    fn h1_tries_come_back_from_their_block() {
-        let mut given = vec![delivered(5), failed(1, 5), delivered(2)];
-        given[1].1.attempt.kept = kept().if_any();
-        let bytes = frame(&build(77, given.clone())).unwrap();
-        let lengths = (length_of_first(&bytes), length_of_last(&bytes));
-        assert_eq!(lengths, (Some(bytes.len()), Some(bytes.len())));
-        let found = tries(open(&bytes).unwrap()).unwrap();
-        let wanted = (77..)
-            .zip(given)
-            .map(|(number, (endpoint, entry))| LoggedAttempt {
-                number,
-                endpoint,
-                entry,
-            });
-        assert_eq!(found, wanted.collect::<Vec<_>>());
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            assert_eq!(open(&damaged), None, "byte {at}");
-            assert_eq!(open(&bytes[..at]), None, "cut off at {at}");
-        }
-    }
-
-    /// H1: a try that delivered is cheap to keep.
-    #[test]
-    fn h1_a_delivered_try_takes_less_than_100_bytes() {
-        let alone = frame(&build(1, vec![delivered(0)])).unwrap().len();
-        let many = frame(&build(1, (0..200).map(delivered).collect())).unwrap().len() / 200;
-        assert!(many < 65 && alone < 160, "{many} among many, {alone} alone");
-    }
-
-    #[test]
-    fn the_first_failures_keep_what_was_said_and_all_keep_their_numbers() {
-        let bytes = frame(&build(
-            1,
-            (0..TRIES_MAX as u64).map(|n| failed(n, 1000)).collect(),
-        ))
-        .unwrap();
-        assert!(bytes.len() < 3 * EVIDENCE_BYTES_MAX, "{}", bytes.len());
-        let found = tries(open(&bytes).unwrap()).unwrap();
-        let whole = found
-            .iter()
-            .filter(|a| !a.entry.attempt.response_excerpt.is_empty());
-        assert_eq!(whole.count(), EVIDENCE_BYTES_MAX / 1081);
-        assert!(
-            found
-                .iter()
-                .all(|a| a.entry.attempt.message == "503 Service Unavailable")
-        );
-    }
-
-    #[test]
-    fn what_cannot_match_is_passed_over_unread() {
-        let bytes = frame(&build(1, vec![delivered(0), failed(7, 5)])).unwrap();
-        let record = open(&bytes).unwrap();
-        let head = head(record).unwrap();
-        assert_eq!(
-            (head.earliest_ms, head.latest_ms, head.count),
-            (T0 + 2, T0 + 9, 2)
-        );
-        let all = AttemptFilter::default();
-        let named = |name| OutcomeSet::named(name);
-        for (filter, wanted) in [
-            (all.clone(), true),
-            (
-                AttemptFilter {
-                    outcomes: named("error"),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    outcomes: named("rejected"),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    since: Some(Timestamp(T0 + 9)),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    since: Some(Timestamp(T0 + 10)),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    until: Some(Timestamp(T0 + 2)),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    event_id: Some(delivered(0).1.event_id),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    event_id: Some(delivered(1).1.event_id),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    endpoint: Some("crm".into()),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    endpoint: Some("erp".into()),
-                    ..all.clone()
-                },
-                false,
-            ),
-        ] {
-            assert_eq!(may_match(record, &head, &filter), wanted, "{filter:?}");
-        }
-    }
-}
+pub(super) mod tests;
