@@ -8,7 +8,7 @@ use super::client::{Client, Connect, with_query};
 use super::failure::Done;
 use super::print::{self, Column, or_dash};
 use crate::control::types::attempt::LoggedAttemptView;
-use crate::control::types::{AttemptView, Page};
+use crate::control::types::{AttemptView, ExchangeView, Page};
 
 /// How often `--follow` asks.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -223,6 +223,22 @@ pub fn cells(attempt: &AttemptView) -> Vec<String> {
     ]
 }
 
+/// What the parts of one request took, those that happened.
+#[must_use]
+pub fn phases_text(exchange: &ExchangeView) -> String {
+    let parts = [
+        ("looking up", exchange.dns_us),
+        ("connecting", exchange.connect_us),
+        ("TLS", exchange.tls_us),
+        ("first byte", exchange.first_byte_us),
+        ("body", exchange.body_us),
+    ];
+    let parts = parts
+        .iter()
+        .filter_map(|(part, us)| Some(format!("{part} {}", ms_text((*us)?))));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
 /// Microseconds for people.
 fn ms_text(us: u64) -> String {
     format!("{:.1}ms", us as f64 / 1000.0)
@@ -231,7 +247,6 @@ fn ms_text(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::types::ExchangeView;
     use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
     use crate::domain::time::Timestamp;
 

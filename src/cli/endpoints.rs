@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use super::attempts::phases_text;
 use super::client::{Client, Connect, encoded};
 use super::explain::{message_text, read_event, request_text};
 use super::failure::{Done, Failure};
@@ -279,6 +280,7 @@ fn tell_test(view: &TestView, json: bool) -> Done {
             let line = format!("{status} after {} ms", view.duration_ms);
             texts.push(message_text(&line, &view.response_headers, &view.response_body));
         }
+        texts.extend(view.exchange.iter().map(phases_text));
         texts.push(format!("{}: {}", view.endpoint, view.outcome));
         print::line(&print::printable(&texts.join("\n\n")))?;
     }

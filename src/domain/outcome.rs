@@ -244,8 +244,31 @@ pub struct Attempt {
     pub kept: Option<Box<Kept>>,
 }
 
+/// Of which attempts what was sent and what came back is kept, beside the numbers (`store.attempts_detail`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Of those that did not deliver; where an endpoint fails by the thousand, of the first of them.
+    #[default]
+    Failed,
+    /// Of every one.
+    All,
+}
+
+impl Detail {
+    /// Both with their names in the file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[("failed", Self::Failed), ("all", Self::All)];
+}
+
 impl Attempt {
-    /// Takes out what was sent and what came back: of a delivered event only the numbers are kept.
+    /// Bytes of what was sent and what came back.
+    #[must_use]
+    pub fn exchange_bytes(&self) -> usize {
+        let headers = self.request_headers.iter().chain(&self.response_headers);
+        let headers = headers.map(|(name, value)| name.len() + value.len());
+        self.request_line.len() + self.response_excerpt.len() + headers.sum::<usize>()
+    }
+
+    /// Takes out what was sent and what came back, so that only the numbers are kept.
     pub fn forget_exchange(&mut self) {
         self.request_line.clear();
         self.request_headers.clear();

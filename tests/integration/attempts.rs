@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::harness::servers::{Target, Tls, nobody};
+use crate::harness::servers::{Scripted, Target, Tls, nobody};
 use crate::harness::{Daemon, Setup, endpoint, event, eventually, files};
 
 /// Every item of a list, a page of `limit` at a time.
@@ -355,6 +355,68 @@ fn h6_the_status_tells_how_much_succeeds() {
         rates("nobody"),
         (0.0.into(), serde_json::json!({ "connect": 1.0 }))
     );
+}
+
+/// H1: what was said in attempts that delivered is kept like that of failures, if that is wanted: in the log, of an event,
+/// of each event of a batch, after a crash; and masked.
+#[test]
+fn h1_requests_and_answers_of_all_attempts_are_kept_if_wanted() {
+    let answers = |json: &'static str| {
+        Scripted::new(move |_| {
+            let length = json.len();
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nx-judge: here\r\n\r\n{json}"
+            )
+        })
+    };
+    let thankful = answers(r#"{"thanks":"tok-hunter2"}"#);
+    let judge = answers(r#"{"results":[{"id":"b1","status":"success"},{"id":"b2","status":"no"}]}"#);
+    let more = "headers = { Authorization = \"Bearer tok-hunter2\" }";
+    let batch = "batch = { max_events = 2, max_wait = \"30s\", items = \"response.results\" }";
+    let mut daemon = Setup::new(
+        &(endpoint("one", &thankful.url(), &format!("events = [\"single\"]\n{more}"))
+            + &endpoint("many", &judge.url(), &format!("events = [\"several\"]\n{batch}"))),
+    )
+    .store("attempts_detail = \"all\"")
+    .start();
+    daemon.accept(&event("single", "e1"));
+    daemon.accept(&event("several", "b1"));
+    daemon.accept(&event("several", "b2"));
+    daemon.until_settled("one");
+    daemon.until_dead("many", 1);
+    daemon.kill();
+    daemon.restart();
+    let all = walk(&daemon, "outcome=delivered", 500);
+    assert_eq!(endpoints(&all), [("many", 1), ("one", 1)].into());
+    let of = |name: &str| all.iter().find(|item| item["endpoint"] == name).unwrap();
+    let pair = |name: &str, value: &str| serde_json::json!([name, value]);
+    let has = |item: &Value, list: &str, pair: Value| item[list].as_array().unwrap().contains(&pair);
+    let one = of("one");
+    assert_eq!(one["request_line"], format!("POST {}", thankful.url()));
+    assert!(
+        has(one, "request_headers", pair("authorization", "[secret]")),
+        "{one}"
+    );
+    assert!(has(one, "request_headers", pair("webhook-id", "e1")), "{one}");
+    assert!(has(one, "response_headers", pair("x-judge", "here")), "{one}");
+    assert_eq!(one["response_excerpt"], r#"{"thanks":"[secret]"}"#);
+    assert_eq!(of("many")["request_line"], format!("POST {}", judge.url()));
+    assert!(
+        of("many")["response_excerpt"]
+            .as_str()
+            .unwrap()
+            .contains("results")
+    );
+    let (_, shown) = daemon.get("/v1/events/e1");
+    assert_eq!(
+        shown["deliveries"][0]["attempts"][0]["response_excerpt"],
+        one["response_excerpt"]
+    );
+    let text = daemon.cli(&["events", "show", "e1"]).exits(0).out;
+    for part in ["webhook-id: e1", "x-judge: here", r#"{"thanks":"[secret]"}"#] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(daemon.get("/v1/config").1["store"]["attempts_detail"], "all");
 }
 
 /// H1: who wants no log has none.

@@ -50,8 +50,8 @@ impl From<Exchange> for ExchangeView {
     }
 }
 
-/// One try in the log. Of one that delivered only the numbers are kept, neither request nor answer; where an endpoint
-/// fails by the thousand, that is so of most of its failures too.
+/// One try in the log. With `store.attempts_detail = "failed"`, only the numbers are kept of one that delivered, neither
+/// request nor answer; where an endpoint fails by the thousand, that is so of most of its failures too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggedAttemptView {
     /// Its number in the log; newer ones have higher ones.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{AttemptEntry, AttemptFilter, LoggedAttempt};
 use crate::domain::event::Seq;
 use crate::domain::kept::Kept;
-use crate::domain::outcome::{Attempt, Exchange, Outcome, OutcomeSet};
+use crate::domain::outcome::{Attempt, Detail, Exchange, Outcome, OutcomeSet};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, Record, RecordError};
 
@@ -20,9 +20,12 @@ pub const FRAME_BYTES: usize = 12;
 const RECORD_AT: usize = 8;
 /// Tries in one block. One of 512 stays far below what a record may have, whatever texts are in it.
 pub const TRIES_MAX: usize = 512;
-/// Bytes of requests and answers in one block. When an endpoint fails by the thousand, the first few show why; the
-/// others keep their numbers and their message, or else they would push days of history out of the log.
+/// Bytes of requests and answers in one block, where only failures keep any. When an endpoint fails by the thousand, the
+/// first few show why; the others keep their numbers and their message, or else they would push days of history out of the
+/// log.
 const EVIDENCE_BYTES_MAX: usize = 32 << 10;
+/// Bytes of requests and answers in one block, where every try keeps them: what goes beyond them goes into the next one.
+const WHOLE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of captured values and notes on steps in one block; what goes beyond them is not logged.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -52,6 +55,8 @@ pub struct AttemptBlock {
     pub texts: Vec<Box<str>>,
     /// The tries, in order.
     pub rows: Vec<AttemptRow>,
+    /// What was said in them, once for those that shared a request.
+    pub evidence: Vec<Evidence>,
     /// What was kept of tries that have anything, with their places among the rows.
     pub kept: Vec<(u32, Box<Kept>)>,
 }
@@ -95,12 +100,12 @@ pub struct AttemptRow {
     pub sent_bytes: u64,
     /// Bytes of the answer's body.
     pub received_bytes: u64,
-    /// Request and answer; `None` for a try that delivered.
-    pub evidence: Option<Evidence>,
+    /// Request and answer, as their place in the block's evidence; `None`: they are not kept.
+    pub evidence: Option<u16>,
 }
 
-/// What was said in a try that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was said in a try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Method and URL, secrets masked.
     pub request_line: String,
@@ -112,25 +117,54 @@ pub struct Evidence {
     pub response_excerpt: String,
 }
 
-impl Evidence {
-    fn of(attempt: Attempt) -> Option<Self> {
-        let evidence = Self {
+impl From<Attempt> for Evidence {
+    fn from(attempt: Attempt) -> Self {
+        Self {
             request_line: attempt.request_line,
             request_headers: attempt.request_headers,
             response_headers: attempt.response_headers,
             response_excerpt: attempt.response_excerpt,
-        };
-        (evidence.bytes() > 0).then_some(evidence)
+        }
     }
+}
 
-    fn bytes(&self) -> usize {
-        let headers = self.request_headers.iter().chain(&self.response_headers);
-        self.request_line.len()
-            + self.response_excerpt.len()
-            + headers
-                .map(|(name, value)| name.len() + value.len())
-                .sum::<usize>()
+/// What was said in the tries of a block, as far as there is room.
+struct Said {
+    list: Vec<Evidence>,
+    room: usize,
+}
+
+impl Said {
+    /// The place of what was said in `attempt`; `None`: nothing was, or there is no room.
+    fn place(&mut self, attempt: Attempt) -> Option<u16> {
+        let bytes = attempt.exchange_bytes();
+        if bytes == 0 {
+            return None;
+        }
+        let evidence = Evidence::from(attempt);
+        // The tries of a batch follow one another.
+        if self.list.last() != Some(&evidence) {
+            self.room = self.room.checked_sub(bytes)?;
+            self.list.push(evidence);
+        }
+        u16::try_from(self.list.len() - 1).ok()
     }
+}
+
+/// How many of `tries`, from the first on, go into one block: at least one.
+#[must_use]
+pub fn fitting(tries: &[(Box<str>, AttemptEntry)], detail: Detail) -> usize {
+    let most = tries.len().min(TRIES_MAX);
+    if detail == Detail::Failed {
+        return most;
+    }
+    let mut room = WHOLE_BYTES_MAX;
+    let fits = |(_, entry): &&(_, AttemptEntry)| {
+        let left = room.checked_sub(entry.attempt.exchange_bytes());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    tries[..most].iter().take_while(fits).count().max(1)
 }
 
 impl Record for AttemptBlock {
@@ -165,9 +199,9 @@ impl Texts {
     }
 }
 
-/// Makes a block of at most [`TRIES_MAX`] tries (endpoint and try), the first of which has this number in the log.
+/// Makes a block of as many tries (endpoint and try) as are [`fitting`], the first of which has this number in the log.
 #[must_use]
-pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> AttemptBlock {
+pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>, detail: Detail) -> AttemptBlock {
     let starts = tries.iter().map(|(_, entry)| entry.attempt.started.0);
     let head = BlockHead {
         first_number,
@@ -178,8 +212,14 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
     };
     let base_seq = tries.first().map_or(0, |(_, entry)| entry.seq.0);
     let mut texts = Texts::default();
-    let (mut evidence_room, mut kept_room) = (EVIDENCE_BYTES_MAX, KEPT_BYTES_MAX);
-    let mut kept = Vec::new();
+    let mut said = Said {
+        list: Vec::new(),
+        room: match detail {
+            Detail::Failed => EVIDENCE_BYTES_MAX,
+            Detail::All => WHOLE_BYTES_MAX,
+        },
+    };
+    let (mut kept, mut kept_room) = (Vec::new(), KEPT_BYTES_MAX);
     let rows = (0..)
         .zip(tries)
         .map(|(place, (endpoint, mut entry))| {
@@ -189,13 +229,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
                 kept_room = left;
                 kept.push((place, of_try));
             }
-            let mut row = row(&head, base_seq, endpoint, entry, &mut texts);
-            let bytes = row.evidence.as_ref().map_or(0, Evidence::bytes);
-            match evidence_room.checked_sub(bytes) {
-                Some(left) => evidence_room = left,
-                None => row.evidence = None,
-            }
-            row
+            row(&head, base_seq, endpoint, entry, &mut texts, &mut said)
         })
         .collect();
     AttemptBlock {
@@ -203,6 +237,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
         base_seq,
         texts: texts.list,
         rows,
+        evidence: said.list,
         kept,
     }
 }
@@ -213,6 +248,7 @@ fn row(
     endpoint: Box<str>,
     entry: AttemptEntry,
     texts: &mut Texts,
+    said: &mut Said,
 ) -> AttemptRow {
     let AttemptEntry {
         mut attempt,
@@ -244,7 +280,7 @@ fn row(
         ],
         sent_bytes: exchange.sent_bytes,
         received_bytes: exchange.received_bytes,
-        evidence: Evidence::of(attempt),
+        evidence: said.place(attempt),
     }
 }
 
@@ -326,6 +362,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
         base_seq,
         texts,
         rows,
+        evidence,
         kept,
     } = record::decode(record)?;
     let text = |place: u16| -> Box<str> { texts.get(usize::from(place)).cloned().unwrap_or_default() };
@@ -335,12 +372,8 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
         .zip(rows)
         .map(|((number, place), row)| {
             let started = head.earliest_ms.saturating_add(row.started_delta_ms);
-            let evidence = row.evidence.unwrap_or(Evidence {
-                request_line: String::new(),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
-                response_excerpt: String::new(),
-            });
+            let evidence = row.evidence.and_then(|place| evidence.get(usize::from(place)));
+            let evidence = evidence.cloned().unwrap_or_default();
             let [dns_us, connect_us, tls_us, first_byte_us, body_us] = row.phases_us;
             let entry = AttemptEntry {
                 seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),

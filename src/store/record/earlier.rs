@@ -81,10 +81,17 @@ struct AttemptRowV2 {
     evidence: Option<Evidence>,
 }
 
-impl From<AttemptRowV2> for AttemptRow {
-    fn from(earlier: AttemptRowV2) -> Self {
+/// Rows as they are today, and what was said in them.
+fn rows(earlier: Vec<AttemptRowV2>) -> (Vec<AttemptRow>, Vec<Evidence>) {
+    let mut said = Vec::new();
+    let rows = earlier.into_iter().map(|earlier| {
         let [dns, connect, first_byte, body] = earlier.phases_us;
-        Self {
+        let place = u16::try_from(said.len()).ok();
+        let evidence = earlier.evidence.and_then(|evidence| {
+            said.push(evidence);
+            place
+        });
+        AttemptRow {
             event_id: earlier.event_id,
             seq_delta: earlier.seq_delta,
             source: earlier.source,
@@ -103,9 +110,10 @@ impl From<AttemptRowV2> for AttemptRow {
             phases_us: [dns, connect, None, first_byte, body],
             sent_bytes: earlier.sent_bytes,
             received_bytes: earlier.received_bytes,
-            evidence: earlier.evidence,
+            evidence,
         }
-    }
+    });
+    (rows.collect(), said)
 }
 
 impl From<AttemptV1> for Attempt {
@@ -145,11 +153,13 @@ pub(super) fn dead(bytes: &[u8]) -> Result<DeadEvidence, RecordError> {
 /// Blocks of attempts of version 1.
 pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
     let earlier: AttemptBlockV1 = super::value(bytes)?;
+    let (rows, evidence) = rows(earlier.rows);
     Ok(AttemptBlock {
         head: earlier.head,
         base_seq: earlier.base_seq,
         texts: earlier.texts,
-        rows: earlier.rows.into_iter().map(Into::into).collect(),
+        rows,
+        evidence,
         kept: Vec::new(),
     })
 }
@@ -157,11 +167,13 @@ pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, Record
 /// Blocks of attempts of version 2.
 pub(in crate::store) fn attempts_v2(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
     let earlier: AttemptBlockV2 = super::value(bytes)?;
+    let (rows, evidence) = rows(earlier.rows);
     Ok(AttemptBlock {
         head: earlier.head,
         base_seq: earlier.base_seq,
         texts: earlier.texts,
-        rows: earlier.rows.into_iter().map(Into::into).collect(),
+        rows,
+        evidence,
         kept: earlier.kept,
     })
 }

@@ -67,12 +67,12 @@ fn failed(n: u64, excerpt: usize) -> (Box<str>, AttemptEntry) {
 #[test]
 fn a_block_reads_as_each_version_wrote_it() {
     let mut tries = vec![delivered(0), failed(1, 5), delivered(2)];
-    golden_earlier("attempts.v1", &build(77, tries.clone()));
-    golden_earlier("attempts.v2", &build(77, tries.clone()));
+    golden_earlier("attempts.v1", &build(77, tries.clone(), Detail::Failed));
+    golden_earlier("attempts.v2", &build(77, tries.clone(), Detail::Failed));
     tries[2].1.attempt.kept = kept().if_any();
-    golden_earlier("attempts-kept.v2", &build(77, tries.clone()));
+    golden_earlier("attempts-kept.v2", &build(77, tries.clone(), Detail::Failed));
     tries[1].1.exchange.tls_us = Some(9_000);
-    golden("attempts.v3", &build(77, tries));
+    golden("attempts.v3", &build(77, tries, Detail::Failed));
 }
 
 /// H1: everything comes back, and of a broken block nothing does.
@@ -80,7 +80,7 @@ fn a_block_reads_as_each_version_wrote_it() {
 fn h1_tries_come_back_from_their_block() {
     let mut given = vec![delivered(5), failed(1, 5), delivered(2)];
     given[1].1.attempt.kept = kept().if_any();
-    let bytes = frame(&build(77, given.clone())).unwrap();
+    let bytes = frame(&build(77, given.clone(), Detail::Failed)).unwrap();
     let lengths = (length_of_first(&bytes), length_of_last(&bytes));
     assert_eq!(lengths, (Some(bytes.len()), Some(bytes.len())));
     let found = tries(open(&bytes).unwrap()).unwrap();
@@ -103,24 +103,72 @@ fn h1_tries_come_back_from_their_block() {
 /// H1: a try that delivered is cheap to keep.
 #[test]
 fn h1_a_delivered_try_takes_less_than_100_bytes() {
-    let alone = frame(&build(1, vec![delivered(0)])).unwrap().len();
-    let many = frame(&build(1, (0..200).map(delivered).collect())).unwrap().len() / 200;
+    let alone = frame(&build(1, vec![delivered(0)], Detail::Failed))
+        .unwrap()
+        .len();
+    let many = frame(&build(1, (0..200).map(delivered).collect(), Detail::Failed))
+        .unwrap()
+        .len()
+        / 200;
     assert!(many < 65 && alone < 160, "{many} among many, {alone} alone");
+}
+
+/// As many tries as a block may have, which failed each with words of its own.
+fn all_failed() -> Vec<(Box<str>, AttemptEntry)> {
+    let failed = |n| {
+        let (endpoint, mut entry) = failed(n, 1000);
+        entry.attempt.request_line = format!("POST https://example.com/hook{n:04}");
+        (endpoint, entry)
+    };
+    (0..TRIES_MAX as u64).map(failed).collect()
+}
+
+/// H1: where what was said is wanted of all, none goes without it, and a block stays within its bound.
+#[test]
+fn h1_every_try_keeps_what_was_said_if_that_is_wanted() {
+    let mut given = all_failed();
+    for (_, entry) in &mut given {
+        entry.attempt.outcome = Outcome::Delivered;
+        entry.attempt.response_excerpt = "x".repeat(4000);
+    }
+    let count = fitting(&given, Detail::All);
+    assert!((200..300).contains(&count), "{count}");
+    given.truncate(count);
+    let bytes = frame(&build(1, given.clone(), Detail::All)).unwrap();
+    assert!(bytes.len() < WHOLE_BYTES_MAX * 11 / 10, "{}", bytes.len());
+    let found = tries(open(&bytes).unwrap()).unwrap();
+    let found: Vec<_> = found.into_iter().map(|logged| logged.entry).collect();
+    assert!(given.iter().map(|(_, entry)| entry).eq(&found));
+
+    let huge = "x".repeat(WHOLE_BYTES_MAX + 1);
+    given[0].1.attempt.response_excerpt = huge;
+    assert_eq!(fitting(&given, Detail::All), 1, "there is always a next block");
+    assert_eq!(fitting(&given, Detail::Failed), count);
+}
+
+/// H1: what was said in one request stands once for all of its events.
+#[test]
+fn h1_a_batch_keeps_its_request_once() {
+    let batch = (0..100).map(|n| failed(n, 3000)).collect();
+    let bytes = frame(&build(1, batch, Detail::Failed)).unwrap();
+    assert!(bytes.len() < 3000 + 100 * 100, "{}", bytes.len());
+    let found = tries(open(&bytes).unwrap()).unwrap();
+    assert!(
+        found
+            .iter()
+            .all(|logged| logged.entry.attempt.response_excerpt.len() == 3000)
+    );
 }
 
 #[test]
 fn the_first_failures_keep_what_was_said_and_all_keep_their_numbers() {
-    let bytes = frame(&build(
-        1,
-        (0..TRIES_MAX as u64).map(|n| failed(n, 1000)).collect(),
-    ))
-    .unwrap();
+    let bytes = frame(&build(1, all_failed(), Detail::Failed)).unwrap();
     assert!(bytes.len() < 3 * EVIDENCE_BYTES_MAX, "{}", bytes.len());
     let found = tries(open(&bytes).unwrap()).unwrap();
     let whole = found
         .iter()
         .filter(|a| !a.entry.attempt.response_excerpt.is_empty());
-    assert_eq!(whole.count(), EVIDENCE_BYTES_MAX / 1081);
+    assert_eq!(whole.count(), EVIDENCE_BYTES_MAX / 1085);
     assert!(
         found
             .iter()
@@ -130,7 +178,7 @@ fn the_first_failures_keep_what_was_said_and_all_keep_their_numbers() {
 
 #[test]
 fn what_cannot_match_is_passed_over_unread() {
-    let bytes = frame(&build(1, vec![delivered(0), failed(7, 5)])).unwrap();
+    let bytes = frame(&build(1, vec![delivered(0), failed(7, 5)], Detail::Failed)).unwrap();
     let record = open(&bytes).unwrap();
     let head = head(record).unwrap();
     assert_eq!(
