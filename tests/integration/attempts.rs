@@ -416,7 +416,10 @@ fn h1_requests_and_answers_of_all_attempts_are_kept_if_wanted() {
     for part in ["webhook-id: e1", "x-judge: here", r#"{"thanks":"[secret]"}"#] {
         assert!(text.contains(part), "{part}\n{text}");
     }
-    assert_eq!(daemon.get("/v1/config").1["config"]["store"]["attempts_detail"], "all");
+    assert_eq!(
+        daemon.get("/v1/config").1["config"]["store"]["attempts_detail"],
+        "all"
+    );
 }
 
 /// H1: who wants no log has none.
