@@ -98,6 +98,13 @@ pub fn captured_text(values: &Map<String, Json>) -> String {
     if values.values().all(Json::is_null) {
         return String::new();
     }
+    match serde_json::to_string(values) {
+        Ok(text) if text.len() <= CAPTURED_BYTES_MAX => text,
+        _ => shortened(values),
+    }
+}
+
+fn shortened(values: &Map<String, Json>) -> String {
     let mut text = String::from("{");
     for (name, value) in values {
         let comma = if text.len() > 1 { "," } else { "" };
@@ -133,6 +140,12 @@ mod tests {
         assert_eq!(text(json!({ "id": 7, "name": "n" })), r#"{"id":7,"name":"n"}"#);
         assert_eq!(text(json!({ "id": null })), "");
         assert_eq!(text(json!({ "id": null, "n": 1 })), r#"{"id":null,"n":1}"#);
+        let fits = "x".repeat(CAPTURED_BYTES_MAX - r#"{"id":""}"#.len());
+        assert_eq!(
+            text(json!({ "id": fits })).len(),
+            CAPTURED_BYTES_MAX,
+            "and is whole"
+        );
         let long = "ü".repeat(3000);
         let parsed: Json = serde_json::from_str(&text(json!({ "long": long, "id": 7 }))).unwrap();
         assert_eq!(parsed, json!({ "long": "(6002 bytes)", "id": 7 }));

@@ -1,10 +1,14 @@
 //! Producers that wait for their answers: how many events a second, and how long each waits; against append plus
-//! fdatasync of the same bytes in the batches that the daemon's commits turned out to have.
+//! fdatasync of the same bytes in the batches that the daemon's commits turned out to have, and against a daemon that
+//! does nothing but that.
 
 use std::io;
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
+
 use super::Bench;
+use super::bare;
 use super::limits::{self, Flushes};
 use super::producers::{Answers, Crew, Until, work};
 use super::receiver::Counter;
@@ -56,6 +60,8 @@ struct Round {
     /// From the last answer until everything was delivered; nothing where events are parked.
     behind: Duration,
     flushes: Flushes,
+    /// What the same producers get from the barest of daemons; `None`: where events are delivered, it has no counterpart.
+    bare: Option<Answers>,
 }
 
 impl Round {
@@ -84,6 +90,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         bench
             .report
             .add(per_second(&rounds, &load).goal(Goal::RatioAtLeast(0.5)));
+        bench.report.add(against_bare(&rounds, &load));
         bench.report.add(waits(&rounds, &load, 0.5));
         bench
             .report
@@ -93,6 +100,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     bench
         .report
         .add(waits(&alone, &ALONE, 0.5).goal(Goal::RatioAtMost(1.5)));
+    bench.report.add(waits_against_bare(&alone, &ALONE, 0.5));
     drop(parking);
     let enabled = Target {
         enabled: true,
@@ -121,18 +129,39 @@ fn per_second(rounds: &[Round], load: &Load) -> Row {
     Row::of_rounds(format!("accepted, {}", load.how), "/s", "flush", &pairs)
 }
 
+fn against_bare(rounds: &[Round], load: &Load) -> Row {
+    let bare = |round: &Round| Some((round.per_second(), round.bare.as_ref()?.per_second()));
+    let pairs: Vec<_> = rounds.iter().filter_map(bare).collect();
+    Row::of_rounds(format!("accepted, {}", load.how), "/s", "bare", &pairs)
+}
+
 /// Answers' waits at `quantile` against the median flush.
 fn waits(rounds: &[Round], load: &Load, quantile: f64) -> Row {
+    let flush = |round: &Round| Some(ms(&round.flushes.waits_us, 0.5));
+    waits_against("one flush", flush, rounds, load, quantile)
+}
+
+/// Answers' waits at `quantile` against those that the barest of daemons takes.
+fn waits_against_bare(rounds: &[Round], load: &Load, quantile: f64) -> Row {
+    let bare = |round: &Round| Some(ms(&round.bare.as_ref()?.waits_us, quantile));
+    waits_against("bare", bare, rounds, load, quantile)
+}
+
+fn waits_against(
+    limit: &'static str,
+    limit_ms: impl Fn(&Round) -> Option<f64>,
+    rounds: &[Round],
+    load: &Load,
+    quantile: f64,
+) -> Row {
     let what = format!("answer, {}, p{}", load.how, quantile * 100.0);
-    let ms = |us: u64| us as f64 / 1000.0;
-    let pairs: Vec<_> = rounds
-        .iter()
-        .map(|round| {
-            let answer = round.answers.waits_us.value_at_quantile(quantile);
-            (ms(answer), ms(round.flushes.waits_us.value_at_quantile(0.5)))
-        })
-        .collect();
-    Row::of_rounds(what, "ms", "one flush", &pairs)
+    let pair = |round: &Round| Some((ms(&round.answers.waits_us, quantile), limit_ms(round)?));
+    let pairs: Vec<_> = rounds.iter().filter_map(pair).collect();
+    Row::of_rounds(what, "ms", limit, &pairs)
+}
+
+fn ms(waits_us: &Histogram<u64>, quantile: f64) -> f64 {
+    waits_us.value_at_quantile(quantile) as f64 / 1000.0
 }
 
 async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Round>> {
@@ -146,7 +175,8 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Rou
             burst: load.burst,
             target: "live",
         };
-        let answers = work(crew, Until::Span(bench.span())).await?;
+        let until = Until::Span(bench.span());
+        let answers = work(crew.clone(), until.clone()).await?;
         let commits = stage.status().await?.store.commits - commits_before;
         let batch = (answers.accepted / commits.max(1)).max(1);
         let answered = Instant::now();
@@ -160,10 +190,15 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Rou
             Duration::ZERO
         };
         let flushes = flush(&folder, batch as usize, bench.span() / 2)?;
+        let bare = match load.delivers {
+            true => None,
+            false => Some(bare::answers(folder.path(), crew, until).await?),
+        };
         rounds.push(Round {
             answers,
             behind,
             flushes,
+            bare,
         });
     }
     Ok(rounds)

@@ -3,7 +3,7 @@
 //! machine and its other work than about posthaste.
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
-//! [`producers`] are what it works with; [`limits`] is what it compares to; [`machine`] tells who else used the
+//! [`producers`] are what it works with; [`limits`] and [`bare`] are what it compares to; [`machine`] tells who else used the
 //! processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
 //! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
@@ -18,6 +18,7 @@ use super::failure::{Done, Failure};
 pub mod accept;
 pub mod alone;
 pub mod backlog;
+mod bare;
 pub mod delay;
 pub mod deliver;
 pub mod history;
