@@ -176,13 +176,17 @@ impl Object for Response {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
+        self.get_value_by_str(key.as_str()?)
+    }
+
+    fn get_value_by_str(self: &Arc<Self>, key: &str) -> Option<Value> {
+        match key {
             "status_code" => Some(Value::from(self.status)),
             "headers" => Some(self.headers_seen.get_or_init(|| headers(&self.headers)).clone()),
             "text" => Some(self.whole()),
             "body" => self.body().clone().ok(),
             _ => {
-                let member = self.body().as_ref().ok()?.get_item(key).ok()?;
+                let member = self.body().as_ref().ok()?.get_attr(key).ok()?;
                 (!member.is_undefined()).then_some(member)
             }
         }

@@ -9,11 +9,13 @@ use bytes::Bytes;
 use memchr::memchr;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{ErrorKind, Value};
-use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use serde_json::value::RawValue;
+
+use super::cursor::Cursor;
 
 /// Objects with more members are parsed at once: names are looked for one after the other.
 const MEMBERS_MAX: usize = 32;
+/// So many are expected.
+const EXPECTED: usize = 16;
 /// The event, and its `data`.
 const LEVELS: u8 = 2;
 
@@ -75,6 +77,15 @@ struct Member {
     parsed: OnceLock<Value>,
 }
 
+/// The name that stands in `quoted`.
+fn name(quoted: &[u8]) -> Option<Value> {
+    let written = quoted.get(1..quoted.len().checked_sub(1)?)?;
+    match memchr(b'\\', written) {
+        None => std::str::from_utf8(written).ok().map(Value::from),
+        Some(_) => serde_json::from_slice::<String>(quoted).ok().map(Value::from),
+    }
+}
+
 /// What an event holds may be private.
 impl fmt::Debug for Members {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,10 +96,30 @@ impl fmt::Debug for Members {
 impl Members {
     /// `None`: it is no object, not JSON, or has too many members.
     fn read(json: &Bytes, levels: u8) -> Option<Self> {
-        let mut reader = serde_json::Deserializer::from_slice(json);
-        let list = reader.deserialize_map(Names { json }).ok()?;
-        reader.end().ok()?;
-        Some(Self {
+        let mut list: Vec<Member> = Vec::with_capacity(EXPECTED);
+        let mut cursor = Cursor::new(json);
+        cursor.take(b'{')?;
+        let is_empty = cursor.take(b'}').is_some();
+        while !is_empty {
+            let name = name(json.get(cursor.string()?)?)?;
+            cursor.take(b':')?;
+            let at = cursor.value()?;
+            // The last one of a name counts, as everywhere.
+            match list.iter().position(|known| known.name.as_str() == name.as_str()) {
+                Some(known) => list[known].at = at,
+                None if list.len() >= MEMBERS_MAX => return None,
+                None => list.push(Member {
+                    name,
+                    at,
+                    parsed: OnceLock::new(),
+                }),
+            }
+            if cursor.take(b',').is_none() {
+                cursor.take(b'}')?;
+                break;
+            }
+        }
+        cursor.is_at_end().then(|| Self {
             json: json.clone(),
             levels,
             list,
@@ -134,45 +165,6 @@ impl Object for Members {
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         Enumerator::Values(self.list.iter().map(|member| member.name.clone()).collect())
-    }
-}
-
-/// Reads the names of `json`, and where their values stand.
-struct Names<'a> {
-    json: &'a Bytes,
-}
-
-impl<'de> Visitor<'de> for Names<'_> {
-    type Value = Vec<Member>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Vec<Member>, A::Error> {
-        let mut list: Vec<Member> = Vec::with_capacity(8);
-        while let Some(name) = map.next_key::<Value>()? {
-            let text = map.next_value::<&RawValue>()?.get();
-            let begin = (text.as_ptr() as usize).wrapping_sub(self.json.as_ptr() as usize);
-            let at = begin..begin.wrapping_add(text.len());
-            if self.json.get(at.clone()) != Some(text.as_bytes()) {
-                return Err(A::Error::custom("the value stands elsewhere"));
-            }
-            // The last one of a name counts, as everywhere.
-            if let Some(known) = list.iter_mut().find(|known| known.name.as_str() == name.as_str()) {
-                known.at = at;
-                continue;
-            }
-            if list.len() >= MEMBERS_MAX {
-                return Err(A::Error::custom("there are many"));
-            }
-            list.push(Member {
-                name,
-                at,
-                parsed: OnceLock::new(),
-            });
-        }
-        Ok(list)
     }
 }
 
@@ -240,7 +232,18 @@ mod tests {
                 assert!(error.says.contains("can't be"), "{failing} {text:.50}: {error}");
             }
         }
-        for text in ["", "{", "nothing", "{\"a\":}", "{\"a\":1} x"] {
+        for text in [
+            "",
+            "{",
+            "nothing",
+            "{\"a\":}",
+            "{\"a\":1} x",
+            "{\"a\":1,}",
+            "{,}",
+            "{\"a\" 1}",
+            "{\"a\":1 2}",
+            "{a:1}",
+        ] {
             assert!(
                 value(Bytes::copy_from_slice(text.as_bytes())).is_undefined(),
                 "{text}"

@@ -5,9 +5,10 @@
 //! order: [`Target`] (where a text goes) · [`Scope`] (what it sees) · [`Template`] and [`Expression`] (compile,
 //! render) · [`Problem`] (what can be wrong) · `lint` and `limits` (what is allowed) · `engine` and `filters` (what
 //! there is to call) · `sink`, `xml` and `value` (how it is printed) · `members`,
-//! `pieces` and `quick` (what is parsed late, and what needs no engine).
+//! `cursor`, `pieces` and `quick` (what is parsed late, and what needs no engine).
 
 mod compiled;
+mod cursor;
 mod engine;
 mod expression;
 mod filters;
