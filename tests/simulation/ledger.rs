@@ -36,9 +36,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    InFlight {
-        retry: bool,
-    },
+    InFlight,
     /// The request has ended; what became of it is not on disk.
     Ended,
 }
@@ -65,29 +63,37 @@ pub struct Record {
 pub struct Waiting {
     /// Those that can go at once.
     fresh: BTreeSet<Seq>,
-    /// Those that can go later, by when.
+    /// Those that were never tried and can go later, by when.
     later: BTreeSet<(Timestamp, Seq)>,
+    /// Those that have been tried, by when they can go again.
+    again: BTreeSet<(Timestamp, Seq)>,
     /// Those in the daemon's hands: in a request, or its end is not on disk.
     pub busy: BTreeSet<Seq>,
     /// Requests under way.
     pub requests: u32,
-    /// Deliveries that go in them.
-    pub in_flight: u32,
     /// Those of them that are retries.
     pub retries: u32,
+    /// Deliveries that go in them.
+    pub in_flight: u32,
     /// Deliveries whose request has ended, which is not on disk.
     pub ended: u32,
 }
 
 impl Waiting {
-    /// When the first of those that go later can go.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.later.first().map(|(due, _)| *due)
+    /// When the first of those that were never tried can go.
+    pub fn new_due(&self) -> Option<Timestamp> {
+        let later = self.later.first().map(|(due, _)| *due);
+        if self.fresh.is_empty() { later } else { Some(Timestamp(0)) }
     }
 
-    /// Whether a delivery could go at `wall`.
-    pub fn is_due(&self, wall: Timestamp) -> bool {
-        !self.fresh.is_empty() || self.later.first().is_some_and(|(due, _)| *due <= wall)
+    /// When the first of those that were tried can go again.
+    pub fn again_due(&self) -> Option<Timestamp> {
+        self.again.first().map(|(due, _)| *due)
+    }
+
+    /// How many of those that were tried can go again at `wall`.
+    pub fn again_at(&self, wall: Timestamp) -> usize {
+        self.again.range(..=(wall, Seq(u64::MAX))).count()
     }
 }
 
@@ -104,6 +110,11 @@ impl Ledger {
     /// The deliveries of a lane that wait.
     pub fn waiting(&mut self, lane: LaneId) -> &Waiting {
         self.lanes.entry(lane).or_default()
+    }
+
+    /// Requests of a lane under way that are retries.
+    pub fn retries(&self, lane: LaneId) -> u32 {
+        self.lanes.get(&lane).map_or(0, |waiting| waiting.retries)
     }
 
     /// Every delivery there ever was.
@@ -131,7 +142,8 @@ impl Ledger {
             return BTreeMap::new();
         };
         let fresh = waiting.fresh.iter().map(|seq| (*seq, Timestamp(0)));
-        let all = fresh.chain(waiting.later.iter().map(|(due, seq)| (*seq, *due)));
+        let put_off = waiting.later.iter().chain(&waiting.again);
+        let all = fresh.chain(put_off.map(|(due, seq)| (*seq, *due)));
         all.map(|(seq, due)| {
             let record = self.records.get(&DeliveryId { lane, seq });
             (seq, (due, record.is_some_and(|record| record.holds_up)))
@@ -191,7 +203,9 @@ impl Ledger {
 
     /// The daemon starts a request.
     pub fn started(&mut self, job: &Job) -> Result<(), String> {
-        self.lanes.entry(job.lane).or_default().requests += 1;
+        let lane = self.lanes.entry(job.lane).or_default();
+        lane.requests += 1;
+        lane.retries += u32::from(job.batch.iter().any(is_retry));
         job.batch.iter().try_for_each(|due| {
             let (lane, seq) = (job.lane, due.seq);
             self.started_one(DeliveryId { lane, seq }, due)
@@ -211,8 +225,7 @@ impl Ledger {
         if due.tries != tries {
             return Err(format!("{id:?} has used {tries} tries, not {}", due.tries));
         }
-        let retry = is_retry(due);
-        self.change(id, |record| record.busy = Busy::InFlight { retry });
+        self.change(id, |record| record.busy = Busy::InFlight);
         Ok(())
     }
 
@@ -227,8 +240,10 @@ impl Ledger {
     }
 
     /// A request has ended.
-    pub fn request_ended(&mut self, lane: LaneId) {
-        self.lanes.entry(lane).or_default().requests -= 1;
+    pub fn request_ended(&mut self, lane: LaneId, retry: bool) {
+        let lane = self.lanes.entry(lane).or_default();
+        lane.requests -= 1;
+        lane.retries -= u32::from(retry);
     }
 
     /// The request of a delivery has ended; `decided`: something is to be written.
@@ -291,7 +306,9 @@ impl Ledger {
         for id in busy {
             self.change(id, |record| record.busy = Busy::No);
         }
-        self.lanes.values_mut().for_each(|lane| lane.requests = 0);
+        for lane in self.lanes.values_mut() {
+            (lane.requests, lane.retries) = (0, 0);
+        }
     }
 
     /// Changes a record and keeps the counts in step with it.
@@ -318,8 +335,7 @@ impl Waiting {
             (true, true) => *counter += 1,
             (true, false) => *counter = counter.saturating_sub(1),
         };
-        step(&mut self.in_flight, matches!(record.busy, Busy::InFlight { .. }));
-        step(&mut self.retries, record.busy == Busy::InFlight { retry: true });
+        step(&mut self.in_flight, record.busy == Busy::InFlight);
         step(&mut self.ended, record.busy == Busy::Ended);
         match (record.busy, add) {
             (Busy::No, _) => {}
@@ -327,11 +343,12 @@ impl Waiting {
             (_, false) => drop(self.busy.remove(&seq)),
         }
         match record.place {
-            Place::Owed { due: Some(due), .. } if record.busy == Busy::No => {
+            Place::Owed { due: Some(due), tries } if record.busy == Busy::No => {
+                let put_off = if tries > 0 { &mut self.again } else { &mut self.later };
                 if add {
-                    self.later.insert((due, seq));
+                    put_off.insert((due, seq));
                 } else {
-                    self.later.remove(&(due, seq));
+                    put_off.remove(&(due, seq));
                 }
             }
             Place::Owed { due: None, .. } if record.busy == Busy::No => {

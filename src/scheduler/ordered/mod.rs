@@ -106,7 +106,7 @@ impl Ordered {
     }
 
     /// Whether the next request is a retry; `None`: nothing is ready. The same rules as without order: new and old take
-    /// turns, and retries hold at most half of the limit while something new is ready.
+    /// turns, and retries leave half of the limit to what is new.
     fn turn(&self, terms: &Terms) -> Option<bool> {
         if !self.knows_tried {
             return None;
@@ -117,7 +117,7 @@ impl Ordered {
         let fresh =
             self.lines.has_ready() && !self.is_clogged() && self.is_ripe(terms) && fits(bytes.min(bytes_max));
         let retry = self.lines.has_ready_retry(terms.now.wall)
-            && (!fresh || terms.has_room_for_retry(&self.hand))
+            && terms.has_room_for_retry(&self.hand, fresh)
             && fits(bytes_max);
         match (fresh, retry) {
             (true, true) => Some(self.retry_turn),

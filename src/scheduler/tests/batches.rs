@@ -60,7 +60,7 @@ fn c8_bytes_fill_a_batch_and_what_does_not_fit_goes_next() {
 /// C8: what failed together is tried again together, however many others wait.
 #[test]
 fn c8_a_failed_batch_stays_the_same_set() {
-    let mut world = batching(3, 4, secs(1));
+    let mut world = batching(4, 4, secs(1));
     world.accept_many(A, 8);
     let jobs = world.poll();
     assert_eq!(sizes(&jobs), [4, 4]);
@@ -78,7 +78,7 @@ fn c8_a_failed_batch_stays_the_same_set() {
 /// C8: halves of a batch that parted are one millisecond apart, and are not put together again.
 #[test]
 fn c8_halves_stay_apart() {
-    let mut world = batching(3, 4, secs(1));
+    let mut world = batching(4, 4, secs(1));
     world.accept_many(A, 4);
     let job = world.poll().remove(0);
     world.finish(&job, seen(Outcome::Error(ErrorClass::Http4xx)));
