@@ -1,5 +1,6 @@
 //! Stories told through the three verbs, over virtual time and a store that is a few maps.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 use super::*;
 
 mod batches;
+mod latecomers;
 mod order;
 mod retries;
 mod returning;
@@ -33,6 +35,8 @@ pub(super) struct Owed {
 pub(super) struct FakeStore {
     pub(super) lanes: BTreeMap<LaneId, Owed>,
     pub(super) next: u64,
+    /// Deferred deliveries it looked at to find those that failed a try.
+    pub(super) looked_at: Cell<u64>,
 }
 
 impl FakeStore {
@@ -82,10 +86,12 @@ impl FakeStore {
             }
             answer.fresh_next = Seq(seq.0 + 1);
         }
-        let tried = owed
+        let looked_at = owed
             .deferred
             .iter()
-            .filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
+            .inspect(|_| self.looked_at.set(self.looked_at.get() + 1));
+        let tried =
+            looked_at.filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
         answer.tried = tried
             .take(query.tried_max)
             .map(|((due, seq), tries)| Due::deferred(*seq, *due, *tries))

@@ -52,6 +52,20 @@ impl Line {
         let unread = read.is_some_and(|read| due.seq >= read) || cut.is_some_and(|cut| cut <= due.seq);
         due.was_due.is_some() && !standing.tried && unread
     }
+
+    /// Whether what was accepted as `seq` has to wait for another try of the head. What was accepted before the head, and
+    /// came in late because it was owed to another endpoint, does not.
+    fn holds_up(&self, seq: Seq) -> bool {
+        let after_head = self.queue.first_key_value().is_some_and(|(head, _)| *head < seq);
+        matches!(self.mark, Mark::HeldUp(..)) && after_head
+    }
+}
+
+/// What is in a request or not durable yet.
+#[derive(Clone, Copy, Debug)]
+struct Departed {
+    key: OrderKey,
+    tried: bool,
 }
 
 /// Where a line stands in the lists of all lines.
@@ -92,8 +106,7 @@ pub(super) enum Fit {
 #[derive(Debug)]
 pub(super) struct Lines {
     lines: HashMap<OrderKey, Line, FxBuildHasher>,
-    /// The line of everything in a request or not durable yet.
-    departed: HashMap<Seq, OrderKey, FxBuildHasher>,
+    departed: HashMap<Seq, Departed, FxBuildHasher>,
     ready: BTreeSet<(Seq, OrderKey)>,
     ready_retries: BTreeSet<(Seq, OrderKey)>,
     held_up: BTreeSet<(Timestamp, OrderKey)>,
@@ -246,8 +259,7 @@ impl Lines {
     /// remembered.
     pub(super) fn admits(&mut self, key: OrderKey, seq: Seq) -> bool {
         let line = self.lines.entry(key).or_default();
-        let held_up = matches!(line.mark, Mark::HeldUp(..));
-        let admitted = line.cut.is_none() && !held_up && line.fresh < self.line_max;
+        let admitted = line.cut.is_none() && !line.holds_up(seq) && line.fresh < self.line_max;
         if !admitted {
             line.cut = Some(line.cut.map_or(seq, |cut| cut.min(seq)));
             self.note_hunger(key);
@@ -255,18 +267,19 @@ impl Lines {
         admitted
     }
 
-    /// The same for one that is read once more, from `from` on: only what follows a line's cut without a gap may join.
+    /// The same for one that is read once more, from `from` on, when nothing of its line was left of that: only what
+    /// follows a line's cut without a gap may join.
     pub(super) fn admits_again(&mut self, key: OrderKey, seq: Seq, from: Seq) -> bool {
         let Some(line) = self.lines.get_mut(&key) else {
             return false;
         };
-        let held_up = matches!(line.mark, Mark::HeldUp(..));
-        let follows = line.cut.is_some_and(|cut| cut >= from && cut <= seq);
-        let admitted = follows && !held_up && line.fresh < self.line_max;
-        if admitted && let Some(cut) = line.cut.replace(Seq(seq.0 + 1)) {
-            self.hungry.remove(&(cut, key));
-            self.note_hunger(key);
-        }
+        let Some(cut) = line.cut.filter(|cut| *cut >= from && *cut <= seq) else {
+            return false;
+        };
+        let admitted = !line.holds_up(seq) && line.fresh < self.line_max;
+        line.cut = Some(if admitted { Seq(seq.0 + 1) } else { seq });
+        self.hungry.remove(&(cut, key));
+        self.note_hunger(key);
         admitted
     }
 
@@ -341,15 +354,28 @@ impl Lines {
                 line.fresh -= 1;
                 self.fresh -= 1;
             }
-            self.departed.insert(seq, key);
+            let tried = standing.tried;
+            self.departed.insert(seq, Departed { key, tried });
             batch.push(standing.due);
         }
         Fit::Apart
     }
 
-    /// A delivery that had departed is durable, or did not fit and joins again as `back`.
+    /// A delivery that had departed did not fit into its request, and stands where it stood.
+    pub(super) fn given_back(&mut self, due: Due, now: Now) {
+        let Some(departed) = self.departed.get(&due.seq) else {
+            return;
+        };
+        let back = Standing {
+            since_mono_ms: 0,
+            ..standing(due, departed.tried, now)
+        };
+        self.returned(due.seq, Some(back), now.wall);
+    }
+
+    /// A delivery that had departed is durable, and joins again as `back` if it has to be tried again.
     pub(super) fn returned(&mut self, seq: Seq, back: Option<Standing>, wall: Timestamp) {
-        let Some(key) = self.departed.remove(&seq) else {
+        let Some(Departed { key, .. }) = self.departed.remove(&seq) else {
             return;
         };
         if let Some(line) = self.lines.get_mut(&key) {
@@ -482,7 +508,7 @@ impl Lines {
         }
     }
 
-    /// A cut line that is not held up takes more once it has less than half of what it may hold.
+    /// A cut line that is not held up there takes more once it has less than half of what it may hold.
     fn note_hunger(&mut self, key: OrderKey) {
         let Some(line) = self.lines.get_mut(&key) else {
             return;
@@ -492,7 +518,7 @@ impl Lines {
             // Nothing beyond has been read yet, so nothing was left.
             line.cut = None;
             self.hungry.remove(&(cut, key));
-        } else if !matches!(line.mark, Mark::HeldUp(..)) && line.fresh * 2 <= self.line_max {
+        } else if !line.holds_up(cut) && line.fresh * 2 <= self.line_max {
             self.hungry.insert((cut, key));
         } else {
             self.hungry.remove(&(cut, key));

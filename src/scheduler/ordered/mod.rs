@@ -63,6 +63,9 @@ pub(super) struct Ordered {
     hand: Hand,
     /// All that failed a try is in memory.
     knows_tried: bool,
+    /// While it is not: how many such deliveries the store alone has, if that is known. So the store need not look at all
+    /// that is deferred to find the last of them, which an endpoint may have cause for every few seconds.
+    tried_stored: Option<usize>,
     /// The store has more of it than fits.
     more_tried: bool,
     /// The store may have more fresh deliveries beyond what has been read.
@@ -86,6 +89,7 @@ impl Ordered {
             lines: Lines::new(line_max.max(2 * events_max)),
             hand: Hand::default(),
             knows_tried: false,
+            tried_stored: None,
             more_tried: false,
             behind: true,
             deferred_next: Some(Timestamp(0)),
@@ -100,15 +104,24 @@ impl Ordered {
         TRIED_WINDOWS * self.window_max
     }
 
+    /// Whether nothing that failed a try is in the store alone, as far as memory holds it.
+    fn has_all_tried(&self) -> bool {
+        self.knows_tried || self.tried_stored == Some(0)
+    }
+
+    fn tried_room(&self) -> usize {
+        self.tried_max().saturating_sub(self.lines.tried()).max(1)
+    }
+
     /// Nothing new leaves while something that failed a try is not known.
     fn is_clogged(&self) -> bool {
-        !self.knows_tried || self.more_tried || self.lines.tried() >= self.tried_max()
+        !self.has_all_tried() || self.more_tried || self.lines.tried() >= self.tried_max()
     }
 
     /// Whether the next request is a retry; `None`: nothing is ready. The same rules as without order: new and old take
     /// turns, and retries leave half of the limit to what is new.
     fn turn(&self, terms: &Terms) -> Option<bool> {
-        if !self.knows_tried {
+        if !self.has_all_tried() {
             return None;
         }
         let bytes_max = self.batch.as_ref().map_or(0, |batch| batch.bytes_max as u64);
@@ -188,7 +201,7 @@ impl Ordered {
         if self.asked.is_some() || appetite == Appetite::Nothing || self.ask_after_mono_ms > now.mono_ms {
             return None;
         }
-        if !self.knows_tried {
+        if !self.has_all_tried() {
             return Some((About::Tried, 0, 0));
         }
         let room = self.fresh_room(appetite);
@@ -219,7 +232,7 @@ impl Ordered {
         let read = self.lines.read();
         let known = answer.fresh.iter().zip(keys);
         for (due, key) in known.take_while(|(due, _)| due.seq < read) {
-            if self.hand.holds(due.seq) {
+            if self.hand.holds(due.seq) || left.contains(key) {
                 continue;
             }
             if self.lines.admits_again(*key, due.seq, from) {
@@ -238,7 +251,9 @@ impl Ordered {
     }
 
     fn take_tried(&mut self, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
-        self.more_tried = answer.tried.len() >= self.tried_max().saturating_sub(self.lines.tried()).max(1);
+        let found = answer.tried.len();
+        let is_all = self.tried_stored.take().is_some_and(|stored| stored <= found);
+        self.more_tried = !is_all && found >= self.tried_room();
         for (due, key) in answer.tried.iter().zip(keys) {
             self.take_in(*due, true, *key, now);
         }
@@ -305,8 +320,10 @@ impl Backlog for Ordered {
         self.deferred_next = earliest(self.deferred_next, Some(due));
     }
 
+    /// That may be said of what failed a try and could not be read, too.
     fn revive(&mut self, from: Seq, now: Now) {
         self.release();
+        self.tried_stored = None;
         self.lines.set_read(self.lines.read().min(from));
         self.set_behind(true);
         self.announce_deferred(now.wall);
@@ -321,12 +338,16 @@ impl Backlog for Ordered {
         if !self.hand.settled(seq) {
             if let Some((due, _)) = deferred {
                 self.announce_deferred(due);
+                self.tried_stored = None;
             }
             return;
         }
         let asking = |asked: &Asked| asked.about == About::Tried && !asked.stale;
         let known = self.knows_tried || self.asked.as_ref().is_some_and(asking);
         // What is not known now is read with the rest of what was tried.
+        if deferred.is_some() && !known {
+            self.tried_stored = self.tried_stored.map(|stored| stored + 1);
+        }
         let back = deferred
             .filter(|_| known && self.hand.wait(seq))
             .map(|(due, tries)| Standing {
@@ -358,7 +379,7 @@ impl Backlog for Ordered {
             deferred_max,
             held: self.hand.seqs(),
             tried_max: match about {
-                About::Tried => self.tried_max().saturating_sub(self.lines.tried()).max(1),
+                About::Tried => self.tried_stored.unwrap_or(usize::MAX).min(self.tried_room()),
                 _ => 0,
             },
         })
@@ -472,11 +493,7 @@ impl Backlog for Ordered {
     fn give_back(&mut self, batch: &[Due], open: bool, now: Now) {
         for due in batch {
             if self.hand.give_back(due.seq) {
-                let back = Standing {
-                    since_mono_ms: 0,
-                    ..standing(*due, due.was_due.is_some() && due.tries > 0, now)
-                };
-                self.lines.returned(due.seq, Some(back), now.wall);
+                self.lines.given_back(*due, now);
             }
         }
         self.let_go_behind();
@@ -486,6 +503,11 @@ impl Backlog for Ordered {
     }
 
     fn release(&mut self) {
+        let in_memory = self.lines.tried();
+        self.tried_stored = match self.knows_tried {
+            true => Some(in_memory).filter(|_| !self.more_tried),
+            false => self.tried_stored.map(|stored| stored + in_memory),
+        };
         let (waiting, from) = self.lines.release();
         for standing in waiting {
             self.hand.drop_waiting(standing.due.seq);

@@ -4,21 +4,21 @@ use super::*;
 
 /// A lane that keeps order among events with one of `keys` keys, in a small window; it has heard that the store is
 /// empty.
-fn ordered(order: OrderPolicy, keys: u64) -> World {
+pub(super) fn ordered(order: OrderPolicy, keys: u64) -> World {
     let mut world = World::new(small(), vec![ordered_config(order)]);
     world.keys = keys;
     assert!(world.poll().is_empty());
     world
 }
 
-fn ordered_config(order: OrderPolicy) -> LaneConfig {
+pub(super) fn ordered_config(order: OrderPolicy) -> LaneConfig {
     let mut config = lane_config(0, 50, 50);
     config.order = order;
     config.breaker.failures = 0;
     config
 }
 
-fn small() -> SchedulerConfig {
+pub(super) fn small() -> SchedulerConfig {
     SchedulerConfig {
         window_max: 16,
         ..SchedulerConfig::default()
@@ -34,7 +34,7 @@ fn restarted(world: World, order: OrderPolicy) -> World {
 }
 
 /// Delivers everything that can go, in the order in which it went.
-fn deliver_all(world: &mut World) -> Vec<u64> {
+pub(super) fn deliver_all(world: &mut World) -> Vec<u64> {
     let mut went = Vec::new();
     loop {
         let jobs = world.poll();
