@@ -56,6 +56,8 @@ pub struct Record {
     pub holds_up: bool,
     /// It was tried before its lane was to keep this order, maybe out of it.
     pub loose: bool,
+    /// By which replay it came back from the dead, while it has not been tried since.
+    pub replay: Option<u64>,
 }
 
 /// The deliveries of one lane that wait: on disk and owed, and not in the daemon's hands.
@@ -166,6 +168,7 @@ impl Ledger {
             excused: false,
             holds_up: due.is_none(),
             loose: false,
+            replay: None,
         };
         self.records.insert(id, record);
         self.move_to(id, Place::Owed { due, tries: 0 });
@@ -178,6 +181,7 @@ impl Ledger {
             let again = record.holds_up && matches!(record.place, Place::Owed { due: Some(_), .. });
             let tried = record.busy != Busy::No || again;
             record.loose |= id.lane == lane && tried;
+            record.replay = record.replay.filter(|_| id.lane != lane);
         }
     }
 
@@ -186,13 +190,19 @@ impl Ledger {
         self.records.get(&id).is_some_and(|record| record.loose)
     }
 
-    /// A dead letter is owed once more.
-    pub fn revived(&mut self, id: DeliveryId, due: Timestamp) {
+    /// A dead letter is owed once more, by a replay with that number.
+    pub fn revived(&mut self, id: DeliveryId, due: Timestamp, replay: u64) {
         let due = Some(due);
         self.change(id, |record| {
             record.place = Place::Owed { due, tries: 0 };
             record.holds_up = false;
+            record.replay = Some(replay);
         });
+    }
+
+    /// By which replay a delivery came back from the dead.
+    pub fn replay(&self, id: DeliveryId) -> Option<u64> {
+        self.records.get(&id).and_then(|record| record.replay)
     }
 
     /// What another lane was owed is owed here.
@@ -269,6 +279,7 @@ impl Ledger {
             self.change(settle.id, |record| {
                 record.place = place;
                 record.holds_up = true;
+                record.replay = None;
             });
         }
     }
