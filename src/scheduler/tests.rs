@@ -90,8 +90,7 @@ impl FakeStore {
             .deferred
             .iter()
             .inspect(|_| self.looked_at.set(self.looked_at.get() + 1));
-        let tried =
-            looked_at.filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
+        let tried = looked_at.filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
         answer.tried = tried
             .take(query.tried_max)
             .map(|((due, seq), tries)| Due::deferred(*seq, *due, *tries))

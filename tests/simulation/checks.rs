@@ -10,6 +10,7 @@ use posthaste::store::{Due, LaneId, Store};
 use crate::daemon::Daemon;
 use crate::ledger::{Place, is_retry};
 use crate::receiver::TIMEOUT_MS;
+use crate::scenario::GATHERS_MS_MAX;
 use crate::world::World;
 
 /// A lane with work that is due and a slot that is free starts it within this time.
@@ -47,6 +48,8 @@ struct LaneWatch {
     alive: bool,
     /// Whether the last retry to end was answered well.
     retries_flow: bool,
+    /// Since when a batch could leave that has waited long enough.
+    aged_since_ms: Option<u64>,
 }
 
 /// What is known from one step to the next.
@@ -99,6 +102,13 @@ impl Watch {
         self.wall_max = self.wall_max.max(wall);
         self.behind_ms += by_ms.min(0).unsigned_abs();
         self.excused_until_ms = now_ms + CLOCK_PATIENCE_MS;
+    }
+
+    /// Since when a batch `waits` though its company has had its time; now, if none does.
+    pub fn aged(&mut self, lane: LaneId, waits: bool, now_ms: u64) -> u64 {
+        let since = &mut self.lanes[lane.0 as usize].aged_since_ms;
+        *since = waits.then(|| since.unwrap_or(now_ms));
+        since.unwrap_or(now_ms)
     }
 
     /// A retry has ended.
@@ -155,7 +165,7 @@ impl World {
         );
     }
 
-    fn require(&self, holds: bool, what: impl FnOnce() -> String) {
+    pub fn require(&self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.fail(&what());
         }
@@ -171,7 +181,8 @@ impl World {
             .healed_at_ms
             .is_some_and(|healed| self.now_ms > healed + patience_ms);
         let now_ms = self.now_ms;
-        let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + PATIENCE_MS);
+        let sleep_ms = PATIENCE_MS + GATHERS_MS_MAX;
+        let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + sleep_ms);
         if let Some(at) = self.watch.lanes.iter().position(overslept) {
             let lane = self.lane(at);
             let waiting = format!("{:?}", self.ledger.waiting(lane));
@@ -227,6 +238,7 @@ impl World {
         let at = view.lane.0 as usize;
         self.watch.lanes[at].able_since_ms = None;
         self.watch.lanes[at].slotless_since_ms = None;
+        self.watch.lanes[at].aged_since_ms = None;
         match view.state {
             LaneState::Ready => self.require(view.in_flight <= view.limit, || {
                 format!("over its limit: {view:?}")
@@ -339,6 +351,8 @@ impl World {
         let due = next.is_some_and(|at| at <= wall) && flows && now_ms >= self.watch.excused_until_ms;
         let has_slots = (under_way as usize) + reserve < slots;
         let can_start = flows && has_slots && view.in_flight < view.limit;
+        let is_reordered = self.watch.lanes[at].reorders || now_ms < self.watch.excused_until_ms;
+        self.check_age(view, can_start && !is_reordered);
         let wakes_at = match view.state {
             LaneState::Ready => next.filter(|_| can_start),
             LaneState::Suspended { until } | LaneState::Tripped { until } => Some(until),
@@ -357,7 +371,10 @@ impl World {
             due && has_slots && view.in_flight < view.limit,
         );
         let slotless_ms = since(&mut watch.slotless_since_ms, due && view.in_flight == 0);
-        let (starved, kept) = (idle_ms > PATIENCE_MS, slotless_ms > PATIENCE_WITHOUT_SLOTS_MS);
+        let batch = self.sites[at].endpoint.batch.as_ref();
+        let gathers_ms = batch.map_or(0, |batch| batch.wait_max.as_millis() as u64);
+        let starved = idle_ms > PATIENCE_MS + gathers_ms;
+        let kept = slotless_ms > PATIENCE_WITHOUT_SLOTS_MS + gathers_ms;
         if starved || kept {
             let waiting = self.ledger.waiting(view.lane);
             let what = format!(
@@ -461,7 +478,7 @@ impl World {
         windows * most
     }
 
-    fn views(&self) -> Vec<LaneView> {
+    pub fn views(&self) -> Vec<LaneView> {
         let lanes = |daemon: &Daemon| daemon.scheduler.lanes();
         self.daemon.as_ref().map(lanes).unwrap_or_default()
     }

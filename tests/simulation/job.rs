@@ -75,6 +75,7 @@ impl World {
     /// A job begins: reads its events, and makes its request.
     pub fn launch(&mut self, job: Job) {
         self.check_order(&job);
+        self.check_batch(&job);
         if let Err(what) = self.ledger.started(&job) {
             self.fail(&what);
         }

@@ -85,7 +85,11 @@ impl Waiting {
     /// When the first of those that were never tried can go.
     pub fn new_due(&self) -> Option<Timestamp> {
         let later = self.later.first().map(|(due, _)| *due);
-        if self.fresh.is_empty() { later } else { Some(Timestamp(0)) }
+        if self.fresh.is_empty() {
+            later
+        } else {
+            Some(Timestamp(0))
+        }
     }
 
     /// When the first of those that were tried can go again.
@@ -117,6 +121,21 @@ impl Ledger {
     /// Requests of a lane under way that are retries.
     pub fn retries(&self, lane: LaneId) -> u32 {
         self.lanes.get(&lane).map_or(0, |waiting| waiting.retries)
+    }
+
+    /// What waits for its next try since it failed with others, as the store keeps that: due at once, after as many tries.
+    pub fn company(&self, lane: LaneId, due: Timestamp, tries: u32) -> Vec<Seq> {
+        let Some(waiting) = self.lanes.get(&lane) else {
+            return Vec::new();
+        };
+        let due = waiting.again.range((due, Seq(0))..=(due, Seq(u64::MAX)));
+        let as_often = |seq: &Seq| {
+            let record = self.records.get(&DeliveryId { lane, seq: *seq });
+            record.is_some_and(
+                |record| matches!(record.place, Place::Owed { tries: used, .. } if used == tries),
+            )
+        };
+        due.map(|(_, seq)| *seq).filter(as_often).collect()
     }
 
     /// Every delivery there ever was.
@@ -354,8 +373,15 @@ impl Waiting {
             (_, false) => drop(self.busy.remove(&seq)),
         }
         match record.place {
-            Place::Owed { due: Some(due), tries } if record.busy == Busy::No => {
-                let put_off = if tries > 0 { &mut self.again } else { &mut self.later };
+            Place::Owed {
+                due: Some(due),
+                tries,
+            } if record.busy == Busy::No => {
+                let put_off = if tries > 0 {
+                    &mut self.again
+                } else {
+                    &mut self.later
+                };
                 if add {
                     put_off.insert((due, seq));
                 } else {

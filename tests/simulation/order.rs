@@ -102,9 +102,7 @@ impl World {
             with_it && self.order_key(lane, *other) == key && !before.contains(other)
         });
         if let Some(other) = earlier.next() {
-            self.fail(&format!(
-                "{lane:?} {seq:?} overtakes {other:?}, replayed with it"
-            ));
+            self.fail(&format!("{lane:?} {seq:?} overtakes {other:?}, replayed with it"));
         }
     }
 

@@ -37,6 +37,10 @@ struct Line {
     fresh: usize,
     /// Those of the queue that failed a try.
     tried: usize,
+    /// Bytes of the queue, as far as they are known.
+    bytes: u64,
+    /// Since when something waits that was first in memory, also if what was accepted before it joined later.
+    since_mono_ms: u64,
     /// In a request, or ended and not durable yet.
     in_hand: usize,
     /// Fresh ones from here on were left in the store.
@@ -120,6 +124,8 @@ pub(super) struct Lines {
     hungry: BTreeSet<(Seq, OrderKey)>,
     /// Fresh deliveries that were taken out of a line as its head came to wait; nobody was told yet.
     let_go: Vec<Seq>,
+    /// Their lines, since the store was last asked for what was left.
+    cut_since: BTreeSet<OrderKey>,
     /// Fresh deliveries a line holds in memory at most.
     line_max: usize,
     waiting: usize,
@@ -144,6 +150,7 @@ impl Lines {
             read_all: false,
             hungry: BTreeSet::new(),
             let_go: Vec::new(),
+            cut_since: BTreeSet::new(),
             line_max,
             waiting: 0,
             fresh: 0,
@@ -244,7 +251,14 @@ impl Lines {
     /// A delivery joins its line.
     pub(super) fn join(&mut self, key: OrderKey, standing: Standing, wall: Timestamp) {
         let line = self.lines.entry(key).or_default();
+        let since = standing.since_mono_ms;
+        line.since_mono_ms = if line.queue.is_empty() {
+            since
+        } else {
+            line.since_mono_ms.min(since)
+        };
         line.queue.insert(standing.due.seq, standing);
+        line.bytes += u64::from(standing.due.bytes);
         self.waiting += 1;
         line.tried += usize::from(standing.tried);
         self.tried += usize::from(standing.tried);
@@ -265,6 +279,16 @@ impl Lines {
             self.note_hunger(key);
         }
         admitted
+    }
+
+    /// The store is about to be asked for what lines left there.
+    pub(super) fn reread_begins(&mut self) {
+        self.cut_since.clear();
+    }
+
+    /// Lines of which the answer may lack something: what was in memory when the store was asked and is not any more.
+    pub(super) fn cut_since(&mut self) -> BTreeSet<OrderKey> {
+        std::mem::take(&mut self.cut_since)
     }
 
     /// The same for one that is read once more, from `from` on, when nothing of its line was left of that: only what
@@ -346,6 +370,9 @@ impl Lines {
                 no => return no,
             }
             line.queue.remove(&seq);
+            let next = line.queue.first_key_value();
+            line.since_mono_ms = next.map_or(0, |(_, next)| next.since_mono_ms);
+            line.bytes -= u64::from(standing.due.bytes);
             line.in_hand += 1;
             self.waiting -= 1;
             line.tried -= usize::from(standing.tried);
@@ -396,7 +423,7 @@ impl Lines {
             let firsts = [line.cut.take(), first_fresh.map(|s| s.due.seq), from];
             from = firsts.into_iter().flatten().min();
             out.extend(std::mem::take(&mut line.queue).into_values());
-            (line.fresh, line.tried) = (0, 0);
+            (line.fresh, line.tried, line.bytes) = (0, 0, 0);
             line.mark = Mark::Still;
         }
         self.lines.retain(|_, line| line.in_hand > 0);
@@ -416,7 +443,10 @@ impl Lines {
             return;
         };
         let is_fresh = |_: &Seq, standing: &mut Standing| standing.due.was_due.is_none();
-        let fresh: Vec<Seq> = line.queue.extract_if(.., is_fresh).map(|(seq, _)| seq).collect();
+        let bytes = &mut line.bytes;
+        let cut_off = line.queue.extract_if(.., is_fresh);
+        let cut_off = cut_off.inspect(|(_, standing)| *bytes -= u64::from(standing.due.bytes));
+        let fresh: Vec<Seq> = cut_off.map(|(seq, _)| seq).collect();
         if let Some(cut) = line.cut {
             self.hungry.remove(&(cut, key));
         }
@@ -425,6 +455,7 @@ impl Lines {
         self.fresh -= fresh.len();
         self.waiting -= fresh.len();
         self.let_go.extend(fresh);
+        self.cut_since.insert(key);
     }
 
     /// Takes what was left in the store lately because the head of its line has come to wait for another try: after a
@@ -456,9 +487,9 @@ impl Lines {
                 _ => Mark::Ready(Head {
                     seq: head.due.seq,
                     retry: head.due.tries > 0,
-                    since_mono_ms: head.since_mono_ms,
+                    since_mono_ms: line.since_mono_ms,
                     count: line.queue.len(),
-                    bytes: line.queue.values().map(|s| u64::from(s.due.bytes)).sum(),
+                    bytes: line.bytes,
                 }),
             },
         };

@@ -9,8 +9,6 @@
 
 mod lines;
 
-use std::collections::BTreeSet;
-
 use crate::domain::endpoint::{BatchPolicy, OrderKey};
 use crate::domain::event::Seq;
 use crate::domain::several::Several;
@@ -73,6 +71,9 @@ pub(super) struct Ordered {
     deferred_next: Option<Timestamp>,
     asked: Option<Asked>,
     ask_after_mono_ms: u64,
+    /// Since when something gathered that was given back to the store, until a batch has left: to be read again is no
+    /// reason to wait longer.
+    gathered_since: Option<u64>,
     /// Whether what was left in the store is asked for next, rather than what comes next.
     left_turn: bool,
     retry_turn: bool,
@@ -95,6 +96,7 @@ impl Ordered {
             deferred_next: Some(Timestamp(0)),
             asked: None,
             ask_after_mono_ms: 0,
+            gathered_since: None,
             left_turn: false,
             retry_turn: false,
         }
@@ -228,7 +230,7 @@ impl Ordered {
     }
 
     fn take_left(&mut self, from: Seq, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
-        let mut left = BTreeSet::new();
+        let mut left = self.lines.cut_since();
         let read = self.lines.read();
         let known = answer.fresh.iter().zip(keys);
         for (due, key) in known.take_while(|(due, _)| due.seq < read) {
@@ -296,7 +298,9 @@ impl Backlog for Ordered {
     fn gathers_until(&self) -> Option<u64> {
         let policy = self.batch.as_ref()?;
         let wait_ms = u64::try_from(policy.wait_max.as_millis()).unwrap_or(u64::MAX);
-        Some(self.lines.oldest_since()?.saturating_add(wait_ms))
+        let oldest = self.lines.oldest_since()?;
+        let since = self.gathered_since.map_or(oldest, |since| since.min(oldest));
+        Some(since.saturating_add(wait_ms))
     }
 
     fn finished_max(&self) -> usize {
@@ -362,6 +366,9 @@ impl Backlog for Ordered {
     fn ask(&mut self, appetite: Appetite, now: Now) -> Option<DueQuery> {
         let (about, fresh_max, deferred_max) = self.wanted(appetite, now)?;
         self.left_turn = about == About::Next;
+        if matches!(about, About::Left(_)) {
+            self.lines.reread_begins();
+        }
         let deferred_next = self.deferred_next.take();
         self.asked = Some(Asked {
             about,
@@ -445,6 +452,7 @@ impl Backlog for Ordered {
             return Several::new();
         };
         self.retry_turn = !retry;
+        self.gathered_since = self.gathered_since.filter(|_| retry);
         let (events_max, bytes_max) = match &self.batch {
             None => (1, usize::MAX),
             Some(policy) => (policy.events_max, policy.bytes_max),
@@ -508,6 +516,8 @@ impl Backlog for Ordered {
             true => Some(in_memory).filter(|_| !self.more_tried),
             false => self.tried_stored.map(|stored| stored + in_memory),
         };
+        let since = [self.gathered_since, self.lines.oldest_since()];
+        self.gathered_since = since.into_iter().flatten().min();
         let (waiting, from) = self.lines.release();
         for standing in waiting {
             self.hand.drop_waiting(standing.due.seq);

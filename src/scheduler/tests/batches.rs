@@ -180,3 +180,39 @@ fn f6_a_rate_spreads_requests() {
     assert!((40..=43).contains(&sent), "{sent} in two seconds");
     assert!(wakes <= sent + 1, "{wakes} wake-ups for {sent} requests");
 }
+
+/// C8: to be given back and read again, as after each page of a move, makes nobody wait longer; nor does what was
+/// delayed, accepted before it and comes to stand before it in its line.
+#[test]
+fn c8_a_batch_that_is_read_again_keeps_its_age() {
+    for order in [OrderPolicy::None, OrderPolicy::Endpoint] {
+        let mut config = lane_config(0, 4, 4);
+        config.order = order;
+        config.batch = Some(BatchPolicy {
+            events_max: 100,
+            bytes_max: 1000,
+            wait_max: secs(10),
+            shape: BatchShape::Array,
+            items: None,
+        });
+        for revives in [true, false] {
+            let mut world = World::new(SchedulerConfig::default(), vec![config.clone()]);
+            assert!(world.poll().is_empty());
+            for _ in 0..3 {
+                world.accept(A, Some(Timestamp(START + 5000)));
+            }
+            world.accept(A, None);
+            for second in 0..10 {
+                assert!(world.poll().is_empty(), "{order:?} after {second} s");
+                world.pass(secs(1));
+                if revives {
+                    world.handle(Input::Revived {
+                        lane: A,
+                        from: Seq(0),
+                    });
+                }
+            }
+            assert_eq!(sizes(&world.poll()), [4], "{order:?} {revives}");
+        }
+    }
+}

@@ -44,7 +44,12 @@ fn f7_what_is_moved_in_goes_before_a_later_head_that_is_held_up() {
         let went = deliver_all(&mut world);
         for key in 0..keys {
             let line = went.iter().filter(|seq| **seq % keys == key);
-            assert!(line.eq((0..100).filter(|seq| seq % keys == key).collect::<Vec<_>>().iter()));
+            assert!(
+                line.eq((0..100)
+                    .filter(|seq| seq % keys == key)
+                    .collect::<Vec<_>>()
+                    .iter())
+            );
         }
         assert_eq!(world.view(A).held_up, 1);
         world.pass(secs(3600));
@@ -123,7 +128,11 @@ fn f7_after_a_rest_the_store_is_not_searched() {
             world.handle(Input::Resumed { lane: A });
             let job = world.poll().remove(0);
             world.end(job, OK, secs(0));
-            assert_eq!(world.store.looked_at.get(), rest * failed as u64, "{failed} failed");
+            assert_eq!(
+                world.store.looked_at.get(),
+                rest * failed as u64,
+                "{failed} failed"
+            );
         }
         assert_eq!(world.view(A).held_up, failed as u32);
     }
@@ -141,7 +150,9 @@ fn f7_what_fails_while_the_endpoint_rests_is_known_afterwards() {
         }
         world.handle(Input::Paused { lane: A, until: None });
         let meanwhile = jobs.drain(..3).collect::<Vec<_>>();
-        meanwhile.into_iter().for_each(|job| world.end(job, DOWN, secs(90)));
+        meanwhile
+            .into_iter()
+            .for_each(|job| world.end(job, DOWN, secs(90)));
         world.handle(Input::Resumed { lane: A });
         jobs.into_iter().for_each(|job| world.end(job, OK, secs(0)));
         let held_up = before as u64 + 3;

@@ -62,7 +62,11 @@ fn f6_retries_that_get_through_may_have_every_slot() {
     assert_eq!(kinds(&world.poll()), (0, 2), "the slots are asked back");
     world.end(jobs.remove(0), DOWN, secs(3600));
     for left in (0..5).rev() {
-        assert_eq!(kinds(&world.poll()), (usize::from(left < 3), 0), "{left} others are left");
+        assert_eq!(
+            kinds(&world.poll()),
+            (usize::from(left < 3), 0),
+            "{left} others are left"
+        );
         if let Some(job) = jobs.pop() {
             world.end(job, DOWN, secs(3600));
         }
