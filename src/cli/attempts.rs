@@ -8,7 +8,7 @@ use super::client::{Client, Connect, with_query};
 use super::failure::Done;
 use super::print::{self, Column, or_dash};
 use crate::control::types::attempt::LoggedAttemptView;
-use crate::control::types::{AttemptView, Page};
+use crate::control::types::{AttemptView, ExchangeView, Page};
 
 /// How often `--follow` asks.
 const FOLLOW_EVERY: Duration = Duration::from_secs(1);
@@ -181,12 +181,13 @@ fn table(attempts: &[LoggedAttemptView]) -> String {
 }
 
 /// The columns that tell how a try went.
-pub const COLUMNS: [Column; 8] = [
+pub const COLUMNS: [Column; 9] = [
     Column::Number("TRY"),
     Column::Text("OUTCOME"),
     Column::Number("STATUS"),
     Column::Number("TOOK"),
     Column::Number("CONNECT"),
+    Column::Number("TLS"),
     Column::Number("FIRST BYTE"),
     Column::Number("BODY"),
     Column::Text("ERROR"),
@@ -215,10 +216,27 @@ pub fn cells(attempt: &AttemptView) -> Vec<String> {
         or_dash(attempt.status),
         took,
         connect,
+        phase(exchange.tls_us),
         phase(exchange.first_byte_us),
         phase(exchange.body_us),
         attempt.message.lines().next().unwrap_or_default().to_owned(),
     ]
+}
+
+/// What the parts of one request took, those that happened.
+#[must_use]
+pub fn phases_text(exchange: &ExchangeView) -> String {
+    let parts = [
+        ("looking up", exchange.dns_us),
+        ("connecting", exchange.connect_us),
+        ("TLS", exchange.tls_us),
+        ("first byte", exchange.first_byte_us),
+        ("body", exchange.body_us),
+    ];
+    let parts = parts
+        .iter()
+        .filter_map(|(part, us)| Some(format!("{part} {}", ms_text((*us)?))));
+    parts.collect::<Vec<_>>().join(", ")
 }
 
 /// Microseconds for people.
@@ -229,7 +247,6 @@ fn ms_text(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::types::ExchangeView;
     use crate::domain::outcome::{Attempt, ErrorClass, Outcome};
     use crate::domain::time::Timestamp;
 
@@ -267,19 +284,20 @@ mod tests {
             reused: false,
             dns_us: Some(500),
             connect_us: Some(1_600),
+            tls_us: Some(4_200),
             ..reused
         };
         let timeout = Outcome::Error(ErrorClass::Timeout);
         for (view, wanted) in [
             (
                 view(Outcome::Delivered, Some(reused)),
-                "2 delivered 200 31.2ms reused 31.0ms 0.1ms first",
+                "2 delivered 200 31.2ms reused - 31.0ms 0.1ms first",
             ),
             (
                 view(timeout, Some(connected)),
-                "2 timeout 200 31.2ms 2.1ms 31.0ms 0.1ms first",
+                "2 timeout 200 31.2ms 2.1ms 4.2ms 31.0ms 0.1ms first",
             ),
-            (view(timeout, None), "2 timeout 200 31ms - - - first"),
+            (view(timeout, None), "2 timeout 200 31ms - - - - first"),
         ] {
             assert_eq!(cells(&view).join(" "), wanted);
         }

@@ -399,8 +399,8 @@ pub fn attempt_text(attempt: &AttemptView) -> String {
                 .class
                 .map_or(String::new(), |class| format!(" ({})", class.name()))
         ),
-        format!("  {}", attempt.message),
     ];
+    lines.extend((!attempt.message.is_empty()).then(|| format!("  {}", attempt.message)));
     if let Some(hint) = &attempt.hint {
         lines.push(format!("  hint: {hint}"));
     }

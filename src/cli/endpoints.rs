@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Connect, encoded};
+use super::attempts::phases_text;
+use super::client::{Client, Connect, encoded, with_query};
 use super::explain::{message_text, read_event, request_text};
 use super::failure::{Done, Failure};
 use super::kept;
@@ -36,8 +37,9 @@ enum EndpointsVerb {
     /// List them with what they are doing
     #[command(after_help = "Examples:
   posthaste endpoints list
-  posthaste endpoints list --json")]
-    List,
+  posthaste endpoints list --state paused
+  posthaste endpoints list --type contact.created --json")]
+    List(Filter),
     /// Show one: what it is doing and how it is configured, secrets masked
     #[command(after_help = "Examples:
   posthaste endpoints show crm-sync")]
@@ -139,6 +141,31 @@ enum EndpointsVerb {
     },
 }
 
+/// Which endpoints; every option narrows.
+#[derive(Clone, Debug, Default, Args)]
+struct Filter {
+    /// In this state: ready, suspended, tripped, probing, paused, disabled, orphaned
+    #[arg(long)]
+    state: Option<String>,
+    /// Of this tenant; "": of none
+    #[arg(long)]
+    tenant: Option<String>,
+    /// That take events of this type
+    #[arg(long = "type", value_name = "TYPE")]
+    kind: Option<String>,
+}
+
+impl Filter {
+    fn path(&self) -> String {
+        let pairs = [
+            ("state", self.state.as_deref()),
+            ("tenant", self.tenant.as_deref()),
+            ("type", self.kind.as_deref()),
+        ];
+        with_query("/v1/endpoints", &pairs)
+    }
+}
+
 /// Does what `endpoints` was asked for.
 ///
 /// # Errors
@@ -147,7 +174,7 @@ pub async fn run(args: EndpointsArgs) -> Done {
     let client = args.connect.client()?;
     let json = args.connect.json;
     match args.verb {
-        EndpointsVerb::List => list(&client, json).await,
+        EndpointsVerb::List(filter) => list(&client, &filter, json).await,
         EndpointsVerb::Show { name } => show(&client, &name, json).await,
         EndpointsVerb::Pause {
             name,
@@ -195,17 +222,27 @@ fn path(name: &str, verb: &str) -> String {
     format!("/v1/endpoints/{}{verb}", encoded(name))
 }
 
-async fn list(client: &Client, json: bool) -> Done {
+async fn list(client: &Client, filter: &Filter, json: bool) -> Done {
+    let mut found = Vec::new();
+    let show = |view: EndpointView| {
+        if json {
+            return print::json_line(&view);
+        }
+        found.push(view.status);
+        Ok(())
+    };
+    client.each(&filter.path(), usize::MAX, show).await?;
     if json {
-        return client
-            .each::<EndpointView>("/v1/endpoints", usize::MAX, |view| print::json_line(&view))
-            .await;
+        return Ok(());
     }
-    let status: Status = client.get("/v1/status").await?;
-    if status.endpoints.is_empty() {
-        return print::line("no endpoints are configured");
+    if !found.is_empty() {
+        let status: Status = client.get("/v1/status").await?;
+        return print::line(&endpoint_table(&found, status.now));
     }
-    print::line(&endpoint_table(&status.endpoints, status.now))
+    print::line(match filter.path().contains('?') {
+        true => "there are none like this",
+        false => "no endpoints are configured",
+    })
 }
 
 async fn show(client: &Client, name: &str, json: bool) -> Done {
@@ -279,6 +316,7 @@ fn tell_test(view: &TestView, json: bool) -> Done {
             let line = format!("{status} after {} ms", view.duration_ms);
             texts.push(message_text(&line, &view.response_headers, &view.response_body));
         }
+        texts.extend(view.exchange.iter().map(phases_text));
         texts.push(format!("{}: {}", view.endpoint, view.outcome));
         print::line(&print::printable(&texts.join("\n\n")))?;
     }

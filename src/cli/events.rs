@@ -79,18 +79,23 @@ fn details(view: &EventView) -> String {
         lines.push("  not kept any more: this is what the log of attempts knows".to_owned());
     }
     let tries = attempt_table(&view.deliveries);
-    // What was said the last time, to every endpoint that still waits for it or never got it.
+    // What was said the last time: to every endpoint that still waits for it or never got it, and to others if the log
+    // tells of that.
+    let is_told = |delivery: &&DeliveryView| {
+        let last = delivery.attempts.last();
+        delivery.state != "delivered" || last.is_some_and(|last| !last.request_line.is_empty())
+    };
     let attempts: Vec<String> = view
         .deliveries
         .iter()
-        .filter(|delivery| delivery.state != "delivered")
+        .filter(is_told)
         .filter_map(|delivery| delivery.attempts.last().map(attempt_text))
         .collect();
-    // What was kept of those that went well: of the others it is told with the rest.
+    // What else was kept of those that went well: of the others it is told with the rest.
     let kept: Vec<String> = view
         .deliveries
         .iter()
-        .filter(|delivery| delivery.state == "delivered")
+        .filter(|delivery| !is_told(delivery))
         .filter_map(kept_text)
         .collect();
     let tail = view.event.as_ref().map(|event| format!("\n{}", event.get()));

@@ -16,6 +16,7 @@ use crate::domain::endpoint::{
     BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
 };
 use crate::domain::network::AddressRange;
+use crate::domain::outcome::Detail;
 
 /// `config` under the names of the configuration file, durations and sizes as strings, defaults filled
 /// in. Signing secrets, header values, passwords and query values are `***`.
@@ -103,6 +104,7 @@ fn store(config: &Config) -> Value {
         "dedup_max": config.store.dedup_ids_max,
         "attempts_keep": show_duration(config.store.attempts_keep),
         "attempts_max_size": show_size(config.store.attempts_bytes_max),
+        "attempts_detail": Detail::NAMES.iter().find(|(_, detail)| *detail == config.store.attempts_detail).map(|(name, _)| name),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }

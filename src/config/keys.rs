@@ -161,6 +161,7 @@ static STORE: Section = Section {
         ("dedup_max", Count(1, 100_000_000)),
         ("attempts_keep", Duration),
         ("attempts_max_size", Size),
+        ("attempts_detail", Word(&["failed", "all"])),
         ("dead_keep", Duration),
         ("postgres", NotYet),
     ],

@@ -32,6 +32,7 @@ use std::time::Duration;
 use crate::domain::access::{AllowRule, Who};
 use crate::domain::endpoint::{Endpoint, Settings};
 use crate::domain::network::NetworkPolicy;
+use crate::domain::outcome::Detail;
 use crate::domain::secret::Secret;
 
 pub use effective::effective;
@@ -95,6 +96,8 @@ pub struct StoreConfig {
     pub attempts_keep: Duration,
     /// At most so many bytes of them, beside the queue; the oldest go first. 0: none are kept.
     pub attempts_bytes_max: u64,
+    /// Of which of them request and answer are kept.
+    pub attempts_detail: Detail,
     /// How long dead letters are kept.
     pub dead_keep: Duration,
 }
@@ -250,6 +253,7 @@ impl Default for StoreConfig {
             dedup_ids_max: 1_000_000,
             attempts_keep: Duration::from_secs(7 * 86_400),
             attempts_bytes_max: 256 << 20,
+            attempts_detail: Detail::Failed,
             dead_keep: Duration::from_secs(90 * 86_400),
         }
     }

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::domain::endpoint::Settings;
 use crate::domain::network::{AddressPolicy, AddressRange, NetworkPolicy};
+use crate::domain::outcome::Detail;
 use crate::template::Secrets;
 
 /// Longest line that may be allowed for a batch, in bytes: it is held in memory once for each connection.
@@ -43,6 +44,9 @@ pub(super) fn store(table: &Table<'_>) -> StoreConfig {
         attempts_bytes_max: table
             .read("attempts_max_size", values::size(0..=ATTEMPTS_BYTES_MAX))
             .unwrap_or(default.attempts_bytes_max),
+        attempts_detail: table
+            .read("attempts_detail", values::choice(Detail::NAMES))
+            .unwrap_or(default.attempts_detail),
         dead_keep: table
             .read("dead_keep", values::some_duration)
             .unwrap_or(default.dead_keep),

@@ -214,6 +214,10 @@ fn each_rule_says_what_is_wrong() {
             "store.min_free: \"101%\" is neither a share nor a size",
         ),
         (
+            "[store]\nattempts_detail = \"some\"",
+            "store.attempts_detail: \"some\" is not known here; write one of \"failed\" \"all\"",
+        ),
+        (
             "[log]\nformat = \"xml\"",
             "log.format: \"xml\" is not known here; write one of \"auto\" \"text\"",
         ),

@@ -13,10 +13,11 @@ use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
 use super::guard::audit;
 use super::server::{App, body, no_endpoint};
-use super::types::{DefinedIn, EndpointRow, EndpointView, Moved, Page, PauseRequest};
+use super::types::{DefinedIn, EndpointRow, EndpointState, EndpointView, Moved, Page, PauseRequest};
 use super::units::{duration_text, parse_duration};
 use super::{page, status};
 use crate::config::effective;
+use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Seq;
 use crate::scheduler::Input;
 use crate::store::Pause;
@@ -24,12 +25,52 @@ use crate::store::Pause;
 /// Deferred deliveries looked at in one commit of a flush.
 const FLUSH_PAGE: usize = 500;
 
-/// Which endpoints to list.
+/// Which endpoints to list; every field narrows.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
+    state: Option<String>,
+    tenant: Option<String>,
+    #[serde(rename = "type")]
+    kind: Option<String>,
     limit: Option<usize>,
     cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn state(&self) -> ApiResult<Option<EndpointState>> {
+        let Some(name) = &self.state else {
+            return Ok(None);
+        };
+        let found = EndpointState::ALL.iter().find(|(_, known)| known == name);
+        found.map(|(state, _)| Some(*state)).ok_or_else(|| {
+            let known: Vec<&str> = EndpointState::ALL.iter().map(|(_, name)| *name).collect();
+            ApiError::bad_request(format!(
+                "state: {name:?} is not a state; there are {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    /// The type of an event, which those asked for take.
+    fn kind(&self) -> ApiResult<Option<&str>> {
+        match self.kind.as_deref() {
+            Some(pattern) if pattern.contains('*') => Err(ApiError::bad_request(format!(
+                "type: {pattern:?} is no event's type; name one without wildcards, and those that take it are listed"
+            ))),
+            kind => Ok(kind),
+        }
+    }
+
+    /// Whether the configuration of an endpoint is asked for. One that has none any more has neither tenant nor types.
+    fn names(&self, endpoint: Option<&Endpoint>, kind: Option<&str>) -> bool {
+        let tenant = self.tenant.as_deref();
+        let is_of = |wanted: &str| endpoint.is_some_and(|endpoint| *endpoint.tenant == *wanted);
+        let takes = |kind: &str| {
+            endpoint.is_some_and(|endpoint| endpoint.events.iter().any(|pattern| pattern.matches(kind)))
+        };
+        tenant.is_none_or(is_of) && kind.is_none_or(takes)
+    }
 }
 
 /// `GET /v1/endpoints`
@@ -39,10 +80,17 @@ pub async fn list(
 ) -> ApiResult<Json<Page<EndpointView>>> {
     let Query(query) = query?;
     let limit = page::limit(query.limit)?;
+    let (state, kind) = (query.state()?, query.kind()?);
     let views = views(&app).await?;
+    let config = app.operator.config();
+    let wanted = |view: &EndpointView| {
+        let endpoint = config.endpoints.iter().find(|known| *known.name == *view.name);
+        state.is_none_or(|state| view.status.state == state) && query.names(endpoint.map(|e| &**e), kind)
+    };
     Ok(Json(page::of_named(
         views,
         |view| &view.name,
+        wanted,
         query.cursor.as_deref(),
         limit,
     )))

@@ -18,8 +18,8 @@ pub async fn document() -> Json<Value> {
     Json(describe())
 }
 
-/// The parameters of a list.
-const PAGED: &[&str] = &["limit", "cursor"];
+/// What narrows the list of endpoints.
+const ENDPOINTS: &[&str] = &["state", "tenant", "type", "limit", "cursor"];
 /// What narrows a list of dead letters.
 const DEAD: &[&str] = &[
     "endpoint", "type", "reason", "status", "since", "until", "with", "limit", "cursor",
@@ -261,7 +261,7 @@ impl Document {
     fn endpoints(&mut self) {
         const PATH: &str = "/v1/endpoints/{name}";
         let page = self.schema::<Page<EndpointView>>();
-        let list = Operation::new("Endpoints: how they are configured, what they do").query(PAGED);
+        let list = Operation::new("Endpoints: how they are configured, what they do").query(ENDPOINTS);
         self.add("get", "/v1/endpoints", list.gives("200", "Secrets masked", page));
         let view = self.schema::<EndpointView>();
         let keys = json!({ "type": "object", "description": "The keys of an [[endpoint]] in config.toml" });

@@ -50,17 +50,19 @@ pub fn delivery_of(cursor: &str) -> ApiResult<DeliveryId> {
         })
 }
 
-/// The page of `items` after the one named `cursor`, where `name` names an item and no name comes twice.
-/// A cursor whose item has gone meanwhile starts again from the first item.
+/// The page of those `items` that are `wanted` after the one named `cursor`, where `name` names an item and no name comes
+/// twice. A cursor whose item has gone meanwhile starts again from the first item; one that is not wanted any more doesn't.
 pub fn of_named<T>(
     mut items: Vec<T>,
     name: impl Fn(&T) -> &str,
+    wanted: impl Fn(&T) -> bool,
     cursor: Option<&str>,
     limit: usize,
 ) -> Page<T> {
     if let Some(at) = cursor.and_then(|cursor| items.iter().position(|item| name(item) == cursor)) {
         items.drain(..=at);
     }
+    items.retain(wanted);
     let more = items.len() > limit;
     items.truncate(limit);
     let next = items.last().filter(|_| more).map(|item| name(item).to_owned());
@@ -94,16 +96,21 @@ mod tests {
     #[test]
     fn named_pages_cover_everything_once() {
         let all: Vec<String> = (0..7).map(|n| format!("e{n}")).collect();
-        let (mut seen, mut cursor) = (Vec::new(), None);
-        loop {
-            let page = of_named(all.clone(), |name| name, cursor.as_deref(), 3);
-            assert!(page.items.len() <= 3);
-            seen.extend(page.items);
-            cursor = page.next;
-            if cursor.is_none() {
-                break;
+        for unwanted in ["", "e0", "e3", "e6"] {
+            let (mut seen, mut cursor) = (Vec::new(), None);
+            loop {
+                let wanted = |name: &String| name != unwanted;
+                let page = of_named(all.clone(), |name| name, wanted, cursor.as_deref(), 3);
+                assert!(page.items.len() <= 3);
+                seen.extend(page.items);
+                cursor = page.next;
+                if cursor.is_none() {
+                    break;
+                }
             }
+            assert!(all.iter().filter(|name| *name != unwanted).eq(&seen), "{seen:?}");
         }
-        assert_eq!(seen, all);
+        let after = of_named(all, |name| name, |name| name != "e2", Some("e2"), 3);
+        assert_eq!(after.items, ["e3", "e4", "e5"], "its item is not wanted any more");
     }
 }

@@ -8,7 +8,7 @@ use crate::config::{Config, ControlConfig, IngestConfig};
 use crate::control::operator::ReloadReport;
 use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::Endpoint;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{Detail, Outcome};
 use crate::domain::time::Timestamp;
 use crate::ingest::intake::{Intake, RouteTable};
 use crate::observe::numbers::Numbers;
@@ -41,13 +41,14 @@ pub struct Prepared {
 }
 
 impl Workshop {
-    /// An empty one; what is born from answers goes to `intake`, and `tracer` is told of tries.
+    /// An empty one; what is born from answers goes to `intake`, and `tracer` is told of tries. `detail`: of which tries
+    /// the log is to tell what was said.
     #[must_use]
-    pub fn new(queue: Queue, intake: Arc<Intake>, tracer: Option<Arc<Tracer>>) -> Self {
+    pub fn new(queue: Queue, intake: Arc<Intake>, tracer: Option<Arc<Tracer>>, detail: Detail) -> Self {
         Self {
             queue,
             intake,
-            couriers: Couriers::new(),
+            couriers: Couriers::telling(detail),
             numbers: Mutex::default(),
             tracer,
         }

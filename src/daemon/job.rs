@@ -331,7 +331,7 @@ fn decide(
         .zip(attempts)
         .enumerate()
     {
-        let attempt = own(attempt, owed, items.next());
+        let attempt = own(attempt, owed, items.next(), told.to.courier.tells_of_all());
         // Whom the answer names by itself does not answer for the others.
         let place = if alone { (0, 1) } else { (at, count) };
         ends.push(told.conclude(event, owed, attempt, place));
@@ -360,11 +360,12 @@ fn entry(
     }
 }
 
-/// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does.
-fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>) -> Attempt {
+/// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does. `tells_of_all`:
+/// what was said stays also where the item was delivered.
+fn own(mut attempt: Attempt, owed: &Owed, item: Option<Item>, tells_of_all: bool) -> Attempt {
     attempt.number = owed.due.tries + 1;
     if let Some(item) = item {
-        if item.outcome == Outcome::Delivered {
+        if item.outcome == Outcome::Delivered && !tells_of_all {
             attempt.forget_exchange();
         }
         attempt.outcome = item.outcome;

@@ -77,9 +77,10 @@ impl Daemon {
         let intake = Intake::new(queue.clone(), routes, limits, Arc::new(Clock::wall));
         let intake = Arc::new(intake.traced(tracer.clone()));
         intake.guard(Access::new(config.ingest.allow.clone()));
+        let detail = config.store.attempts_detail;
         let daemon = Self {
             path: texts.main.0.clone(),
-            workshop: Workshop::new(queue.clone(), Arc::clone(&intake), tracer),
+            workshop: Workshop::new(queue.clone(), Arc::clone(&intake), tracer, detail),
             adopting: Arc::new(Mutex::new(texts)),
             managed: managed::folder(&config.store),
             queue,

@@ -12,6 +12,7 @@ use crate::delivery::trial::{Shown, ShownRequest, Trial};
 use crate::domain::endpoint::{Endpoint, Judgement, Stage};
 use crate::domain::event::Event;
 use crate::domain::filter::EventJson;
+use crate::domain::outcome::Exchange;
 use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::ingest::build;
@@ -156,6 +157,7 @@ pub fn tested(name: String, trial: Trial) -> TestView {
         outcome: trial.outcome.name().to_owned(),
         message: trial.message,
         duration_ms: u64::try_from(trial.took.as_millis()).unwrap_or(u64::MAX),
+        exchange: (trial.exchange != Exchange::default()).then(|| trial.exchange.into()),
         request: trial.request.map(view),
         status: answer.as_ref().map(|answer| answer.status),
         response_headers: answer

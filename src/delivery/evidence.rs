@@ -12,25 +12,38 @@ use super::scene::Load;
 use super::send::Answer;
 use super::{Tried, Unsent};
 use crate::domain::kept::{self, Kept};
-use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Exchange};
+use crate::domain::outcome::{Attempt, Detail, EXCERPT_BYTES_MAX, Exchange};
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
 /// A shorter value is not looked for in answers: it would be found in every other word.
 const ECHO_BYTES_MIN: usize = 6;
 
-/// What is known of a try beside its answer.
+/// What is known of a try beside its answer; of one that worked only what [`Detail`] asks for and what is captured needs.
 #[derive(Clone, Debug, Default)]
 pub struct Witness {
-    /// `POST https://example.com/hook`, secrets masked; empty for tries that worked.
+    /// Of which tries the report tells what was said.
+    pub detail: Detail,
+    /// `POST https://example.com/hook`, secrets masked.
     pub request_line: String,
-    /// The request; `None` if it could not be made, and for tries that worked.
-    pub request: Option<OutgoingRequest>,
-    /// What of it must not be shown; empty for tries that worked and captured nothing.
+    /// Request headers, secrets masked; none if it could not be made.
+    pub request_headers: Vec<(String, String)>,
+    /// What of the request must not be shown.
     pub secrets: Vec<String>,
 }
 
 impl Witness {
+    /// Of a request; its line is shown by whoever made it.
+    #[must_use]
+    pub fn of(request: &OutgoingRequest, detail: Detail) -> Self {
+        Self {
+            detail,
+            request_line: String::new(),
+            request_headers: listed(&request.headers, &[]),
+            secrets: secrets(request),
+        }
+    }
+
     /// The evidence of a try that never left.
     pub(super) fn unsent(self, load: &Load<'_>, took: Duration, unsent: Unsent) -> Tried {
         let mut tried = self.report(load, took, None, unsent.verdict.into());
@@ -39,10 +52,10 @@ impl Witness {
     }
 
     /// The try's evidence with what the answer comes to by `reading`; `answer`: what came back, if anything. Of a delivered event only the
-    /// numbers are kept, so that success, which is nearly all there is, costs nothing here.
+    /// numbers are kept unless `detail` wants more, so that success, which is nearly all there is, costs nothing here.
     #[must_use]
     pub fn report(self, load: &Load<'_>, took: Duration, answer: Option<&Answer>, reading: Reading) -> Tried {
-        let is_delivered = reading.is_delivered();
+        let is_told = self.detail == Detail::All || !reading.is_delivered();
         let Reading {
             verdict,
             mut items,
@@ -64,13 +77,9 @@ impl Witness {
             kept: None,
         };
         let secrets = self.secrets;
-        if !is_delivered {
+        if is_told {
             attempt.request_line = self.request_line;
-            attempt.request_headers = self
-                .request
-                .as_ref()
-                .map(|request| listed(&request.headers, &[]))
-                .unwrap_or_default();
+            attempt.request_headers = self.request_headers;
             attempt.response_headers = answer
                 .map(|answer| listed(&answer.headers, &secrets))
                 .unwrap_or_default();

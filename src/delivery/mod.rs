@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::domain::endpoint::{Endpoint, Parse, RetryMatch};
 use crate::domain::event::Event;
-use crate::domain::outcome::{Attempt, EndpointSignal, Exchange, Outcome};
+use crate::domain::outcome::{Attempt, Detail, EndpointSignal, Exchange, Outcome};
 use crate::domain::time::Timestamp;
 use crate::template::Scope;
 
@@ -88,6 +88,7 @@ pub struct Couriers {
     clients: Clients,
     tokens: TokenSources,
     caches: Caches,
+    detail: Detail,
 }
 
 impl Couriers {
@@ -97,6 +98,15 @@ impl Couriers {
         Self::default()
     }
 
+    /// The same, but of couriers that report what was said in tries as `detail` has it.
+    #[must_use]
+    pub fn telling(detail: Detail) -> Self {
+        Self {
+            detail,
+            ..Self::default()
+        }
+    }
+
     /// Works out everything about requests to `endpoint` that does not depend on the event.
     ///
     /// # Errors
@@ -104,6 +114,7 @@ impl Couriers {
     pub fn prepare(&self, endpoint: &Endpoint) -> Result<Courier, String> {
         Ok(Courier {
             steps: Steps::new(endpoint, self)?,
+            detail: self.detail,
             ..self.alone(endpoint)?
         })
     }
@@ -126,6 +137,7 @@ impl Couriers {
             captures: !endpoint.response.capture.is_empty(),
             fallback_on: endpoint.request.fallback_on.clone(),
             steps: None,
+            detail: Detail::Failed,
             composer,
         })
     }
@@ -147,6 +159,8 @@ pub struct Courier {
     fallback_on: Vec<RetryMatch>,
     /// `None`: there is the delivery alone.
     steps: Option<Box<Steps>>,
+    /// Of which tries the report tells what was said.
+    detail: Detail,
 }
 
 /// Shows where it goes only: everything else may hold secrets.
@@ -164,8 +178,8 @@ struct Ended {
     stop: usize,
     /// The credentials it had.
     pass: Arc<Pass>,
-    /// What of the request must not be shown, where values are captured: it is masked where the answer repeats it.
-    secrets: Option<Vec<String>>,
+    /// What was taken down of the request before it was sent, if the report of a try that worked needs anything of it.
+    witness: Option<Box<Witness>>,
     sent: Sent,
     reading: Reading,
 }
@@ -230,20 +244,44 @@ impl Courier {
         (tried, answer)
     }
 
-    /// Evidence needs the request of tries that failed: those few are made once more, rather than all copied.
-    fn witness(&self, load: &Load<'_>, course: &Course, ended: &mut Ended) -> Witness {
-        if ended.reading.is_delivered() {
-            return Witness {
-                secrets: ended.secrets.take().unwrap_or_default(),
-                ..Witness::default()
-            };
+    /// What the report of a try that worked needs of its request, taken down before that is sent. Where values are
+    /// captured, secrets are masked that the answer repeats.
+    fn take_down(&self, request: &OutgoingRequest) -> Option<Box<Witness>> {
+        let secrets_alone = || Witness {
+            secrets: evidence::secrets(request),
+            ..Witness::default()
+        };
+        match self.detail {
+            Detail::All => Some(Box::new(Witness::of(request, Detail::All))),
+            Detail::Failed => self.captures.then(|| Box::new(secrets_alone())),
         }
-        let request = self.request_with(&ended.pass, load, course, ended.stop).ok();
+    }
+
+    /// Evidence needs the request of tries that failed: where not all are told of, those few are made once more, rather
+    /// than all taken down.
+    fn witness(&self, load: &Load<'_>, course: &Course, ended: &mut Ended) -> Witness {
+        let taken_down = ended.witness.take().map(|witness| *witness).unwrap_or_default();
+        let of_request = match self.detail {
+            Detail::Failed if ended.reading.is_delivered() => return taken_down,
+            Detail::Failed => {
+                let request = self.request_with(&ended.pass, load, course, ended.stop);
+                request.map_or_else(
+                    |_| Witness::default(),
+                    |request| Witness::of(&request, self.detail),
+                )
+            }
+            Detail::All => taken_down,
+        };
         Witness {
             request_line: self.composer.shown(course, ended.stop),
-            secrets: request.as_ref().map(evidence::secrets).unwrap_or_default(),
-            request,
+            ..of_request
         }
+    }
+
+    /// Whether the log is to tell what was said where it worked, too.
+    #[must_use]
+    pub fn tells_of_all(&self) -> bool {
+        self.detail == Detail::All
     }
 
     /// Sends the request to the first address of the course, and to the next ones as long as what comes back is worth
@@ -290,7 +328,7 @@ impl Courier {
         loop {
             let request = self.request_with(&pass, load, course, stop)?;
             let address = self.composer.address_of(&request.url);
-            let secrets = self.captures.then(|| evidence::secrets(&request));
+            let witness = self.take_down(&request);
             let sent = self.sender.send(request, bounds, started).await;
             if sent.status() == Some(StatusCode::UNAUTHORIZED) {
                 refusals += 1;
@@ -303,7 +341,7 @@ impl Courier {
             return Ok(Ended {
                 stop,
                 pass,
-                secrets,
+                witness,
                 reading: self.read(load, course.scope(), &sent, &address, now),
                 sent,
             });

@@ -1,5 +1,6 @@
-//! How long an exchange spends looking up a name and connecting, which happens deep inside: the resolver, and who connects,
-//! note it for whoever [`watch`]es the exchange. Knows nothing of requests.
+//! How long an exchange spends looking up a name, connecting and shaking hands for TLS, which happens deep inside: the
+//! resolver, who connects, and the TLS library's source of randomness note it for whoever [`watch`]es the exchange. Knows
+//! nothing of requests.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use tower_service::Service;
 
 tokio::task_local! {
     /// What is known of the exchange that the current task is at.
-    static CONNECTING: Cell<Connecting>;
+    static NOTES: Cell<Notes>;
 }
 
 /// What came before the request was on its way.
@@ -20,30 +21,59 @@ tokio::task_local! {
 pub struct Connecting {
     /// Looking up the host name, successfully or not; `None`: there was no need to.
     pub dns: Option<Duration>,
+    /// From the address to where the TLS handshake begins; without one, to where a request can be sent. `None`: there
+    /// was a connection, or none came about.
+    pub connect: Option<Duration>,
+    /// The TLS handshake, successfully or not; `None`: there was none.
+    pub tls: Option<Duration>,
     /// All of it, from the look-up to where a request can be sent; `None`: there was a connection, or none came about.
     pub whole: Option<Duration>,
 }
 
 impl Connecting {
-    /// From the address to where a request can be sent.
-    #[must_use]
-    pub fn connect(self) -> Option<Duration> {
-        Some(self.whole?.saturating_sub(self.dns.unwrap_or_default()))
-    }
-
     /// Adds what a later request of the same exchange had to do.
     pub fn add(&mut self, later: Self) {
         self.dns = later.dns.or(self.dns);
+        if later.connect.is_some() {
+            (self.connect, self.tls) = (later.connect, later.tls);
+        }
         self.whole = later.whole.or(self.whole);
     }
+}
 
-    fn note(change: impl FnOnce(&mut Self)) {
+/// What is noted while an exchange is under way.
+#[derive(Clone, Copy, Debug, Default)]
+struct Notes {
+    dns: Option<Duration>,
+    began: Option<Instant>,
+    /// When the first TLS handshake began.
+    hello: Option<Instant>,
+    ready: Option<Instant>,
+}
+
+impl Notes {
+    fn add(change: impl FnOnce(&mut Self)) {
         // Nobody watches a connection that is still being made when its exchange has gone on with another one.
-        let _ = CONNECTING.try_with(|cell| {
-            let mut connecting = cell.get();
-            change(&mut connecting);
-            cell.set(connecting);
+        let _ = NOTES.try_with(|cell| {
+            let mut notes = cell.get();
+            change(&mut notes);
+            cell.set(notes);
         });
+    }
+
+    /// What they come to when the exchange is over, at `now`.
+    fn told(self, now: Instant) -> Connecting {
+        let since_began = |at: Instant| Some(at.saturating_duration_since(self.began?));
+        let connected = self.hello.or(self.ready).and_then(since_began);
+        let handshake_over = self.ready.unwrap_or(now);
+        Connecting {
+            dns: self.dns,
+            connect: connected.map(|took| took.saturating_sub(self.dns.unwrap_or_default())),
+            tls: self
+                .hello
+                .map(|hello| handshake_over.saturating_duration_since(hello)),
+            whole: self.ready.and_then(since_began),
+        }
     }
 }
 
@@ -51,16 +81,16 @@ impl Connecting {
 pub async fn watch<F: Future + Unpin>(exchange: F) -> (F::Output, Connecting) {
     let watched = async {
         let output = exchange.await;
-        (output, CONNECTING.with(Cell::get))
+        (output, NOTES.with(Cell::get).told(Instant::now()))
     };
-    CONNECTING.scope(Cell::default(), watched).await
+    NOTES.scope(Cell::default(), watched).await
 }
 
 /// Looks up a name, and notes how long that takes.
 pub async fn looking_up<F: Future>(look_up: F) -> F::Output {
     let started = Instant::now();
     let found = look_up.await;
-    Connecting::note(|connecting| connecting.dns = Some(started.elapsed()));
+    Notes::add(|notes| notes.dns = Some(started.elapsed()));
     found
 }
 
@@ -69,10 +99,17 @@ pub async fn looking_up<F: Future>(look_up: F) -> F::Output {
 /// # Errors
 /// Those of `connect`.
 pub async fn connecting<C, E>(connect: impl Future<Output = Result<C, E>>) -> Result<C, E> {
-    let started = Instant::now();
+    Notes::add(|notes| notes.began = Some(Instant::now()));
     let connection = connect.await?;
-    Connecting::note(|connecting| connecting.whole = Some(started.elapsed()));
+    Notes::add(|notes| notes.ready = Some(Instant::now()));
     Ok(connection)
+}
+
+/// Notes that a TLS handshake begins. Of several, which is what an https proxy comes to, only the first counts.
+pub fn shaking_hands() {
+    Notes::add(|notes| {
+        notes.hello.get_or_insert_with(Instant::now);
+    });
 }
 
 /// Puts [`Timed`] around a connector.

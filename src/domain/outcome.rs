@@ -244,8 +244,31 @@ pub struct Attempt {
     pub kept: Option<Box<Kept>>,
 }
 
+/// Of which attempts what was sent and what came back is kept, beside the numbers (`store.attempts_detail`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Detail {
+    /// Of those that did not deliver; where an endpoint fails by the thousand, of the first of them.
+    #[default]
+    Failed,
+    /// Of every one.
+    All,
+}
+
+impl Detail {
+    /// Both with their names in the file.
+    pub const NAMES: &'static [(&'static str, Self)] = &[("failed", Self::Failed), ("all", Self::All)];
+}
+
 impl Attempt {
-    /// Takes out what was sent and what came back: of a delivered event only the numbers are kept.
+    /// Bytes of what was sent and what came back.
+    #[must_use]
+    pub fn exchange_bytes(&self) -> usize {
+        let headers = self.request_headers.iter().chain(&self.response_headers);
+        let headers = headers.map(|(name, value)| name.len() + value.len());
+        self.request_line.len() + self.response_excerpt.len() + headers.sum::<usize>()
+    }
+
+    /// Takes out what was sent and what came back, so that only the numbers are kept.
     pub fn forget_exchange(&mut self) {
         self.request_line.clear();
         self.request_headers.clear();
@@ -268,10 +291,13 @@ pub struct Exchange {
     pub reused: bool,
     /// Looking up the host name; `None`: there was nothing to look up.
     pub dns_us: Option<u64>,
-    /// Connecting, from the address to where a request can be sent: TCP, and for https the TLS handshake, which the
-    /// HTTP client does not show apart. `None`: the connection was open already, or never came about.
+    /// Connecting, from the address to where a TLS handshake begins or, without one, a request can be sent: TCP, and
+    /// what a proxy wants to be told. `None`: the connection was open already, or never came about.
     pub connect_us: Option<u64>,
-    /// From there until the head of the answer was in: our request on its way, and the endpoint at work. `None`: no
+    /// From there until a request can be sent, or TLS has failed: the handshake; through an https proxy, both of them and
+    /// what is between. `None`: there was none.
+    pub tls_us: Option<u64>,
+    /// From where a request could be sent until the head of the answer was in: our request on its way, and the endpoint at work. `None`: no
     /// head came.
     pub first_byte_us: Option<u64>,
     /// From there until the body was in, or was given up; `None`: no head came.

@@ -358,7 +358,7 @@ fn requests(text: &mut Exposition, status: &Status) {
     text.metric(
         name,
         "counter",
-        "Time that requests spent in each phase: dns, connect (with TLS), first_byte, body.",
+        "Time that requests spent in each phase: dns, connect, tls, first_byte, body.",
     );
     for row in &status.endpoints {
         for (phase, seconds) in &row.attempts.phase_seconds {

@@ -67,7 +67,7 @@ pub struct Reading {
 }
 
 /// The phases of a request in the order of [`Reading::phases_us`].
-pub const PHASES: [&str; 4] = ["dns", "connect", "first_byte", "body"];
+pub const PHASES: [&str; 5] = ["dns", "connect", "tls", "first_byte", "body"];
 
 /// One endpoint's numbers.
 #[derive(Debug)]
@@ -168,6 +168,7 @@ impl Numbers {
         let phases = [
             exchange.dns_us,
             exchange.connect_us,
+            exchange.tls_us,
             exchange.first_byte_us,
             exchange.body_us,
         ];
@@ -362,7 +363,8 @@ mod tests {
         };
         let connected = Exchange {
             dns_us: Some(10),
-            connect_us: Some(200),
+            connect_us: Some(150),
+            tls_us: Some(50),
             reused: false,
             ..reused
         };
@@ -372,7 +374,7 @@ mod tests {
         let reading = numbers.read(at(1));
         assert_eq!(
             (reading.phases_us, reading.requests),
-            ([10, 200, 900, 12], [1, 2])
+            ([10, 150, 50, 900, 12], [1, 2])
         );
     }
 

@@ -12,7 +12,7 @@ mod search;
 
 use super::LaneId;
 use crate::domain::event::Seq;
-use crate::domain::outcome::{Attempt, Exchange, OutcomeSet};
+use crate::domain::outcome::{Attempt, Detail, Exchange, OutcomeSet};
 use crate::domain::time::Timestamp;
 
 /// One try.
@@ -30,7 +30,7 @@ pub struct AttemptEntry {
     pub accepted: Timestamp,
     /// The id of the request, where it carried several events.
     pub batch: Option<Box<str>>,
-    /// How it went. Of a try that delivered, only the numbers are kept, and no request or answer.
+    /// How it went; of a try that delivered, as [`Detail`] has it, only the numbers.
     pub attempt: Attempt,
     /// How long its parts took.
     pub exchange: Exchange,
@@ -112,11 +112,13 @@ pub struct AttemptLogSize {
     pub dropped: u64,
 }
 
-/// How long the log is kept.
+/// What is kept, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Tries are kept so long, and go with maintenance some time after.
     pub keep_ms: u64,
     /// At most so many bytes; the oldest go first. 0: nothing is logged.
     pub bytes_max: u64,
+    /// Of which tries what was said is kept.
+    pub detail: Detail,
 }

@@ -26,6 +26,7 @@ use super::Store;
 use super::memory::MemoryStore;
 use super::sled::{OpenOptions, SledStore};
 use crate::config::{FreeMin, StoreConfig};
+use crate::domain::outcome::Detail;
 
 /// What a check may ask of a backend's configuration.
 #[derive(Clone, Copy, Debug)]
@@ -181,6 +182,7 @@ impl SledHarness {
             dedup_ids_max: settings.dedup_ids_max,
             attempts_keep: Duration::from_secs(7 * 86_400),
             attempts_bytes_max: 1 << 30,
+            attempts_detail: Detail::Failed,
             dead_keep: Duration::MAX,
         };
         let store = Some(Self::open(&config));

@@ -142,7 +142,10 @@ fn method(state: &mut State<'_, '_>, value: &Value, name: &str, args: &[Value]) 
 
 /// Hands `value` to the [`super::sink::Sink`], marked as a value.
 fn print(target: Target, out: &mut Output<'_>, value: &Value) -> Result<(), Error> {
-    let (kind, text) = shown(target, value)?;
+    let (kind, text) = shown(value)?;
+    if let Some(why) = target.refuses(&text) {
+        return Err(invalid(why));
+    }
     let mut chunk = String::with_capacity(text.len() + 2);
     chunk.push(MARK);
     chunk.push(kind);
@@ -150,17 +153,13 @@ fn print(target: Target, out: &mut Output<'_>, value: &Value) -> Result<(), Erro
     out.write_str(&chunk).map_err(Error::from)
 }
 
-/// What `value` looks like when it is printed for `target`, and which kind of text that is.
-pub(super) fn shown(target: Target, value: &Value) -> Result<(char, Cow<'_, str>), Error> {
-    let (kind, text) = match printed(value)? {
+/// What `value` looks like when it is printed, and which kind of text that is.
+pub(super) fn shown(value: &Value) -> Result<(char, Cow<'_, str>), Error> {
+    Ok(match printed(value)? {
         Printed::Nothing => (NOTHING, Cow::default()),
         Printed::Text(text) => (TEXT, text),
         Printed::Json(json) => (JSON, json.into()),
-    };
-    match target.refuses(&text) {
-        Some(why) => Err(invalid(why)),
-        None => Ok((kind, text)),
-    }
+    })
 }
 
 /// The environment to render an event of `bytes` in, when the usual one would give it too much fuel.

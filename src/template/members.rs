@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
+use memchr::memchr;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{ErrorKind, Value};
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -19,6 +20,25 @@ const LEVELS: u8 = 2;
 /// The value of `json`; undefined if it is not JSON.
 pub(super) fn value(json: Bytes) -> Value {
     at(json, LEVELS)
+}
+
+/// The member `name` of `value`, if its members are read one by one.
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
+    let members = value.downcast_object_ref::<Members>()?;
+    Some(members.read_at(members.member(name)?))
+}
+
+/// The text that `path` leads to in `value`, as it is written; `None`: it is not there, is no text, is written with
+/// escapes, or lies deeper than is read by members.
+pub(super) fn text<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
+    match path {
+        [] => None,
+        [name] => {
+            let members = value.downcast_object_ref::<Members>()?;
+            members.written(members.member(name)?)
+        }
+        [name, below @ ..] => text(member(value, name)?, below),
+    }
 }
 
 fn at(json: Bytes, levels: u8) -> Value {
@@ -80,12 +100,26 @@ impl Members {
     }
 
     /// What can't be read is a value that fails whoever uses it: taken for missing, it would be printed as nothing.
-    fn value(&self, member: &Member) -> Value {
-        let parse = || match at(self.json.slice(member.at.clone()), self.levels - 1) {
-            value if value.is_undefined() => unreadable(),
-            value => value,
-        };
-        member.parsed.get_or_init(parse).clone()
+    fn read_at<'a>(&self, member: &'a Member) -> &'a Value {
+        member
+            .parsed
+            .get_or_init(|| match at(self.json.slice(member.at.clone()), self.levels - 1) {
+                value if value.is_undefined() => unreadable(),
+                value => value,
+            })
+    }
+
+    /// The text that `member` is, if it stands between its quotes as it is.
+    fn written(&self, member: &Member) -> Option<&str> {
+        let text = self
+            .json
+            .get(member.at.clone())?
+            .strip_prefix(b"\"")?
+            .strip_suffix(b"\"")?;
+        match memchr(b'\\', text) {
+            None => std::str::from_utf8(text).ok(),
+            Some(_) => None,
+        }
     }
 }
 
@@ -95,7 +129,7 @@ impl Object for Members {
     }
 
     fn get_value_by_str(self: &Arc<Self>, name: &str) -> Option<Value> {
-        self.member(name).map(|member| self.value(member))
+        self.member(name).map(|member| self.read_at(member).clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
@@ -125,7 +159,7 @@ impl<'de> Visitor<'de> for Names<'_> {
                 return Err(A::Error::custom("the value stands elsewhere"));
             }
             // The last one of a name counts, as everywhere.
-            if let Some(known) = list.iter_mut().find(|known| known.name == name) {
+            if let Some(known) = list.iter_mut().find(|known| known.name.as_str() == name.as_str()) {
                 known.at = at;
                 continue;
             }

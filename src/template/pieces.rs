@@ -2,13 +2,13 @@
 //! are, and what is [`Quick`] is worked out at once. Whatever does not go smoothly here is left to the engine, which has
 //! more to say about it.
 
+use minijinja::Value;
 use minijinja::machinery::{Token, parse_expr, tokenize};
-use minijinja::{Error, Value};
 
 use super::engine::{ENGINE, shown, syntax};
 use super::quick::Quick;
 use super::scope::Scope;
-use super::sink::Sink;
+use super::sink::{Sink, TEXT};
 use super::target::Target;
 
 /// Printed values that need the engine, each with the bounds of a rendering of its own.
@@ -55,18 +55,20 @@ impl Pieces {
             return None;
         }
         for piece in &self.0 {
-            let value = match piece {
-                Piece::Text(text) => {
-                    sink.text(text).ok()?;
-                    continue;
+            match piece {
+                Piece::Text(text) => sink.text(text).ok()?,
+                Piece::Quick(quick) => match quick.text(scope) {
+                    Some(text) => printed(target, sink, TEXT, &text)?,
+                    None => print(target, sink, &quick.value(scope)?)?,
+                },
+                Piece::Computed(code) => {
+                    print(
+                        target,
+                        sink,
+                        &code.eval(Value::from_dyn_object(scope.0.clone())).ok()?,
+                    )?;
                 }
-                Piece::Quick(quick) => quick.value(scope)?,
-                Piece::Computed(code) => code.eval(Value::from_dyn_object(scope.0.clone())).ok()?,
-            };
-            if value.is_undefined() {
-                return None;
             }
-            print(target, sink, &value).ok()?;
         }
         Some(())
     }
@@ -82,8 +84,17 @@ impl Piece {
     }
 }
 
-fn print(target: Target, sink: &mut Sink, value: &Value) -> Result<(), Error> {
-    let (kind, text) = shown(target, value)?;
-    sink.printed(kind, &text)
-        .map_err(|says| Error::new(minijinja::ErrorKind::WriteFailure, says))
+fn print(target: Target, sink: &mut Sink, value: &Value) -> Option<()> {
+    if value.is_undefined() {
+        return None;
+    }
+    let (kind, text) = shown(value).ok()?;
+    printed(target, sink, kind, &text)
+}
+
+fn printed(target: Target, sink: &mut Sink, kind: char, text: &str) -> Option<()> {
+    match target.refuses(text) {
+        Some(_) => None,
+        None => sink.printed(kind, text).ok(),
+    }
 }

@@ -1,10 +1,16 @@
 //! Expressions that need no engine, because all they do is name values, compare them and join conditions: most of those
 //! that users write. What is not there, or not as simple as it looked, is left to the engine, which has more to say of it.
 
+use std::borrow::Cow;
+
 use minijinja::Value;
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
+use super::filters::{Change, change};
 use super::scope::Scope;
+
+/// The longest text that is changed without the engine.
+const CHANGED_BYTES_MAX: usize = 4 << 10;
 
 /// Such an expression.
 pub(super) enum Quick {
@@ -17,6 +23,8 @@ pub(super) enum Quick {
     /// The first if it holds, else the second.
     Or(Box<[Self; 2]>),
     Compared(Comparison, Box<[Self; 2]>),
+    /// A text made of one that is named.
+    Changed(Change, Box<[Box<str>]>),
 }
 
 type Comparison = fn(&Value, &Value) -> bool;
@@ -39,7 +47,22 @@ impl Quick {
                     op => Some(Self::Compared(comparison(op)?, both)),
                 }
             }
+            Expr::Filter(filter) if filter.args.is_empty() => Some(Self::Changed(
+                change(filter.name)?,
+                path(filter.expr.as_ref()?)?.into(),
+            )),
             _ => None,
+        }
+    }
+
+    /// The text it is in `scope`, without a value in between; `None`: it is no text, or not one that comes easily.
+    pub(super) fn text<'a>(&'a self, scope: &'a Scope) -> Option<Cow<'a, str>> {
+        match self {
+            Self::Named(path) => scope.0.text(path).map(Cow::Borrowed),
+            Self::Constant(value) => value.as_str().map(Cow::Borrowed),
+            Self::Or(both) => both[0].text(scope).filter(|text| !text.is_empty()),
+            Self::Changed(change, path) => changed(*change, scope.0.text(path)?).map(Cow::Owned),
+            Self::Not(_) | Self::And(_) | Self::Compared(..) => None,
         }
     }
 
@@ -66,8 +89,14 @@ impl Quick {
                 }
             }
             Self::Compared(how, both) => Value::from(how(&both[0].value(scope)?, &both[1].value(scope)?)),
+            Self::Changed(change, path) => Value::from(changed(*change, scope.0.follow(path)?.as_str()?)?),
         })
     }
+}
+
+/// `None`: the text is long, and the engine counts what is done to long ones.
+fn changed(change: Change, text: &str) -> Option<String> {
+    (text.len() <= CHANGED_BYTES_MAX).then(|| change(text))
 }
 
 /// How the engine compares; `None`: `operator` does something else.
@@ -111,6 +140,10 @@ mod tests {
         let values = json!({"n": 1, "half": 0.5, "big": 9007199254740993_i64, "none": null, "yes": true, "no": false,
             "empty": "", "text": "a", "list": [1], "nothing": [], "map": {"n": 1, "in": {"x": "y"}}});
         let scope = Scope::without_event(0).with("d", from_json(values));
+        let engine = |text: &str| {
+            let code = ENGINE.env.compile_expression_owned(text.to_owned()).unwrap();
+            code.eval(Value::from_dyn_object(scope.0.clone())).unwrap()
+        };
         let names = [
             "d.n",
             "d.half",
@@ -141,15 +174,39 @@ mod tests {
                         assert!(text.contains("missing"), "{text}");
                         continue;
                     };
-                    let code = ENGINE.env.compile_expression_owned(text.clone()).unwrap();
-                    let whole = code.eval(Value::from_dyn_object(scope.0.clone())).unwrap();
-                    assert_eq!(to_json(&quick).unwrap(), to_json(&whole).unwrap(), "{text}");
+                    assert_eq!(
+                        to_json(&quick).unwrap(),
+                        to_json(&engine(&text)).unwrap(),
+                        "{text}"
+                    );
                 }
+            }
+        }
+        for filter in [
+            "upper",
+            "lower",
+            "string",
+            "digits",
+            "urlencode",
+            "squeeze",
+            "trim",
+        ] {
+            for name in names {
+                let text = format!("{name}|{filter}");
+                let quick = parse_expr(&text).ok().and_then(|parsed| Quick::of(&parsed));
+                let Some(value) = quick.and_then(|quick| quick.value(&scope)) else {
+                    assert_ne!(name, "d.text", "{text}");
+                    continue;
+                };
+                assert_eq!(value, engine(&text), "{text}");
             }
         }
         for text in [
             "d.list[0]",
-            "d.text|upper",
+            "d.text|upper|lower",
+            "d.text|ljust(3)",
+            "'a'|upper",
+            "d.list|length",
             "-d.n",
             "1 < d.n < 2",
             "d.n in d.list",
@@ -158,5 +215,53 @@ mod tests {
         ] {
             assert!(Quick::of(&parse_expr(text).unwrap()).is_none(), "{text}");
         }
+    }
+
+    /// C4: a text that is taken as it stands in the event is the one that its value has.
+    #[test]
+    fn c4_texts_are_those_of_their_values() {
+        let json = r#"{"id":"e","note":"x\"y","data":{"plain":" Ann  ü ","empty":"","escaped":"a\nb","n":5,"half":0.5,
+            "none":null,"list":["a"],"in":{"deep":"d"},"long":"LONG"}}"#;
+        let json = json.replace("LONG", &"x".repeat(CHANGED_BYTES_MAX + 1));
+        let scope = Scope::new(json.into(), 0).bind("lead");
+        let shadowed = scope.clone().with("lead", "another");
+        let mut easy = 0;
+        for text in [
+            "event.id",
+            "event.note",
+            "event.data.plain",
+            "data.plain",
+            "lead.plain",
+            "lead.plain|trim",
+            "lead.plain|upper",
+            "lead.empty",
+            "lead.empty or 'none'",
+            "lead.missing or 'none'",
+            "lead.plain or lead.empty",
+            "lead.escaped",
+            "lead.escaped|squeeze",
+            "lead.n",
+            "lead.n|digits",
+            "lead.half",
+            "lead.none",
+            "lead.list",
+            "lead.in.deep",
+            "lead.long",
+            "lead.long|upper",
+            "lead",
+            "'text'",
+            "not lead.plain",
+            "missing",
+        ] {
+            for scope in [&scope, &shadowed] {
+                let quick = Quick::of(&parse_expr(text).unwrap()).unwrap();
+                let Some(taken) = quick.text(scope) else { continue };
+                easy += 1;
+                let code = ENGINE.env.compile_expression_owned(text.to_owned()).unwrap();
+                let value = code.eval(Value::from_dyn_object(scope.0.clone())).unwrap();
+                assert_eq!(Value::from(&*taken), value, "{text}");
+            }
+        }
+        assert_eq!(easy, 14, "of those there are so many");
     }
 }

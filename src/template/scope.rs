@@ -242,6 +242,23 @@ impl Names {
         }
         (!matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid)).then_some(value)
     }
+
+    /// The text that `path` names, if it stands in the event as it is; `None`: it may be something else, see [`Names::follow`].
+    pub(super) fn text(&self, path: &[Box<str>]) -> Option<&str> {
+        let (first, below) = path.split_first()?;
+        let event = self.event.value();
+        match &**first {
+            "event" => members::text(event, below),
+            name if self.is_data(name) => members::text(members::member(event, "data")?, below),
+            _ => None,
+        }
+    }
+
+    /// Whether `name` is the event's `data`, or its second name, which any other name goes before.
+    fn is_data(&self, name: &str) -> bool {
+        let is_other = || self.others.iter().any(|(known, _)| *known == name);
+        name == "data" || self.bind.as_deref() == Some(name) && !is_other()
+    }
 }
 
 /// By name only: a template prints, an error's text shows, and a log holds single values, never the whole scope.

@@ -178,6 +178,7 @@ pub fn attempted(
     attributes.int("posthaste.events", cargo.events);
     attributes.known("posthaste.dns_us", exchange.dns_us);
     attributes.known("posthaste.connect_us", exchange.connect_us);
+    attributes.known("posthaste.tls_us", exchange.tls_us);
     attributes.known("posthaste.first_byte_us", exchange.first_byte_us);
     attributes.known("posthaste.body_us", exchange.body_us);
     let reused = Value::Flag(exchange.reused);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::harness::servers::{Target, nobody};
+use crate::harness::servers::{Scripted, Target, Tls, nobody};
 use crate::harness::{Daemon, Setup, endpoint, event, eventually, files};
 
 /// Every item of a list, a page of `limit` at a time.
@@ -260,6 +260,7 @@ fn h1_time_is_told_by_phase() {
     );
     assert_eq!(second["exchange"]["reused"], true);
     assert_eq!((us(second, "dns_us"), us(second, "connect_us")), (None, None));
+    assert_eq!((us(first, "tls_us"), us(second, "tls_us")), (None, None));
     for item in [first, second] {
         assert!(us(item, "first_byte_us") >= Some(60_000), "{item}");
         let phases = ["dns_us", "connect_us", "first_byte_us", "body_us"];
@@ -275,6 +276,65 @@ fn h1_time_is_told_by_phase() {
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
+}
+
+/// H1: the TLS handshake is told apart from connecting: where it succeeds, where it fails, and where it never ends. A
+/// second request finds its connection open and has neither.
+#[test]
+fn h1_a_tls_handshake_is_a_phase_of_its_own() {
+    let server = Tls::new();
+    // The kernel connects, and nobody ever answers the hello.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent_url = format!("https://{}/", silent.local_addr().unwrap());
+    let once = "retry = { max_attempts = 1 }";
+    let mut daemon = Setup::new("").stopped();
+    std::fs::write(daemon.path("ca.pem"), server.authority()).unwrap();
+    daemon.write_config(
+        &(endpoint("secure", &server.url("localhost"), "tls = { ca = \"ca.pem\" }")
+            + &endpoint("stranger", &server.url("localhost"), once)
+            + &endpoint(
+                "silent",
+                &silent_url,
+                &format!("connect_timeout = \"300ms\"\n{once}"),
+            )),
+    );
+    daemon.restart();
+    daemon.accept(&event("a", "e1"));
+    for name in ["stranger", "silent"] {
+        daemon.until_dead(name, 1);
+    }
+    daemon.until_settled("secure");
+    daemon.accept(r#"{"type":"a","id":"e2","endpoint":"secure"}"#);
+    daemon.until_settled("secure");
+    let of = |name: &str, count: usize| {
+        eventually("their attempts", || {
+            Some(walk(&daemon, &format!("endpoint={name}"), 500)).filter(|all| all.len() == count)
+        })
+    };
+    let us = |item: &Value, phase: &str| item["exchange"][phase].as_u64();
+    let secure = of("secure", 2);
+    let (second, first) = (&secure[0], &secure[1]);
+    assert!(
+        us(first, "tls_us") > Some(0) && us(first, "connect_us") > Some(0),
+        "{first}"
+    );
+    let phases = ["dns_us", "connect_us", "tls_us", "first_byte_us", "body_us"];
+    let sum: u64 = phases.iter().filter_map(|phase| us(first, phase)).sum();
+    assert!(Some(sum) <= us(first, "total_us"), "{first}");
+    assert_eq!(second["exchange"]["reused"], true, "{second}");
+    assert_eq!((us(second, "connect_us"), us(second, "tls_us")), (None, None));
+    for (name, at_least) in [("stranger", 1), ("silent", 250_000)] {
+        let failed = &of(name, 1)[0];
+        assert!(us(failed, "tls_us") >= Some(at_least), "{failed}");
+        assert!(
+            us(failed, "connect_us").is_some_and(|us| us < 250_000),
+            "{failed}"
+        );
+        assert_eq!(us(failed, "first_byte_us"), None, "{failed}");
+    }
+    let (_, metrics) = daemon.http("GET", "/metrics", None);
+    let line = "posthaste_request_phase_seconds_total{endpoint=\"silent\",phase=\"tls\"} 0.";
+    assert!(metrics.contains(line), "{metrics}");
 }
 
 /// H6: the share of attempts that succeed, and of errors by class, of the last minute.
@@ -294,6 +354,71 @@ fn h6_the_status_tells_how_much_succeeds() {
     assert_eq!(
         rates("nobody"),
         (0.0.into(), serde_json::json!({ "connect": 1.0 }))
+    );
+}
+
+/// H1: what was said in attempts that delivered is kept like that of failures, if that is wanted: in the log, of an event,
+/// of each event of a batch, after a crash; and masked.
+#[test]
+fn h1_requests_and_answers_of_all_attempts_are_kept_if_wanted() {
+    let answers = |json: &'static str| {
+        Scripted::new(move |_| {
+            let length = json.len();
+            format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nx-judge: here\r\n\r\n{json}"
+            )
+        })
+    };
+    let thankful = answers(r#"{"thanks":"tok-hunter2"}"#);
+    let judge = answers(r#"{"results":[{"id":"b1","status":"success"},{"id":"b2","status":"no"}]}"#);
+    let more = "headers = { Authorization = \"Bearer tok-hunter2\" }";
+    let batch = "batch = { max_events = 2, max_wait = \"30s\", items = \"response.results\" }";
+    let mut daemon = Setup::new(
+        &(endpoint("one", &thankful.url(), &format!("events = [\"single\"]\n{more}"))
+            + &endpoint("many", &judge.url(), &format!("events = [\"several\"]\n{batch}"))),
+    )
+    .store("attempts_detail = \"all\"")
+    .start();
+    daemon.accept(&event("single", "e1"));
+    daemon.accept(&event("several", "b1"));
+    daemon.accept(&event("several", "b2"));
+    daemon.until_settled("one");
+    daemon.until_dead("many", 1);
+    daemon.kill();
+    daemon.restart();
+    let all = walk(&daemon, "outcome=delivered", 500);
+    assert_eq!(endpoints(&all), [("many", 1), ("one", 1)].into());
+    let of = |name: &str| all.iter().find(|item| item["endpoint"] == name).unwrap();
+    let pair = |name: &str, value: &str| serde_json::json!([name, value]);
+    let has = |item: &Value, list: &str, pair: Value| item[list].as_array().unwrap().contains(&pair);
+    let one = of("one");
+    assert_eq!(one["request_line"], format!("POST {}", thankful.url()));
+    assert!(
+        has(one, "request_headers", pair("authorization", "[secret]")),
+        "{one}"
+    );
+    assert!(has(one, "request_headers", pair("webhook-id", "e1")), "{one}");
+    assert!(has(one, "response_headers", pair("x-judge", "here")), "{one}");
+    assert_eq!(one["response_excerpt"], r#"{"thanks":"[secret]"}"#);
+    assert_eq!(of("many")["request_line"], format!("POST {}", judge.url()));
+    assert!(
+        of("many")["response_excerpt"]
+            .as_str()
+            .unwrap()
+            .contains("results")
+    );
+    let (_, shown) = daemon.get("/v1/events/e1");
+    assert_eq!(
+        shown["deliveries"][0]["attempts"][0]["response_excerpt"],
+        one["response_excerpt"]
+    );
+    let text = daemon.cli(&["events", "show", "e1"]).exits(0).out;
+    for part in ["webhook-id: e1", "x-judge: here", r#"{"thanks":"[secret]"}"#] {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert_eq!(
+        daemon.get("/v1/config").1["config"]["store"]["attempts_detail"],
+        "all"
     );
 }
 

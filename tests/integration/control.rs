@@ -151,6 +151,85 @@ fn b6_a_pause_can_expire() {
     daemon.cli(&["endpoints", "pause", "nobody"]).exits(1);
 }
 
+/// B6, B7: endpoints are found by what they do, whose they are and what they take, page by page too.
+#[test]
+fn b6_endpoints_are_found() {
+    let target = Target::new();
+    let of = |name: &str, more: &str| endpoint(name, &target.url("/ok"), more);
+    let daemon = Daemon::start(
+        &(of("ours", "tenant = \"acme\"\nevents = [\"contact.*\"]")
+            + &of("ours-too", "tenant = \"acme\"\nevents = [\"**\"]")
+            + &of("off", "enabled = false\nevents = [\"contact.created\"]")
+            + &of("deals", "events = [\"deal.won\"]")),
+    );
+    daemon.cli(&["endpoints", "pause", "deals"]).exits(0);
+    let cases: [(&[&str], &str, &[&str]); 8] = [
+        (&[], "", &["ours", "ours-too", "off", "deals"]),
+        (&["--tenant", "acme"], "tenant=acme", &["ours", "ours-too"]),
+        (&["--tenant", ""], "tenant=", &["off", "deals"]),
+        (&["--tenant", "acm"], "tenant=acm", &[]),
+        (&["--state", "paused"], "state=paused", &["deals"]),
+        (&["--state", "disabled"], "state=disabled", &["off"]),
+        (
+            &["--type", "contact.created"],
+            "type=contact.created",
+            &["ours", "ours-too", "off"],
+        ),
+        (
+            &["--type", "deal.won", "--state", "ready"],
+            "type=deal.won&state=ready",
+            &["ours-too"],
+        ),
+    ];
+    let names = |items: &Value| -> Vec<String> {
+        let names = items
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["name"].as_str().unwrap());
+        names.map(str::to_owned).collect()
+    };
+    for (words, query, wanted) in cases {
+        let (code, page) = daemon.get(&format!("/v1/endpoints?{query}"));
+        assert_eq!((code, &page["next"]), (200, &Value::Null), "{query}: {page}");
+        assert_eq!(names(&page["items"]), wanted, "{query}");
+        let listed = [&["endpoints", "list"], words].concat();
+        let text = daemon.cli(&listed).exits(0).out;
+        let rows: Vec<&str> = text
+            .lines()
+            .skip(1)
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert_eq!(rows, wanted, "{words:?}:\n{text}");
+        assert!(!wanted.is_empty() || text.contains("none like this"), "{text}");
+        let lines = daemon.cli(&[&listed[..], &["--json"]].concat()).exits(0).out;
+        let shown: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(names(&shown.into()), wanted, "{words:?}:\n{lines}");
+    }
+    let (_, first) = daemon.get("/v1/endpoints?type=contact.created&limit=2");
+    assert_eq!(names(&first["items"]), ["ours", "ours-too"]);
+    let cursor = first["next"].as_str().unwrap();
+    let (_, second) = daemon.get(&format!(
+        "/v1/endpoints?type=contact.created&limit=2&cursor={cursor}"
+    ));
+    assert_eq!(
+        (names(&second["items"]), &second["next"]),
+        (vec!["off".to_owned()], &Value::Null)
+    );
+    for (query, words) in [
+        ("state=busy", "ready, suspended, tripped"),
+        ("type=contact.*", "without wildcards"),
+        ("tennant=acme", "tennant"),
+    ] {
+        let (code, refused) = daemon.get(&format!("/v1/endpoints?{query}"));
+        assert_eq!(code, 400, "{refused}");
+        assert!(refused.to_string().contains(words), "{refused}");
+    }
+}
+
 /// B6: a disabled endpoint is owed its events; they go out when it is enabled.
 #[test]
 fn b6_a_disabled_endpoint_parks() {

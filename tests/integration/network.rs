@@ -172,6 +172,12 @@ fn d9_http_proxies() {
         assert_eq!(daemon.row(name)["dead"], 0, "{name}");
     }
     assert_eq!(tls.requests(), 1);
+    let (_, attempts) = daemon.get("/v1/attempts?endpoint=tunnel");
+    let exchange = &attempts["items"][0]["exchange"];
+    assert!(
+        exchange["tls_us"].is_u64() && exchange["connect_us"].is_u64(),
+        "{attempts}"
+    );
     let dead = daemon.until_dead("wrong", 1);
     assert_eq!(dead[0]["last"]["status"], 407, "{dead:?}");
     let dead = daemon.until_dead("literal", 1);

@@ -163,6 +163,14 @@ fn h8_answers_are_as_described() {
         ("get", "/v1/attempts", "/v1/attempts", "", 200),
         ("get", "/v1/attempts", "/v1/attempts?class=slow", "", 400),
         (
+            "get",
+            "/v1/endpoints",
+            "/v1/endpoints?state=ready&type=b",
+            "",
+            200,
+        ),
+        ("get", "/v1/endpoints", "/v1/endpoints?state=busy", "", 400),
+        (
             "post",
             "/v1/explain",
             "/v1/explain",

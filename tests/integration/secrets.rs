@@ -17,15 +17,30 @@ const SIGNING: &str = "whsec_c2lnbmluZy1rZXktdGhhdC1tdXN0LW5vdC1zaG93";
 
 #[test]
 fn c6_secrets_are_never_shown() {
+    nothing_is_shown("failed");
+}
+
+/// Where the log tells what was said in every attempt, also of those that delivered.
+#[test]
+fn c6_secrets_are_not_shown_of_what_was_delivered() {
+    nothing_is_shown("all");
+}
+
+/// Plants secrets everywhere, makes everything happen, and looks for them everywhere.
+fn nothing_is_shown(attempts_detail: &str) {
     let mut target = Target::new();
     let redirecting = Scripted::new(|_| answer(302, "location: /elsewhere\r\n"));
     let echo = format!("no: Bearer {IN_HEADER} {IN_FILE} at /?token={IN_QUERY}");
-    let echoing = Scripted::new(move |_| {
-        let length = echo.len();
-        format!(
-            "HTTP/1.1 500 No\r\ncontent-length: {length}\r\nx-echo: {IN_ENV}\r\nconnection: close\r\n\r\n{echo}"
-        )
-    });
+    let echoing = |status: &'static str| {
+        let echo = echo.clone();
+        Scripted::new(move |_| {
+            let length = echo.len();
+            format!(
+                "HTTP/1.1 {status}\r\ncontent-length: {length}\r\nx-echo: {IN_ENV}\r\nconnection: close\r\n\r\n{echo}"
+            )
+        })
+    };
+    let (echoing, thankful) = (echoing("500 No"), echoing("200 Yes"));
     let with_user = |url: &str| url.replace("http://", &format!("http://user:{IN_USER}@"));
     let more = format!(
         "headers = {{ Authorization = \"Bearer {IN_HEADER}\", X-File = \"${{file:secret}}\", X-Env = \"${{env:PLANTED}}\" }}\n\
@@ -43,6 +58,11 @@ fn c6_secrets_are_never_shown() {
             &more,
         )
         + &endpoint(
+            "thanks",
+            &with_user(&format!("{}?token={IN_QUERY}", thankful.url())),
+            &more,
+        )
+        + &endpoint(
             "nobody",
             &with_user(&format!("http://{}/?token={IN_QUERY}", nobody())),
             &more,
@@ -54,6 +74,7 @@ fn c6_secrets_are_never_shown() {
     );
     let text = tracing + &text;
     let mut daemon = Setup::new(&format!("[log]\nlevel = \"debug\"\n{text}"))
+        .store(&format!("attempts_detail = \"{attempts_detail}\""))
         .env("PLANTED", IN_ENV)
         .stopped();
     std::fs::write(daemon.path("secret"), format!("{IN_FILE}\n")).unwrap();
@@ -66,6 +87,7 @@ fn c6_secrets_are_never_shown() {
     assert_eq!(header(&got, "authorization"), format!("Bearer {IN_HEADER}"));
     assert_eq!((header(&got, "x-file"), header(&got, "x-env")), (IN_FILE, IN_ENV));
     assert!(got.path.contains(IN_QUERY) && got.headers.contains_key("webhook-signature"));
+    daemon.until_settled("thanks");
     daemon.until_dead("dead", 1);
     daemon.until_dead("moved", 1);
     for name in ["bad", "nobody", "echo"] {

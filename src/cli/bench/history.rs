@@ -1,5 +1,5 @@
-//! What it costs to keep every attempt in the log: the same as [`super::deliver`], by a daemon that keeps them and one
-//! that keeps none, in turns.
+//! What it costs to keep every attempt in the log: the same as [`super::deliver`], by a daemon that keeps them, one that
+//! keeps requests and answers of them all, and one that keeps none, in turns.
 
 use std::io;
 
@@ -45,29 +45,38 @@ impl Side {
 /// # Errors
 /// When something does not work at all.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
-    let mut kept = Side::new(bench, "history-kept", "")?;
-    let mut none = Side::new(bench, "history-none", "attempts_max_size = \"0B\"")?;
+    let mut sides = [
+        Side::new(bench, "history-none", "attempts_max_size = \"0B\"")?,
+        Side::new(bench, "history-kept", "")?,
+        Side::new(bench, "history-all", "attempts_detail = \"all\"")?,
+    ];
     for round in 0..bench.args.rounds {
-        // Whoever goes second has a warmer machine, so they take turns at that too.
-        let order = if round % 2 == 0 {
-            [&mut kept, &mut none]
-        } else {
-            [&mut none, &mut kept]
-        };
-        for side in order {
-            side.round(bench).await?;
+        // Whoever goes later has a warmer machine, so they take turns at that too.
+        for turn in 0..sides.len() {
+            let next = (round as usize + turn) % sides.len();
+            sides[next].round(bench).await?;
         }
     }
-    let pairs = |value: fn(&Round) -> f64| -> Vec<(f64, f64)> {
-        let rounds = kept.rounds.iter().zip(&none.rounds);
-        rounds.map(|(kept, none)| (value(kept), value(none))).collect()
-    };
-    let delivered = pairs(|round| round.delivered_per_second);
-    let cpu_us = pairs(|round| round.daemon_cpu_us);
+    let [none, kept, all] = &sides;
+    let delivered: fn(&Round) -> f64 = |round| round.delivered_per_second;
+    let cpu_us: fn(&Round) -> f64 = |round| round.daemon_cpu_us;
     let what = "delivered, every attempt kept";
-    let row = Row::of_rounds(what, "/s", "none kept", &delivered);
+    let row = Row::of_rounds(what, "/s", "none kept", &pairs(kept, none, delivered));
     bench.report.add(row.goal(Goal::RatioAtLeast(0.90)));
     let what = "its processor time, per event";
-    bench.report.add(Row::of_rounds(what, "µs", "none kept", &cpu_us));
+    let row = Row::of_rounds(what, "µs", "none kept", &pairs(kept, none, cpu_us));
+    bench.report.add(row);
+    let what = "the same, request and answer of each too";
+    let row = Row::of_rounds(what, "/s", "none kept", &pairs(all, none, delivered));
+    bench.report.add(row);
+    let what = "its processor time then, per event";
+    let row = Row::of_rounds(what, "µs", "none kept", &pairs(all, none, cpu_us));
+    bench.report.add(row);
     Ok(())
+}
+
+/// A value of each round of one side, beside that of another.
+fn pairs(side: &Side, other: &Side, value: fn(&Round) -> f64) -> Vec<(f64, f64)> {
+    let rounds = side.rounds.iter().zip(&other.rounds);
+    rounds.map(|(one, other)| (value(one), value(other))).collect()
 }

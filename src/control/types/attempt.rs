@@ -15,12 +15,15 @@ use crate::store::LoggedAttempt;
 pub struct ExchangeView {
     /// The whole of it.
     pub total_us: u64,
-    /// Whether it went over a connection that was open already; then there is neither look-up nor connecting.
+    /// Whether it went over a connection that was open already; then there is no look-up, connecting or handshake.
     pub reused: bool,
     /// Looking up the host name.
     pub dns_us: Option<u64>,
-    /// Connecting: TCP, and for https the TLS handshake.
+    /// Connecting: TCP, and what a proxy wants to be told.
     pub connect_us: Option<u64>,
+    /// From then on until the TLS handshake was over, or had failed; through an https proxy, both handshakes.
+    #[serde(default)]
+    pub tls_us: Option<u64>,
     /// From then on until the head of the answer was in.
     pub first_byte_us: Option<u64>,
     /// From then on until its body was in.
@@ -38,6 +41,7 @@ impl From<Exchange> for ExchangeView {
             reused: exchange.reused,
             dns_us: exchange.dns_us,
             connect_us: exchange.connect_us,
+            tls_us: exchange.tls_us,
             first_byte_us: exchange.first_byte_us,
             body_us: exchange.body_us,
             sent_bytes: exchange.sent_bytes,
@@ -46,8 +50,8 @@ impl From<Exchange> for ExchangeView {
     }
 }
 
-/// One try in the log. Of one that delivered only the numbers are kept, neither request nor answer; where an endpoint
-/// fails by the thousand, that is so of most of its failures too.
+/// One try in the log. With `store.attempts_detail = "failed"`, only the numbers are kept of one that delivered, neither
+/// request nor answer; where an endpoint fails by the thousand, that is so of most of its failures too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LoggedAttemptView {
     /// Its number in the log; newer ones have higher ones.

@@ -184,7 +184,7 @@ pub struct LaneNumbers {
     /// Of the attempts of the last minute, the share that ended in an error, by its class; timeouts are `timeout`.
     #[serde(default)]
     pub error_rates: BTreeMap<String, f64>,
-    /// Seconds that the requests since the start spent in each phase: `dns`, `connect`, `first_byte`, `body`.
+    /// Seconds that the requests since the start spent in each phase: `dns`, `connect`, `tls`, `first_byte`, `body`.
     #[serde(default)]
     pub phase_seconds: BTreeMap<String, f64>,
     /// Requests over a connection that was made for them.

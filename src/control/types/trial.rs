@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::attempt::ExchangeView;
 use super::dead::StepNoteView;
 use super::status::EndpointState;
 
@@ -96,6 +97,9 @@ pub struct TestView {
     pub message: String,
     /// From the beginning to the last byte of the answer.
     pub duration_ms: u64,
+    /// How long its parts took; `null`: nothing was sent.
+    #[serde(default)]
+    pub exchange: Option<ExchangeView>,
     /// What was sent; `null`: no request could be made.
     pub request: Option<RequestView>,
     /// The answer's status; `null`: none came.

@@ -128,6 +128,7 @@ function phases(exchange) {
     facts([
       ["Looking up", took(exchange.dns_us)],
       ["Connecting", took(exchange.connect_us)],
+      ["TLS handshake", took(exchange.tls_us)],
       ["Connection", exchange.reused ? "was open already" : "new"],
       ["First byte", took(exchange.first_byte_us)],
       ["Rest of the answer", took(exchange.body_us)],

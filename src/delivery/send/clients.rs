@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, Proxy, Url, redirect as follow, retry};
 
+use super::handshake::note_handshakes;
 use super::lines::Lines;
 use super::{Arriving, IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, Sender, check_literal};
 use crate::delivery::dns::{Names, Resolver};
@@ -184,6 +185,7 @@ impl Clients {
 }
 
 fn build(need: &Need, resolver: Resolver) -> Result<Client, String> {
+    note_handshakes();
     let builder = Client::builder().tls_backend_rustls();
     let mut builder = match &need.trust {
         Trust::Nobody => builder.tls_certs_only([]),

@@ -6,6 +6,7 @@
 //! library's.
 
 mod clients;
+mod handshake;
 mod lines;
 
 use std::sync::Arc;
@@ -145,14 +146,20 @@ impl Sender {
         let result = self.follow(request, bounds, started, &mut course).await;
         let total = began.elapsed();
         let head_in = course.head_at.map(|at| at.saturating_duration_since(began));
-        let connecting = course.connecting;
-        let connect = connecting.connect();
+        let reused = head_in.is_some() && course.connecting.whole.is_none();
+        // While a connection was made, another became free, and the request went over that one.
+        let connecting = if reused {
+            Connecting::default()
+        } else {
+            course.connecting
+        };
         Sent {
             exchange: Exchange {
                 total_us: micros(total),
-                reused: head_in.is_some() && connecting.whole.is_none(),
+                reused,
                 dns_us: connecting.dns.map(micros),
-                connect_us: connect.map(micros),
+                connect_us: connecting.connect.map(micros),
+                tls_us: connecting.tls.map(micros),
                 first_byte_us: head_in
                     .map(|head| micros(head.saturating_sub(connecting.whole.unwrap_or_default()))),
                 body_us: head_in.map(|head| micros(total.saturating_sub(head))),

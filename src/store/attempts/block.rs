@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{AttemptEntry, AttemptFilter, LoggedAttempt};
 use crate::domain::event::Seq;
 use crate::domain::kept::Kept;
-use crate::domain::outcome::{Attempt, Exchange, Outcome, OutcomeSet};
+use crate::domain::outcome::{Attempt, Detail, Exchange, Outcome, OutcomeSet};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, Record, RecordError};
 
@@ -20,9 +20,12 @@ pub const FRAME_BYTES: usize = 12;
 const RECORD_AT: usize = 8;
 /// Tries in one block. One of 512 stays far below what a record may have, whatever texts are in it.
 pub const TRIES_MAX: usize = 512;
-/// Bytes of requests and answers in one block. When an endpoint fails by the thousand, the first few show why; the
-/// others keep their numbers and their message, or else they would push days of history out of the log.
+/// Bytes of requests and answers in one block, where only failures keep any. When an endpoint fails by the thousand, the
+/// first few show why; the others keep their numbers and their message, or else they would push days of history out of the
+/// log.
 const EVIDENCE_BYTES_MAX: usize = 32 << 10;
+/// Bytes of requests and answers in one block, where every try keeps them: what goes beyond them goes into the next one.
+const WHOLE_BYTES_MAX: usize = 1 << 20;
 /// Bytes of captured values and notes on steps in one block; what goes beyond them is not logged.
 const KEPT_BYTES_MAX: usize = 1 << 20;
 
@@ -52,6 +55,8 @@ pub struct AttemptBlock {
     pub texts: Vec<Box<str>>,
     /// The tries, in order.
     pub rows: Vec<AttemptRow>,
+    /// What was said in them, once for those that shared a request.
+    pub evidence: Vec<Evidence>,
     /// What was kept of tries that have anything, with their places among the rows.
     pub kept: Vec<(u32, Box<Kept>)>,
 }
@@ -89,18 +94,18 @@ pub struct AttemptRow {
     pub total_us: u64,
     /// Whether the connection was open already.
     pub reused: bool,
-    /// Phases: dns, connect, first byte, body.
-    pub phases_us: [Option<u64>; 4],
+    /// Phases: dns, connect, tls, first byte, body.
+    pub phases_us: [Option<u64>; 5],
     /// Bytes of the request's body.
     pub sent_bytes: u64,
     /// Bytes of the answer's body.
     pub received_bytes: u64,
-    /// Request and answer; `None` for a try that delivered.
-    pub evidence: Option<Evidence>,
+    /// Request and answer, as their place in the block's evidence; `None`: they are not kept.
+    pub evidence: Option<u16>,
 }
 
-/// What was said in a try that failed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What was said in a try.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Method and URL, secrets masked.
     pub request_line: String,
@@ -112,32 +117,65 @@ pub struct Evidence {
     pub response_excerpt: String,
 }
 
-impl Evidence {
-    fn of(attempt: Attempt) -> Option<Self> {
-        let evidence = Self {
+impl From<Attempt> for Evidence {
+    fn from(attempt: Attempt) -> Self {
+        Self {
             request_line: attempt.request_line,
             request_headers: attempt.request_headers,
             response_headers: attempt.response_headers,
             response_excerpt: attempt.response_excerpt,
-        };
-        (evidence.bytes() > 0).then_some(evidence)
-    }
-
-    fn bytes(&self) -> usize {
-        let headers = self.request_headers.iter().chain(&self.response_headers);
-        self.request_line.len()
-            + self.response_excerpt.len()
-            + headers
-                .map(|(name, value)| name.len() + value.len())
-                .sum::<usize>()
+        }
     }
 }
 
+/// What was said in the tries of a block, as far as there is room.
+struct Said {
+    list: Vec<Evidence>,
+    room: usize,
+}
+
+impl Said {
+    /// The place of what was said in `attempt`; `None`: nothing was, or there is no room.
+    fn place(&mut self, attempt: Attempt) -> Option<u16> {
+        let bytes = attempt.exchange_bytes();
+        if bytes == 0 {
+            return None;
+        }
+        let evidence = Evidence::from(attempt);
+        // The tries of a batch follow one another.
+        if self.list.last() != Some(&evidence) {
+            self.room = self.room.checked_sub(bytes)?;
+            self.list.push(evidence);
+        }
+        u16::try_from(self.list.len() - 1).ok()
+    }
+}
+
+/// How many of `tries`, from the first on, go into one block: at least one.
+#[must_use]
+pub fn fitting(tries: &[(Box<str>, AttemptEntry)], detail: Detail) -> usize {
+    let most = tries.len().min(TRIES_MAX);
+    if detail == Detail::Failed {
+        return most;
+    }
+    let mut room = WHOLE_BYTES_MAX;
+    let fits = |(_, entry): &&(_, AttemptEntry)| {
+        let left = room.checked_sub(entry.attempt.exchange_bytes());
+        room = left.unwrap_or_default();
+        left.is_some()
+    };
+    tries[..most].iter().take_while(fits).count().max(1)
+}
+
 impl Record for AttemptBlock {
-    const VERSION: u8 = 2;
+    const VERSION: u8 = 3;
 
     fn of_earlier(version: u8, bytes: &[u8]) -> Option<Result<Self, RecordError>> {
-        (version == 1).then(|| record::earlier::attempts(bytes))
+        match version {
+            1 => Some(record::earlier::attempts_v1(bytes)),
+            2 => Some(record::earlier::attempts_v2(bytes)),
+            _ => None,
+        }
     }
 }
 
@@ -161,9 +199,9 @@ impl Texts {
     }
 }
 
-/// Makes a block of at most [`TRIES_MAX`] tries (endpoint and try), the first of which has this number in the log.
+/// Makes a block of as many tries (endpoint and try) as are [`fitting`], the first of which has this number in the log.
 #[must_use]
-pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> AttemptBlock {
+pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>, detail: Detail) -> AttemptBlock {
     let starts = tries.iter().map(|(_, entry)| entry.attempt.started.0);
     let head = BlockHead {
         first_number,
@@ -174,8 +212,14 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
     };
     let base_seq = tries.first().map_or(0, |(_, entry)| entry.seq.0);
     let mut texts = Texts::default();
-    let (mut evidence_room, mut kept_room) = (EVIDENCE_BYTES_MAX, KEPT_BYTES_MAX);
-    let mut kept = Vec::new();
+    let mut said = Said {
+        list: Vec::new(),
+        room: match detail {
+            Detail::Failed => EVIDENCE_BYTES_MAX,
+            Detail::All => WHOLE_BYTES_MAX,
+        },
+    };
+    let (mut kept, mut kept_room) = (Vec::new(), KEPT_BYTES_MAX);
     let rows = (0..)
         .zip(tries)
         .map(|(place, (endpoint, mut entry))| {
@@ -185,13 +229,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
                 kept_room = left;
                 kept.push((place, of_try));
             }
-            let mut row = row(&head, base_seq, endpoint, entry, &mut texts);
-            let bytes = row.evidence.as_ref().map_or(0, Evidence::bytes);
-            match evidence_room.checked_sub(bytes) {
-                Some(left) => evidence_room = left,
-                None => row.evidence = None,
-            }
-            row
+            row(&head, base_seq, endpoint, entry, &mut texts, &mut said)
         })
         .collect();
     AttemptBlock {
@@ -199,6 +237,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>) -> Attempt
         base_seq,
         texts: texts.list,
         rows,
+        evidence: said.list,
         kept,
     }
 }
@@ -209,6 +248,7 @@ fn row(
     endpoint: Box<str>,
     entry: AttemptEntry,
     texts: &mut Texts,
+    said: &mut Said,
 ) -> AttemptRow {
     let AttemptEntry {
         mut attempt,
@@ -234,12 +274,13 @@ fn row(
         phases_us: [
             exchange.dns_us,
             exchange.connect_us,
+            exchange.tls_us,
             exchange.first_byte_us,
             exchange.body_us,
         ],
         sent_bytes: exchange.sent_bytes,
         received_bytes: exchange.received_bytes,
-        evidence: Evidence::of(attempt),
+        evidence: said.place(attempt),
     }
 }
 
@@ -321,6 +362,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
         base_seq,
         texts,
         rows,
+        evidence,
         kept,
     } = record::decode(record)?;
     let text = |place: u16| -> Box<str> { texts.get(usize::from(place)).cloned().unwrap_or_default() };
@@ -330,13 +372,9 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
         .zip(rows)
         .map(|((number, place), row)| {
             let started = head.earliest_ms.saturating_add(row.started_delta_ms);
-            let evidence = row.evidence.unwrap_or(Evidence {
-                request_line: String::new(),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
-                response_excerpt: String::new(),
-            });
-            let [dns_us, connect_us, first_byte_us, body_us] = row.phases_us;
+            let evidence = row.evidence.and_then(|place| evidence.get(usize::from(place)));
+            let evidence = evidence.cloned().unwrap_or_default();
+            let [dns_us, connect_us, tls_us, first_byte_us, body_us] = row.phases_us;
             let entry = AttemptEntry {
                 seq: Seq(base_seq.wrapping_add_signed(row.seq_delta)),
                 event_id: row.event_id,
@@ -362,6 +400,7 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
                     reused: row.reused,
                     dns_us,
                     connect_us,
+                    tls_us,
                     first_byte_us,
                     body_us,
                     sent_bytes: row.sent_bytes,
@@ -378,213 +417,4 @@ pub fn tries(record: &[u8]) -> Result<Vec<LoggedAttempt>, RecordError> {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use super::*;
-    use crate::domain::outcome::ErrorClass;
-    use crate::store::record::tests::{golden, golden_earlier, kept};
-
-    const T0: u64 = 1_736_937_000_000;
-
-    /// A try that delivered, of the n-th event.
-    pub(in crate::store::attempts) fn delivered(n: u64) -> (Box<str>, AttemptEntry) {
-        let entry = AttemptEntry {
-            seq: Seq(1_000_000 + n),
-            event_id: format!("01JHM8WZ5T{n:016}").into(),
-            event_source: "/local/www-data".into(),
-            event_kind: "contact.created".into(),
-            accepted: Timestamp(T0 + n),
-            batch: None,
-            attempt: Attempt {
-                number: 1,
-                started: Timestamp(T0 + n + 2),
-                duration_ms: 31,
-                outcome: Outcome::Delivered,
-                status: Some(200),
-                message: String::new(),
-                request_line: String::new(),
-                request_headers: Vec::new(),
-                response_headers: Vec::new(),
-                response_excerpt: String::new(),
-                kept: None,
-            },
-            exchange: Exchange {
-                total_us: 31_000,
-                reused: true,
-                first_byte_us: Some(30_500),
-                body_us: Some(20),
-                sent_bytes: 1100,
-                received_bytes: 17,
-                ..Exchange::default()
-            },
-        };
-        ("crm-sync".into(), entry)
-    }
-
-    fn failed(n: u64, excerpt: usize) -> (Box<str>, AttemptEntry) {
-        let (_, mut entry) = delivered(n);
-        entry.attempt = Attempt {
-            number: 3,
-            outcome: Outcome::Error(ErrorClass::Http5xx),
-            status: Some(503),
-            message: "503 Service Unavailable".into(),
-            request_line: "POST https://example.com/hook".into(),
-            request_headers: vec![("content-type".into(), "application/json".into())],
-            response_headers: vec![("retry-after".into(), "5".into())],
-            response_excerpt: "x".repeat(excerpt),
-            ..entry.attempt
-        };
-        entry.exchange = Exchange {
-            dns_us: Some(900),
-            connect_us: Some(20_000),
-            reused: false,
-            ..entry.exchange
-        };
-        entry.batch = Some("01JHM8WZ5T".into());
-        // Accepted after the try began, as a clock that was set back shows it.
-        entry.accepted = Timestamp(T0 + n + 50);
-        ("billing".into(), entry)
-    }
-
-    #[test]
-    fn a_block_reads_as_each_version_wrote_it() {
-        let mut tries = vec![delivered(0), failed(1, 5), delivered(2)];
-        golden_earlier("attempts.v1", &build(77, tries.clone()));
-        golden("attempts.v2", &build(77, tries.clone()));
-        tries[2].1.attempt.kept = kept().if_any();
-        golden("attempts-kept.v2", &build(77, tries));
-    }
-
-    /// H1: everything comes back, and of a broken block nothing does.
-    #[test]
-    fn h1_tries_come_back_from_their_block() {
-        let mut given = vec![delivered(5), failed(1, 5), delivered(2)];
-        given[1].1.attempt.kept = kept().if_any();
-        let bytes = frame(&build(77, given.clone())).unwrap();
-        let lengths = (length_of_first(&bytes), length_of_last(&bytes));
-        assert_eq!(lengths, (Some(bytes.len()), Some(bytes.len())));
-        let found = tries(open(&bytes).unwrap()).unwrap();
-        let wanted = (77..)
-            .zip(given)
-            .map(|(number, (endpoint, entry))| LoggedAttempt {
-                number,
-                endpoint,
-                entry,
-            });
-        assert_eq!(found, wanted.collect::<Vec<_>>());
-        for at in 0..bytes.len() {
-            let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            assert_eq!(open(&damaged), None, "byte {at}");
-            assert_eq!(open(&bytes[..at]), None, "cut off at {at}");
-        }
-    }
-
-    /// H1: a try that delivered is cheap to keep.
-    #[test]
-    fn h1_a_delivered_try_takes_less_than_100_bytes() {
-        let alone = frame(&build(1, vec![delivered(0)])).unwrap().len();
-        let many = frame(&build(1, (0..200).map(delivered).collect())).unwrap().len() / 200;
-        assert!(many < 65 && alone < 160, "{many} among many, {alone} alone");
-    }
-
-    #[test]
-    fn the_first_failures_keep_what_was_said_and_all_keep_their_numbers() {
-        let bytes = frame(&build(
-            1,
-            (0..TRIES_MAX as u64).map(|n| failed(n, 1000)).collect(),
-        ))
-        .unwrap();
-        assert!(bytes.len() < 3 * EVIDENCE_BYTES_MAX, "{}", bytes.len());
-        let found = tries(open(&bytes).unwrap()).unwrap();
-        let whole = found
-            .iter()
-            .filter(|a| !a.entry.attempt.response_excerpt.is_empty());
-        assert_eq!(whole.count(), EVIDENCE_BYTES_MAX / 1081);
-        assert!(
-            found
-                .iter()
-                .all(|a| a.entry.attempt.message == "503 Service Unavailable")
-        );
-    }
-
-    #[test]
-    fn what_cannot_match_is_passed_over_unread() {
-        let bytes = frame(&build(1, vec![delivered(0), failed(7, 5)])).unwrap();
-        let record = open(&bytes).unwrap();
-        let head = head(record).unwrap();
-        assert_eq!(
-            (head.earliest_ms, head.latest_ms, head.count),
-            (T0 + 2, T0 + 9, 2)
-        );
-        let all = AttemptFilter::default();
-        let named = |name| OutcomeSet::named(name);
-        for (filter, wanted) in [
-            (all.clone(), true),
-            (
-                AttemptFilter {
-                    outcomes: named("error"),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    outcomes: named("rejected"),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    since: Some(Timestamp(T0 + 9)),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    since: Some(Timestamp(T0 + 10)),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    until: Some(Timestamp(T0 + 2)),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    event_id: Some(delivered(0).1.event_id),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    event_id: Some(delivered(1).1.event_id),
-                    ..all.clone()
-                },
-                false,
-            ),
-            (
-                AttemptFilter {
-                    endpoint: Some("crm".into()),
-                    ..all.clone()
-                },
-                true,
-            ),
-            (
-                AttemptFilter {
-                    endpoint: Some("erp".into()),
-                    ..all.clone()
-                },
-                false,
-            ),
-        ] {
-            assert_eq!(may_match(record, &head, &filter), wanted, "{filter:?}");
-        }
-    }
-}
+pub(super) mod tests;

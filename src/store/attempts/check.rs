@@ -167,6 +167,7 @@ impl Scan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outcome::Detail;
     use crate::store::AttemptFilter;
     use crate::store::attempts::Retention;
     use crate::store::attempts::block::tests::delivered;
@@ -175,6 +176,7 @@ mod tests {
     const RETENTION: Retention = Retention {
         keep_ms: 1 << 40,
         bytes_max: 1 << 20,
+        detail: Detail::Failed,
     };
 
     /// A log of one file with three blocks of ten tries each.

@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::block::{self, BlockHead, TRIES_MAX};
+use super::block::{self, BlockHead};
 use super::search::{Segment, Window};
 use super::{AttemptEntry, AttemptLogSize, Retention};
 use crate::domain::time::Timestamp;
@@ -86,31 +86,35 @@ impl AttemptLog {
         if self.retention.bytes_max == 0 || tries.is_empty() {
             return;
         }
-        let (mut bytes, mut latest_ms) = (Vec::new(), 0);
-        let (first_number, count) = (self.next_number, tries.len() as u64);
         while !tries.is_empty() {
-            let later = tries.split_off(tries.len().min(TRIES_MAX));
-            let block = block::build(self.next_number, tries);
+            let later = tries.split_off(block::fitting(&tries, self.retention.detail));
+            self.append_block(tries, now);
             tries = later;
-            latest_ms = block.head.latest_ms.max(latest_ms);
-            self.next_number += u64::from(block.head.count);
-            match block::frame(&block) {
-                Ok(frame) => bytes.extend(frame),
-                Err(error) => tracing::error!(%error, "a block of the attempt log can't be written"),
-            }
-        }
-        if let Err(error) = self.write(first_number, &bytes, latest_ms, now) {
-            if self.dropped == 0 {
-                warn(&self.folder, &error);
-            }
-            self.dropped += count;
         }
         while self.bytes() > self.retention.bytes_max && self.segments.len() > 1 {
             self.remove_oldest();
         }
     }
 
-    /// Writes blocks that begin with this number behind all others. On a full disk history makes room.
+    fn append_block(&mut self, tries: Vec<(Box<str>, AttemptEntry)>, now: Timestamp) {
+        let block = block::build(self.next_number, tries, self.retention.detail);
+        self.next_number += u64::from(block.head.count);
+        let bytes = match block::frame(&block) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                tracing::error!(%error, "a block of the attempt log can't be written");
+                return;
+            }
+        };
+        if let Err(error) = self.write(block.head.first_number, &bytes, block.head.latest_ms, now) {
+            if self.dropped == 0 {
+                warn(&self.folder, &error);
+            }
+            self.dropped += u64::from(block.head.count);
+        }
+    }
+
+    /// Writes a block that begins with this number behind all others. On a full disk history makes room.
     fn write(&mut self, first_number: u64, bytes: &[u8], latest_ms: u64, now: Timestamp) -> io::Result<()> {
         let result = self.try_write(first_number, bytes, latest_ms, now);
         match result {
@@ -324,6 +328,7 @@ fn whole_beginning(bytes: &[u8]) -> Option<(u64, BlockHead)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::outcome::Detail;
     use crate::store::AttemptFilter;
     use crate::store::attempts::LoggedAttempt;
     use crate::store::attempts::block::tests::delivered;
@@ -332,6 +337,7 @@ mod tests {
     const RETENTION: Retention = Retention {
         keep_ms: 7 * DAY_MS,
         bytes_max: 1 << 20,
+        detail: Detail::Failed,
     };
 
     fn open(folder: &Path) -> AttemptLog {

@@ -4,10 +4,11 @@ use serde::Deserialize;
 
 use super::RecordError;
 use crate::domain::delivery::DeadReason;
+use crate::domain::kept::Kept;
 use crate::domain::outcome::{Attempt, Outcome};
 use crate::domain::time::Timestamp;
 use crate::store::DeadEvidence;
-use crate::store::attempts::block::{AttemptBlock, AttemptRow, BlockHead};
+use crate::store::attempts::block::{AttemptBlock, AttemptRow, BlockHead, Evidence};
 
 /// [`DeadEvidence`] as version 1 has it: without what was kept of the last try.
 #[derive(Deserialize)]
@@ -43,7 +44,76 @@ struct AttemptBlockV1 {
     head: BlockHead,
     base_seq: u64,
     texts: Vec<Box<str>>,
-    rows: Vec<AttemptRow>,
+    rows: Vec<AttemptRowV2>,
+}
+
+/// [`AttemptBlock`] as version 2 has it: with rows of their own.
+#[derive(Deserialize)]
+struct AttemptBlockV2 {
+    head: BlockHead,
+    base_seq: u64,
+    texts: Vec<Box<str>>,
+    rows: Vec<AttemptRowV2>,
+    kept: Vec<(u32, Box<Kept>)>,
+}
+
+/// [`AttemptRow`] as versions 1 and 2 have it: connecting is with the TLS handshake, which can't be told from it.
+#[derive(Deserialize)]
+struct AttemptRowV2 {
+    event_id: Box<str>,
+    seq_delta: i64,
+    source: u16,
+    kind: u16,
+    endpoint: u16,
+    batch: Option<u16>,
+    number: u32,
+    started_delta_ms: u64,
+    waited_ms: i64,
+    outcome: Outcome,
+    status: Option<u16>,
+    message: u16,
+    duration_ms: u64,
+    total_us: u64,
+    reused: bool,
+    phases_us: [Option<u64>; 4],
+    sent_bytes: u64,
+    received_bytes: u64,
+    evidence: Option<Evidence>,
+}
+
+/// Rows as they are today, and what was said in them.
+fn rows(earlier: Vec<AttemptRowV2>) -> (Vec<AttemptRow>, Vec<Evidence>) {
+    let mut said = Vec::new();
+    let rows = earlier.into_iter().map(|earlier| {
+        let [dns, connect, first_byte, body] = earlier.phases_us;
+        let place = u16::try_from(said.len()).ok();
+        let evidence = earlier.evidence.and_then(|evidence| {
+            said.push(evidence);
+            place
+        });
+        AttemptRow {
+            event_id: earlier.event_id,
+            seq_delta: earlier.seq_delta,
+            source: earlier.source,
+            kind: earlier.kind,
+            endpoint: earlier.endpoint,
+            batch: earlier.batch,
+            number: earlier.number,
+            started_delta_ms: earlier.started_delta_ms,
+            waited_ms: earlier.waited_ms,
+            outcome: earlier.outcome,
+            status: earlier.status,
+            message: earlier.message,
+            duration_ms: earlier.duration_ms,
+            total_us: earlier.total_us,
+            reused: earlier.reused,
+            phases_us: [dns, connect, None, first_byte, body],
+            sent_bytes: earlier.sent_bytes,
+            received_bytes: earlier.received_bytes,
+            evidence,
+        }
+    });
+    (rows.collect(), said)
 }
 
 impl From<AttemptV1> for Attempt {
@@ -81,13 +151,29 @@ pub(super) fn dead(bytes: &[u8]) -> Result<DeadEvidence, RecordError> {
 }
 
 /// Blocks of attempts of version 1.
-pub(in crate::store) fn attempts(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
+pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
     let earlier: AttemptBlockV1 = super::value(bytes)?;
+    let (rows, evidence) = rows(earlier.rows);
     Ok(AttemptBlock {
         head: earlier.head,
         base_seq: earlier.base_seq,
         texts: earlier.texts,
-        rows: earlier.rows,
+        rows,
+        evidence,
         kept: Vec::new(),
+    })
+}
+
+/// Blocks of attempts of version 2.
+pub(in crate::store) fn attempts_v2(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
+    let earlier: AttemptBlockV2 = super::value(bytes)?;
+    let (rows, evidence) = rows(earlier.rows);
+    Ok(AttemptBlock {
+        head: earlier.head,
+        base_seq: earlier.base_seq,
+        texts: earlier.texts,
+        rows,
+        evidence,
+        kept: earlier.kept,
     })
 }

@@ -217,6 +217,7 @@ fn attempt_log(config: &StoreConfig, writable: bool) -> AttemptLog {
     let retention = Retention {
         keep_ms: u64::try_from(config.attempts_keep.as_millis()).unwrap_or(u64::MAX),
         bytes_max: config.attempts_bytes_max,
+        detail: config.attempts_detail,
     };
     AttemptLog::open(&attempts_folder(config), retention, writable)
 }

@@ -37,6 +37,7 @@ fn failed(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntry {
     entry.exchange = Exchange {
         dns_us: Some(1_200),
         connect_us: Some(u64::MAX),
+        tls_us: Some(9_000),
         reused: false,
         ..entry.exchange
     };

@@ -6,6 +6,8 @@ mod dates;
 mod digests;
 mod text;
 
+pub(super) use self::text::{Change, change};
+
 use minijinja::functions::{dict, range};
 use minijinja::{Error, Value, filters, tests};
 

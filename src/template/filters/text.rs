@@ -12,17 +12,32 @@ use super::check_growth;
 /// Widest column that padding makes, in characters.
 const WIDTH_MAX: usize = 65_536;
 
+/// A filter that makes one text of another.
+pub(in crate::template) type Change = fn(&str) -> String;
+
+/// The filters that are no more than that, by name.
+const SIMPLE: [(&str, Change); 6] = [
+    ("upper", str::to_uppercase),
+    ("lower", str::to_lowercase),
+    ("string", str::to_owned),
+    ("digits", digits),
+    ("urlencode", |text| utf8_percent_encode(text, ENCODED).to_string()),
+    ("squeeze", squeeze),
+];
+
+/// What the filter `name` does to a text when it is given nothing else; `None`: more than make another text of it.
+pub(in crate::template) fn change(name: &str) -> Option<Change> {
+    if name == "trim" {
+        return Some(|text| text.trim().to_owned());
+    }
+    SIMPLE
+        .iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, change)| *change)
+}
+
 pub(super) fn register(engine: &mut Engine) {
-    type Change = fn(&str) -> String;
-    let simple: [(&str, Change); 6] = [
-        ("upper", str::to_uppercase),
-        ("lower", str::to_lowercase),
-        ("string", str::to_owned),
-        ("digits", digits),
-        ("urlencode", |text| utf8_percent_encode(text, ENCODED).to_string()),
-        ("squeeze", squeeze),
-    ];
-    for (name, change) in simple {
+    for (name, change) in SIMPLE {
         let filter = move |value: &Value| Ok::<_, Error>(change(&text_of(value)?));
         engine.filter(name, Value::from_function(filter));
     }
