@@ -469,7 +469,9 @@ impl World {
 
     /// A lane with batches may have room for nine of them, and for what was delayed.
     fn window_max(&self, view: &LaneView) -> usize {
-        let max = self.scenario.scheduler.window_max;
+        // An ordered lane has room for three in any case.
+        let least = if self.keeps_order(view.lane) { 3 } else { 1 };
+        let max = self.scenario.scheduler.window_max.max(least);
         let batch = self.sites[view.lane.0 as usize].endpoint.batch.as_ref();
         let most = batch.map_or(max, |batch| max.max(9 * batch.events_max) + max);
         // All that has failed a try in an ordered lane is in memory too, and some of what was put off behind it. Without

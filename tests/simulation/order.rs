@@ -90,14 +90,16 @@ impl World {
         self.totals.waited_for += u64::from(waited_for);
     }
 
-    /// Letters of one line that one replay brought back keep their order among themselves.
+    /// Letters of one line that one replay brought back and that are due keep their order among themselves.
     fn check_replay(&self, lane: LaneId, seq: Seq, before: &BTreeSet<Seq>) {
         let Some(replay) = self.ledger.replay(DeliveryId { lane, seq }) else {
             return;
         };
-        let key = self.order_key(lane, seq);
+        let (key, wall) = (self.order_key(lane, seq), self.wall());
         let line = self.ledger.line(lane);
-        let mut earlier = line.range(..seq).map(|(other, _)| *other).filter(|other| {
+        // A flush brings forward those whose events are not delayed, so that one may still have to wait.
+        let due = line.range(..seq).filter(|(_, (due, _))| *due <= wall);
+        let mut earlier = due.map(|(other, _)| *other).filter(|other| {
             let with_it = self.ledger.replay(DeliveryId { lane, seq: *other }) == Some(replay);
             with_it && self.order_key(lane, *other) == key && !before.contains(other)
         });
