@@ -20,8 +20,9 @@ pub(super) enum Appetite {
     Nothing,
     /// One request, for a probe.
     One,
-    /// As much as the window holds.
-    Window,
+    /// As much as the window holds. `past_retries`: retries may have to wait for slots, so that what is due behind them
+    /// is wanted too.
+    Window { past_retries: bool },
 }
 
 /// Under what terms the next request may leave.
@@ -31,8 +32,10 @@ pub(super) struct Terms {
     pub(super) era: u32,
     /// Requests at once, as the limit stands.
     pub(super) limit: u32,
-    /// It is a probe, which waits for no company.
+    /// It is a probe, which waits for no company and for no slot.
     pub(super) hurry: bool,
+    /// The last retry to end was answered well, so that those under way will not hold their slots for long.
+    pub(super) retries_flow: bool,
     /// Bytes of batches that the lane may have under way; one request leaves in any case.
     pub(super) bytes_max: u64,
     /// The time.
@@ -45,9 +48,12 @@ impl Terms {
         hand.in_flight() == 0 || hand.bytes_in_flight().saturating_add(bytes) <= self.bytes_max
     }
 
-    /// Whether retries hold less than half of the limit.
-    pub(super) fn has_room_for_retry(&self, hand: &Hand) -> bool {
-        hand.retries_in_flight() < (self.limit / 2).max(1)
+    /// New before old: retries hold at most half of the limit (of one slot: all of it, or they would never go), so that
+    /// what is new finds a slot at once, however long they hang. The other half is lent to them while nothing new
+    /// could leave and they get through: a backlog of retries drains at full speed once the endpoint takes them.
+    pub(super) fn has_room_for_retry(&self, hand: &Hand, new_waits: bool) -> bool {
+        let half = (self.limit / 2).max(1);
+        self.hurry || hand.retries_in_flight() < half || (self.retries_flow && !new_waits)
     }
 }
 

@@ -20,6 +20,9 @@ pub(super) struct Gathering {
     policy: Option<BatchPolicy>,
     queue: VecDeque<Waiting>,
     bytes: u64,
+    /// Since when the first waited of those that were taken out again: what comes next has its age, because to be read
+    /// again is no reason to wait longer.
+    waited_since: Option<u64>,
 }
 
 impl Gathering {
@@ -29,6 +32,7 @@ impl Gathering {
             policy,
             queue: VecDeque::new(),
             bytes: 0,
+            waited_since: None,
         }
     }
 
@@ -50,9 +54,10 @@ impl Gathering {
     /// One more, behind the others.
     pub(super) fn push(&mut self, due: Due, mono_ms: u64) {
         self.bytes += u64::from(due.bytes);
+        let since = self.waited_since.take().into_iter().chain([mono_ms]).min();
         self.queue.push_back(Waiting {
             due,
-            since_mono_ms: mono_ms,
+            since_mono_ms: since.unwrap_or(mono_ms),
         });
     }
 
@@ -113,9 +118,11 @@ impl Gathering {
         batch
     }
 
-    /// Takes out everything, and gives its memory back.
+    /// Takes out everything to be read again, and gives its memory back.
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Due> + use<> {
         self.bytes = 0;
+        let first = self.queue.front().map(|first| first.since_mono_ms);
+        self.waited_since = self.waited_since.into_iter().chain(first).min();
         std::mem::take(&mut self.queue)
             .into_iter()
             .map(|waiting| waiting.due)

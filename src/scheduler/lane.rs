@@ -71,6 +71,8 @@ pub(super) struct Lane {
     rate: Limiter,
     /// Bytes of batches that may be under way.
     batch_bytes_max: u64,
+    /// Whether the last retry to end was answered well.
+    retries_flow: bool,
     /// Rises when the breaker trips: what began before teaches nothing afterwards.
     era: u32,
     probe: Option<Seq>,
@@ -93,6 +95,7 @@ impl Lane {
             limit: Limit::new(config.concurrency),
             rate: Limiter::new(config.rate),
             batch_bytes_max: u64::MAX,
+            retries_flow: false,
             era: 0,
             probe: None,
             config,
@@ -186,6 +189,9 @@ impl Lane {
             return;
         };
         let verdict = Verdict::of(seen);
+        if flight.retry && verdict != Verdict::Unseen {
+            self.retries_flow = verdict == Verdict::Alive;
+        }
         if self.probe.is_some_and(|probe| batch.contains(&probe)) {
             self.probe = None;
             self.probed(verdict, seen, now);
@@ -315,6 +321,7 @@ impl Lane {
             era: self.era,
             limit: self.limit.current(),
             hurry: self.state == LaneState::Probing,
+            retries_flow: self.retries_flow,
             bytes_max: self.batch_bytes_max,
             now,
         }
@@ -373,7 +380,9 @@ impl Lane {
     fn appetite(&self) -> Appetite {
         match self.state {
             _ if self.reordering => Appetite::Nothing,
-            LaneState::Ready => Appetite::Window,
+            LaneState::Ready => Appetite::Window {
+                past_retries: !self.retries_flow,
+            },
             LaneState::Probing if self.probe.is_none() => Appetite::One,
             _ => Appetite::Nothing,
         }

@@ -1,5 +1,6 @@
 //! Stories told through the three verbs, over virtual time and a store that is a few maps.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
@@ -12,7 +13,9 @@ use crate::store::{Due, DueAnswer, DueQuery, LaneId};
 use super::*;
 
 mod batches;
+mod latecomers;
 mod order;
+mod retries;
 mod returning;
 
 /// The wall clock when the tests begin.
@@ -32,6 +35,8 @@ pub(super) struct Owed {
 pub(super) struct FakeStore {
     pub(super) lanes: BTreeMap<LaneId, Owed>,
     pub(super) next: u64,
+    /// Deferred deliveries it looked at to find those that failed a try.
+    pub(super) looked_at: Cell<u64>,
 }
 
 impl FakeStore {
@@ -81,10 +86,11 @@ impl FakeStore {
             }
             answer.fresh_next = Seq(seq.0 + 1);
         }
-        let tried = owed
+        let looked_at = owed
             .deferred
             .iter()
-            .filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
+            .inspect(|_| self.looked_at.set(self.looked_at.get() + 1));
+        let tried = looked_at.filter(|((_, seq), _)| owed.tried.contains(seq) && !query.held.contains(seq));
         answer.tried = tried
             .take(query.tried_max)
             .map(|((due, seq), tries)| Due::deferred(*seq, *due, *tries))
@@ -560,43 +566,6 @@ fn a_stalled_store_stops_sending() {
     assert_eq!(ended.len(), 16, "no more than the window holds");
     world.commit(ended[0].clone(), None);
     assert_eq!(world.poll().len(), 4);
-}
-
-#[test]
-fn new_before_old_retries_take_at_most_half_while_fresh_ones_wait() {
-    for (limit, retries_max) in [(8, 4), (5, 2), (2, 1)] {
-        let mut world = World::new(SchedulerConfig::default(), vec![lane_config(0, limit, limit)]);
-        for _ in 0..20 {
-            let seq = world.store.accept(A, None);
-            world.store.settle(A, seq, Some((Timestamp(START), 1)));
-            world.store.accept(A, None);
-        }
-        let jobs = world.poll();
-        let retries = jobs.iter().filter(|job| job.batch[0].tries > 0).count();
-        assert_eq!(
-            (jobs.len(), retries),
-            (limit as usize, retries_max),
-            "limit {limit}"
-        );
-    }
-}
-
-/// With room for one request only, old and new take turns: neither starves.
-#[test]
-fn one_slot_is_shared_by_turns() {
-    let mut world = World::new(SchedulerConfig::default(), vec![lane_config(0, 1, 1)]);
-    for _ in 0..10 {
-        let seq = world.store.accept(A, None);
-        world.store.settle(A, seq, Some((Timestamp(START), 1)));
-        world.store.accept(A, None);
-    }
-    let mut tries = Vec::new();
-    for _ in 0..6 {
-        let job = world.poll().remove(0);
-        tries.push(job.batch[0].tries);
-        world.end(job, OK, secs(0));
-    }
-    assert_eq!(tries, [0, 1, 0, 1, 0, 1]);
 }
 
 /// F5: trips, defers the backlog without attempts and without memory, probes with one.

@@ -5,7 +5,7 @@
 //! handed out twice: whatever is in hand is named to the store with every question, and whatever happens
 //! while a question is on its way leads to another one unless the answer provably covers it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::domain::endpoint::{BatchPolicy, OrderKey};
 use crate::domain::event::Seq;
@@ -20,10 +20,27 @@ use super::hand::{Flight, Hand};
 /// How long to leave the store alone after it could not answer.
 const ASK_AGAIN_MS: u64 = 100;
 
-/// Which of a window's two queues goes next.
+/// Retries held in memory while they have to wait for slots, as a multiple of the window: so many of them keep what was
+/// delayed and is due behind them from nothing.
+const RETRIES_WINDOWS: usize = 4;
+
+/// Which of a window's queues goes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     Fresh,
-    Deferred,
+    Delayed,
+    Retry,
+}
+
+impl Turn {
+    /// In this order, from each queue on: those that wait take turns.
+    fn round(self) -> [Self; 3] {
+        match self {
+            Self::Fresh => [Self::Fresh, Self::Delayed, Self::Retry],
+            Self::Delayed => [Self::Delayed, Self::Retry, Self::Fresh],
+            Self::Retry => [Self::Retry, Self::Fresh, Self::Delayed],
+        }
+    }
 }
 
 /// A question on its way to the store.
@@ -45,10 +62,13 @@ pub(super) struct Window {
     waiting_max: usize,
     /// Never tried: fresh ones, and in a lane with batches also those whose delay is over.
     fresh: Gathering,
+    /// Never tried and delayed, in a lane without batches, by due time. Apart from the retries, because those may have to
+    /// wait for a slot where these find one.
+    delayed: BTreeSet<(Timestamp, Seq)>,
     /// By due time; the value is the tries used.
-    deferred: BTreeMap<(Timestamp, Seq), u32>,
-    /// Whether a deferred delivery goes next when fresh ones wait too.
-    deferred_turn: bool,
+    retries: BTreeMap<(Timestamp, Seq), u32>,
+    /// Whose turn it is when several wait.
+    next: Turn,
     hand: Hand,
     /// Every fresh delivery below it was put into the window once, unless `behind`.
     cursor: Seq,
@@ -64,13 +84,15 @@ pub(super) struct Window {
 
 impl Window {
     /// An empty window that has not asked the store yet. It waits with at most `waiting_max` deliveries (more if
-    /// a few batches need them), a quarter of them deferred ones (but at least one of each kind).
+    /// a few batches need them), a quarter of them deferred ones (but at least one of each kind), and with some more
+    /// retries while those have to wait.
     pub(super) fn new(waiting_max: usize, batch: Option<BatchPolicy>) -> Self {
         Self {
             waiting_max,
             fresh: Gathering::new(batch),
-            deferred: BTreeMap::new(),
-            deferred_turn: false,
+            delayed: BTreeSet::new(),
+            retries: BTreeMap::new(),
+            next: Turn::Fresh,
             hand: Hand::default(),
             cursor: Seq(0),
             confirmed: Seq(0),
@@ -81,46 +103,62 @@ impl Window {
         }
     }
 
-    /// New before old: while both wait they take turns, and retries hold at most half of the limit. A batch also
-    /// has to find room for its bytes, unless nothing is under way.
+    /// Who waits takes turns, and retries leave half of the limit to what is new. A batch also has to find room for its
+    /// bytes, unless nothing is under way.
     fn turn(&self, terms: &Terms) -> Option<Turn> {
         let fits = |bytes| terms.fits(&self.hand, bytes);
         let fresh = self.fresh.is_ripe(terms.hurry, terms.now.mono_ms) && fits(self.fresh.next_bytes());
-        let deferred = self.deferred.first_key_value().is_some_and(|(first, tries)| {
-            (*tries == 0 || !fresh || terms.has_room_for_retry(&self.hand))
-                && (terms.hurry || self.group_is_whole(first.0, *tries))
+        let delayed = !self.delayed.is_empty();
+        let retry = self.retries.first_key_value().is_some_and(|(first, tries)| {
+            terms.has_room_for_retry(&self.hand, fresh || delayed)
+                && (terms.hurry || !self.lacks_rest(first.0, *tries))
                 && fits(self.fresh.policy().map_or(0, |policy| policy.bytes_max as u64))
         });
-        match (fresh, deferred) {
-            (true, true) if self.deferred_turn => Some(Turn::Deferred),
-            (true, _) => Some(Turn::Fresh),
-            (false, true) => Some(Turn::Deferred),
-            (false, false) => None,
-        }
+        let could = |turn: &Turn| match turn {
+            Turn::Fresh => fresh,
+            Turn::Delayed => delayed,
+            Turn::Retry => retry,
+        };
+        self.next.round().into_iter().find(could)
     }
 
-    /// Whether all deliveries that were deferred together are in memory, so that they go together again; or at
-    /// least as many as memory has room for.
-    fn group_is_whole(&self, due: Timestamp, tries: u32) -> bool {
+    /// Whether the rest of a batch may still be in the store, or on its way from there: it waits for that, because it goes
+    /// again as it went before. Not when memory is full of what is due before that.
+    fn lacks_rest(&self, due: Timestamp, tries: u32) -> bool {
         let Some(policy) = self.fresh.policy() else {
-            return true;
+            return false;
         };
-        let more_in_store = self.deferred_next.is_some_and(|next| next <= due);
-        !more_in_store
-            || self.room(Appetite::Window).1 == 0
-            || self.group(due, tries).take(policy.events_max).count() == policy.events_max
+        let asked = self.asked.as_ref().and_then(|asked| asked.deferred_next);
+        earliest(self.deferred_next, asked).is_some_and(|next| next <= due)
+            && self.retries.len() < self.retries_max()
+            && self.group(due, tries).take(policy.events_max).count() < policy.events_max
+    }
+
+    /// Room for the rest of the batch that is next among the retries.
+    fn room_for_rest(&self) -> usize {
+        let next = self.retries.first_key_value();
+        let lacks = next.is_some_and(|((due, _), tries)| self.lacks_rest(*due, *tries));
+        if lacks { self.batches(1) } else { 0 }
     }
 
     /// The deliveries that were deferred to `due` after so many tries: those of one request. They fail and are
     /// tried again as one, under the same id, until an end or a split parts them.
     fn group(&self, due: Timestamp, tries: u32) -> impl Iterator<Item = Seq> + '_ {
-        let same = self.deferred.range((due, Seq(0))..=(due, Seq(u64::MAX)));
+        let same = self.retries.range((due, Seq(0))..=(due, Seq(u64::MAX)));
         same.filter(move |(_, other)| **other == tries)
             .map(|((_, seq), _)| *seq)
     }
 
+    fn take_delayed(&mut self) -> Several<Due> {
+        let first = self.delayed.pop_first();
+        first
+            .map(|(due, seq)| Due::deferred(seq, due, 0))
+            .into_iter()
+            .collect()
+    }
+
     fn take_group(&mut self) -> Several<Due> {
-        let Some(((due, first), tries)) = self.deferred.first_key_value().map(|(key, tries)| (*key, *tries))
+        let Some(((due, first), tries)) = self.retries.first_key_value().map(|(key, tries)| (*key, *tries))
         else {
             return Several::new();
         };
@@ -129,7 +167,7 @@ impl Window {
             Some(policy) => self.group(due, tries).take(policy.events_max).collect(),
         };
         for seq in &seqs {
-            self.deferred.remove(&(due, *seq));
+            self.retries.remove(&(due, *seq));
         }
         let bytes = self.retry_bytes(seqs.len());
         seqs.into_iter()
@@ -165,7 +203,9 @@ impl Window {
     }
 
     fn release_deferred(&mut self) {
-        for ((due, seq), _) in std::mem::take(&mut self.deferred) {
+        let delayed = std::mem::take(&mut self.delayed);
+        let retries = std::mem::take(&mut self.retries).into_keys();
+        for (due, seq) in retries.chain(delayed) {
             self.hand.drop_waiting(seq);
             self.announce_deferred(due);
         }
@@ -197,10 +237,12 @@ impl Window {
         let Some(was_due) = due.was_due.filter(|_| self.hand.wait(due.seq)) else {
             return;
         };
-        if due.tries == 0 && self.fresh.policy().is_some() {
+        if due.tries > 0 {
+            self.retries.insert((was_due, due.seq), due.tries);
+        } else if self.fresh.policy().is_some() {
             self.fresh.push(due, mono_ms);
         } else {
-            self.deferred.insert((was_due, due.seq), due.tries);
+            self.delayed.insert((was_due, due.seq));
         }
     }
 
@@ -219,8 +261,7 @@ impl Window {
 
     /// Room for fresh and deferred deliveries; a half full window asks for none, so that questions are few.
     fn room(&self, appetite: Appetite) -> (usize, usize) {
-        let refill = |len: usize, max: usize| if len * 2 < max { max - len } else { 0 };
-        let (fresh_max, deferred_max) = (self.fresh_max(), self.deferred_max());
+        let fresh_max = self.fresh_max();
         match appetite {
             Appetite::Nothing => (0, 0),
             Appetite::One if self.waiting() == 0 => {
@@ -228,17 +269,40 @@ impl Window {
                 (one, one)
             }
             Appetite::One => (0, 0),
-            Appetite::Window => (
+            Appetite::Window { past_retries } => (
                 refill(self.fresh.len(), fresh_max),
                 // What was delayed may go to the fresh ones, so a full queue of those takes in neither kind.
                 if self.fresh.len() > fresh_max {
                     0
                 } else {
-                    refill(self.deferred.len(), deferred_max)
+                    self.deferred_room(past_retries)
                 },
             ),
         }
     }
+
+    /// Room for deferred deliveries, which the store gives in order of due time, retries or not. `past_retries`: retries
+    /// take no room from what was delayed, up to [`RETRIES_WINDOWS`].
+    fn deferred_room(&self, past_retries: bool) -> usize {
+        let max = self.deferred_max();
+        let (retries, delayed) = (self.retries.len(), self.delayed.len());
+        let room = refill(retries + delayed, max);
+        let room = if room == 0 && past_retries && retries + max <= self.retries_max() {
+            refill(delayed, max)
+        } else {
+            room
+        };
+        room.max(self.room_for_rest())
+    }
+
+    fn retries_max(&self) -> usize {
+        RETRIES_WINDOWS * self.waiting_max.max(self.deferred_max())
+    }
+}
+
+/// A half full queue takes in nothing, so that questions are few.
+fn refill(len: usize, max: usize) -> usize {
+    if len * 2 < max { max - len } else { 0 }
 }
 
 impl Backlog for Window {
@@ -258,7 +322,7 @@ impl Backlog for Window {
 
     /// Deliveries that wait, of both kinds.
     fn waiting(&self) -> usize {
-        self.fresh.len() + self.deferred.len()
+        self.fresh.len() + self.delayed.len() + self.retries.len()
     }
 
     fn fresh(&self) -> usize {
@@ -412,10 +476,11 @@ impl Backlog for Window {
         let Some(turn) = self.turn(terms) else {
             return Several::new();
         };
-        self.deferred_turn = matches!(turn, Turn::Fresh);
+        self.next = turn.round()[1];
         let batch = match turn {
             Turn::Fresh => self.fresh.take(),
-            Turn::Deferred => self.take_group(),
+            Turn::Delayed => self.take_delayed(),
+            Turn::Retry => self.take_group(),
         };
         let bytes = batch.iter().map(|due| u64::from(due.bytes)).sum();
         self.hand.depart(&batch, terms.era, bytes);
@@ -435,7 +500,7 @@ impl Backlog for Window {
             }
             match due.was_due.filter(|_| due.tries > 0) {
                 Some(was_due) => {
-                    self.deferred.insert((was_due, due.seq), due.tries);
+                    self.retries.insert((was_due, due.seq), due.tries);
                 }
                 None => self.fresh.push_front(*due),
             }

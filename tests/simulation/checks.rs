@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use posthaste::domain::outcome::Outcome;
+use posthaste::domain::outcome::{ErrorClass, Outcome};
 use posthaste::domain::time::Timestamp;
-use posthaste::scheduler::{Actions, Input, LaneState, LaneView};
+use posthaste::scheduler::{Actions, Input, LaneState, LaneView, Seen};
 use posthaste::store::{Due, LaneId, Store};
 
 use crate::daemon::Daemon;
 use crate::ledger::{Place, is_retry};
 use crate::receiver::TIMEOUT_MS;
+use crate::scenario::GATHERS_MS_MAX;
 use crate::world::World;
 
 /// A lane with work that is due and a slot that is free starts it within this time.
@@ -45,6 +46,10 @@ struct LaneWatch {
     /// Its state after the last step, and whether it has delivered anything since its breaker closed.
     state: Option<LaneState>,
     alive: bool,
+    /// Whether the last retry to end was answered well.
+    retries_flow: bool,
+    /// Since when a batch could leave that has waited long enough.
+    aged_since_ms: Option<u64>,
 }
 
 /// What is known from one step to the next.
@@ -99,6 +104,24 @@ impl Watch {
         self.excused_until_ms = now_ms + CLOCK_PATIENCE_MS;
     }
 
+    /// Since when a batch `waits` though its company has had its time; now, if none does.
+    pub fn aged(&mut self, lane: LaneId, waits: bool, now_ms: u64) -> u64 {
+        let since = &mut self.lanes[lane.0 as usize].aged_since_ms;
+        *since = waits.then(|| since.unwrap_or(now_ms));
+        since.unwrap_or(now_ms)
+    }
+
+    /// A retry has ended.
+    pub fn retry_ended(&mut self, lane: LaneId, seen: &Seen) {
+        let flow = &mut self.lanes[lane.0 as usize].retries_flow;
+        *flow = match seen.outcome {
+            Outcome::Skipped => *flow,
+            Outcome::Delivered | Outcome::Rejected => true,
+            Outcome::Error(ErrorClass::Http3xx | ErrorClass::Http4xx) => !seen.overloaded,
+            Outcome::Error(_) => false,
+        };
+    }
+
     /// A lane is to keep another order.
     pub fn reordered(&mut self, lane: LaneId) {
         self.lanes[lane.0 as usize].reorders = true;
@@ -111,6 +134,7 @@ impl Watch {
         *lane = LaneWatch {
             pause: lane.pause,
             reorders: lane.reorders,
+            retries_flow: lane.retries_flow,
             ..LaneWatch::default()
         };
     }
@@ -119,6 +143,11 @@ impl Watch {
     pub fn restarted(&mut self) {
         self.lanes.fill(LaneWatch::default());
     }
+}
+
+/// How many of a lane's slots are for retries.
+fn half(view: &LaneView) -> u32 {
+    (view.limit / 2).max(1)
 }
 
 impl World {
@@ -136,7 +165,7 @@ impl World {
         );
     }
 
-    fn require(&self, holds: bool, what: impl FnOnce() -> String) {
+    pub fn require(&self, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.fail(&what());
         }
@@ -152,7 +181,8 @@ impl World {
             .healed_at_ms
             .is_some_and(|healed| self.now_ms > healed + patience_ms);
         let now_ms = self.now_ms;
-        let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + PATIENCE_MS);
+        let sleep_ms = PATIENCE_MS + GATHERS_MS_MAX;
+        let overslept = |lane: &LaneWatch| lane.wakes_at_ms.is_some_and(|at| now_ms > at + sleep_ms);
         if let Some(at) = self.watch.lanes.iter().position(overslept) {
             let lane = self.lane(at);
             let waiting = format!("{:?}", self.ledger.waiting(lane));
@@ -192,7 +222,7 @@ impl World {
             let mine = actions.jobs.iter().filter(|job| job.lane == view.lane);
             let started = mine.clone().count() as u32;
             if started > 0 {
-                let retries = mine.filter(|job| job.batch.iter().all(is_retry)).count();
+                let retries = mine.filter(|job| job.batch.iter().any(is_retry)).count();
                 self.check_lane_started(view, started, retries as u32);
             }
         }
@@ -208,6 +238,7 @@ impl World {
         let at = view.lane.0 as usize;
         self.watch.lanes[at].able_since_ms = None;
         self.watch.lanes[at].slotless_since_ms = None;
+        self.watch.lanes[at].aged_since_ms = None;
         match view.state {
             LaneState::Ready => self.require(view.in_flight <= view.limit, || {
                 format!("over its limit: {view:?}")
@@ -217,15 +248,23 @@ impl World {
             }
             _ => self.fail(&format!("a lane sends that rests: {view:?}")),
         }
-        let retries_all = self.ledger.waiting(view.lane).retries + retries;
-        let half = (view.limit / 2).max(1);
+        if retries > 0 && view.state == LaneState::Ready {
+            self.check_half(view, retries);
+        }
+        self.check_rate(at, started);
+    }
+
+    /// F6: so many retries that a lane has just started leave half of its slots to what is new, unless nothing new waits
+    /// and the last one to end got through.
+    fn check_half(&self, view: &LaneView, retries: u32) {
+        let at = view.lane.0 as usize;
+        let retries_all = self.ledger.retries(view.lane) + retries;
         // Of a batch only whoever gathers it knows whether it could go, and of a line whoever keeps it.
         let unclear = self.sites[at].endpoint.batch.is_some() || self.keeps_order(view.lane);
-        self.require(
-            retries == 0 || unclear || retries_all <= half || view.fresh == 0,
-            || format!("{retries_all} retries, over half of its slots, while fresh ones wait: {view:?}"),
-        );
-        self.check_rate(at, started);
+        let lent = self.watch.lanes[at].retries_flow && (unclear || view.fresh == 0);
+        self.require(lent || retries_all <= half(view), || {
+            format!("{retries_all} retries, over half of its slots: {view:?}")
+        });
     }
 
     /// F6: no more requests in a second than the rate allows, and a burst of a tenth of them.
@@ -273,6 +312,10 @@ impl World {
                 self.watch.lanes[view.lane.0 as usize].alone_until_ms = 0;
             }
         }
+        for (at, watch) in self.watch.lanes.iter_mut().enumerate() {
+            let is_there = views.iter().any(|view| view.lane.0 as usize == at);
+            watch.retries_flow &= is_there;
+        }
         self.check_pauses(&views);
     }
 
@@ -308,6 +351,8 @@ impl World {
         let due = next.is_some_and(|at| at <= wall) && flows && now_ms >= self.watch.excused_until_ms;
         let has_slots = (under_way as usize) + reserve < slots;
         let can_start = flows && has_slots && view.in_flight < view.limit;
+        let is_reordered = self.watch.lanes[at].reorders || now_ms < self.watch.excused_until_ms;
+        self.check_age(view, can_start && !is_reordered);
         let wakes_at = match view.state {
             LaneState::Ready => next.filter(|_| can_start),
             LaneState::Suspended { until } | LaneState::Tripped { until } => Some(until),
@@ -326,7 +371,10 @@ impl World {
             due && has_slots && view.in_flight < view.limit,
         );
         let slotless_ms = since(&mut watch.slotless_since_ms, due && view.in_flight == 0);
-        let (starved, kept) = (idle_ms > PATIENCE_MS, slotless_ms > PATIENCE_WITHOUT_SLOTS_MS);
+        let batch = self.sites[at].endpoint.batch.as_ref();
+        let gathers_ms = batch.map_or(0, |batch| batch.wait_max.as_millis() as u64);
+        let starved = idle_ms > PATIENCE_MS + gathers_ms;
+        let kept = slotless_ms > PATIENCE_WITHOUT_SLOTS_MS + gathers_ms;
         if starved || kept {
             let waiting = self.ledger.waiting(view.lane);
             let what = format!(
@@ -408,25 +456,31 @@ impl World {
         if self.keeps_order(view.lane) {
             return self.next_in_line(view);
         }
+        let retries_flow = self.watch.lanes[at].retries_flow;
+        let window_max = self.scenario.scheduler.window_max;
         let waiting = self.ledger.waiting(view.lane);
-        if waiting.is_due(wall) {
-            Some(Timestamp(0))
-        } else {
-            waiting.next_due()
+        let new = waiting.new_due();
+        if retries_flow || waiting.retries < half(view) {
+            return [new, waiting.again_due()].into_iter().flatten().min();
         }
+        // What was delayed goes past retries that have to wait, as far as those have room in memory.
+        new.filter(|_| waiting.again_at(wall) <= 3 * window_max)
     }
 
     /// A lane with batches may have room for nine of them, and for what was delayed.
     fn window_max(&self, view: &LaneView) -> usize {
-        let max = self.scenario.scheduler.window_max;
+        // An ordered lane has room for three in any case.
+        let least = if self.keeps_order(view.lane) { 3 } else { 1 };
+        let max = self.scenario.scheduler.window_max.max(least);
         let batch = self.sites[view.lane.0 as usize].endpoint.batch.as_ref();
         let most = batch.map_or(max, |batch| max.max(9 * batch.events_max) + max);
-        // All that has failed a try in an ordered lane is in memory too, and some of what was put off behind it.
-        let windows = if self.keeps_order(view.lane) { 29 } else { 1 };
+        // All that has failed a try in an ordered lane is in memory too, and some of what was put off behind it. Without
+        // an order it is what has to wait for slots.
+        let windows = if self.keeps_order(view.lane) { 29 } else { 5 };
         windows * most
     }
 
-    fn views(&self) -> Vec<LaneView> {
+    pub fn views(&self) -> Vec<LaneView> {
         let lanes = |daemon: &Daemon| daemon.scheduler.lanes();
         self.daemon.as_ref().map(lanes).unwrap_or_default()
     }

@@ -113,7 +113,8 @@ impl World {
             partition_key: self.partition_key(),
             ..EventHead::new(format!("e{}", self.events_sent), "/simulation", "simulated", now)
         };
-        let json = Bytes::from_static(b"{}");
+        let size = 2 + self.dice.below(5);
+        let json = Bytes::from(format!("{{{:1$}}}", "", size - 2));
         NewEvent {
             event: Event { head, json },
             lanes: lanes.into(),

@@ -112,8 +112,12 @@ impl World {
     /// A job has ended: the scheduler learns, and what becomes of its deliveries goes to the committer.
     pub fn end(&mut self, ended: Ended) {
         let (lane, endpoint) = (ended.lane, Arc::clone(&ended.endpoint));
-        self.ledger.request_ended(lane);
+        let retry = ended.is_retry();
+        self.ledger.request_ended(lane, retry);
         let (seen, gone, ends) = self.judge(ended, &endpoint);
+        if retry {
+            self.watch.retry_ended(lane, &seen);
+        }
         let batch = ends.iter().map(|end| end.due.seq).collect();
         self.tell(Input::Finished { lane, batch, seen });
         if gone {

@@ -14,6 +14,7 @@ use posthaste::domain::time::Timestamp;
 use posthaste::scheduler::{Input, Job, Seen};
 use posthaste::store::{DeadEvidence, Deferral, DeliveryId, Due, LaneId, LoadError, SettleTo, Store};
 
+use crate::ledger::is_retry;
 use crate::receiver::Reply;
 use crate::world::{Inside, World};
 
@@ -39,6 +40,13 @@ pub struct Ended {
     parts: Several<(Due, Found)>,
     /// What the endpoint answers, if it is asked.
     reply: Option<Reply>,
+}
+
+impl Ended {
+    /// Whether it was a retry.
+    pub fn is_retry(&self) -> bool {
+        self.parts.iter().any(|(due, _)| is_retry(due))
+    }
 }
 
 /// What the store has of one delivery.
@@ -67,6 +75,7 @@ impl World {
     /// A job begins: reads its events, and makes its request.
     pub fn launch(&mut self, job: Job) {
         self.check_order(&job);
+        self.check_batch(&job);
         if let Err(what) = self.ledger.started(&job) {
             self.fail(&what);
         }

@@ -36,9 +36,7 @@ pub enum Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Busy {
     No,
-    InFlight {
-        retry: bool,
-    },
+    InFlight,
     /// The request has ended; what became of it is not on disk.
     Ended,
 }
@@ -58,6 +56,8 @@ pub struct Record {
     pub holds_up: bool,
     /// It was tried before its lane was to keep this order, maybe out of it.
     pub loose: bool,
+    /// By which replay it came back from the dead, while it has not been tried since.
+    pub replay: Option<u64>,
 }
 
 /// The deliveries of one lane that wait: on disk and owed, and not in the daemon's hands.
@@ -65,29 +65,41 @@ pub struct Record {
 pub struct Waiting {
     /// Those that can go at once.
     fresh: BTreeSet<Seq>,
-    /// Those that can go later, by when.
+    /// Those that were never tried and can go later, by when.
     later: BTreeSet<(Timestamp, Seq)>,
+    /// Those that have been tried, by when they can go again.
+    again: BTreeSet<(Timestamp, Seq)>,
     /// Those in the daemon's hands: in a request, or its end is not on disk.
     pub busy: BTreeSet<Seq>,
     /// Requests under way.
     pub requests: u32,
-    /// Deliveries that go in them.
-    pub in_flight: u32,
     /// Those of them that are retries.
     pub retries: u32,
+    /// Deliveries that go in them.
+    pub in_flight: u32,
     /// Deliveries whose request has ended, which is not on disk.
     pub ended: u32,
 }
 
 impl Waiting {
-    /// When the first of those that go later can go.
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.later.first().map(|(due, _)| *due)
+    /// When the first of those that were never tried can go.
+    pub fn new_due(&self) -> Option<Timestamp> {
+        let later = self.later.first().map(|(due, _)| *due);
+        if self.fresh.is_empty() {
+            later
+        } else {
+            Some(Timestamp(0))
+        }
     }
 
-    /// Whether a delivery could go at `wall`.
-    pub fn is_due(&self, wall: Timestamp) -> bool {
-        !self.fresh.is_empty() || self.later.first().is_some_and(|(due, _)| *due <= wall)
+    /// When the first of those that were tried can go again.
+    pub fn again_due(&self) -> Option<Timestamp> {
+        self.again.first().map(|(due, _)| *due)
+    }
+
+    /// How many of those that were tried can go again at `wall`.
+    pub fn again_at(&self, wall: Timestamp) -> usize {
+        self.again.range(..=(wall, Seq(u64::MAX))).count()
     }
 }
 
@@ -104,6 +116,26 @@ impl Ledger {
     /// The deliveries of a lane that wait.
     pub fn waiting(&mut self, lane: LaneId) -> &Waiting {
         self.lanes.entry(lane).or_default()
+    }
+
+    /// Requests of a lane under way that are retries.
+    pub fn retries(&self, lane: LaneId) -> u32 {
+        self.lanes.get(&lane).map_or(0, |waiting| waiting.retries)
+    }
+
+    /// What waits for its next try since it failed with others, as the store keeps that: due at once, after as many tries.
+    pub fn company(&self, lane: LaneId, due: Timestamp, tries: u32) -> Vec<Seq> {
+        let Some(waiting) = self.lanes.get(&lane) else {
+            return Vec::new();
+        };
+        let due = waiting.again.range((due, Seq(0))..=(due, Seq(u64::MAX)));
+        let as_often = |seq: &Seq| {
+            let record = self.records.get(&DeliveryId { lane, seq: *seq });
+            record.is_some_and(
+                |record| matches!(record.place, Place::Owed { tries: used, .. } if used == tries),
+            )
+        };
+        due.map(|(_, seq)| *seq).filter(as_often).collect()
     }
 
     /// Every delivery there ever was.
@@ -131,7 +163,8 @@ impl Ledger {
             return BTreeMap::new();
         };
         let fresh = waiting.fresh.iter().map(|seq| (*seq, Timestamp(0)));
-        let all = fresh.chain(waiting.later.iter().map(|(due, seq)| (*seq, *due)));
+        let put_off = waiting.later.iter().chain(&waiting.again);
+        let all = fresh.chain(put_off.map(|(due, seq)| (*seq, *due)));
         all.map(|(seq, due)| {
             let record = self.records.get(&DeliveryId { lane, seq });
             (seq, (due, record.is_some_and(|record| record.holds_up)))
@@ -154,6 +187,7 @@ impl Ledger {
             excused: false,
             holds_up: due.is_none(),
             loose: false,
+            replay: None,
         };
         self.records.insert(id, record);
         self.move_to(id, Place::Owed { due, tries: 0 });
@@ -166,6 +200,7 @@ impl Ledger {
             let again = record.holds_up && matches!(record.place, Place::Owed { due: Some(_), .. });
             let tried = record.busy != Busy::No || again;
             record.loose |= id.lane == lane && tried;
+            record.replay = record.replay.filter(|_| id.lane != lane);
         }
     }
 
@@ -174,13 +209,19 @@ impl Ledger {
         self.records.get(&id).is_some_and(|record| record.loose)
     }
 
-    /// A dead letter is owed once more.
-    pub fn revived(&mut self, id: DeliveryId, due: Timestamp) {
+    /// A dead letter is owed once more, by a replay with that number.
+    pub fn revived(&mut self, id: DeliveryId, due: Timestamp, replay: u64) {
         let due = Some(due);
         self.change(id, |record| {
             record.place = Place::Owed { due, tries: 0 };
             record.holds_up = false;
+            record.replay = Some(replay);
         });
+    }
+
+    /// By which replay a delivery came back from the dead.
+    pub fn replay(&self, id: DeliveryId) -> Option<u64> {
+        self.records.get(&id).and_then(|record| record.replay)
     }
 
     /// What another lane was owed is owed here.
@@ -191,7 +232,9 @@ impl Ledger {
 
     /// The daemon starts a request.
     pub fn started(&mut self, job: &Job) -> Result<(), String> {
-        self.lanes.entry(job.lane).or_default().requests += 1;
+        let lane = self.lanes.entry(job.lane).or_default();
+        lane.requests += 1;
+        lane.retries += u32::from(job.batch.iter().any(is_retry));
         job.batch.iter().try_for_each(|due| {
             let (lane, seq) = (job.lane, due.seq);
             self.started_one(DeliveryId { lane, seq }, due)
@@ -211,8 +254,7 @@ impl Ledger {
         if due.tries != tries {
             return Err(format!("{id:?} has used {tries} tries, not {}", due.tries));
         }
-        let retry = is_retry(due);
-        self.change(id, |record| record.busy = Busy::InFlight { retry });
+        self.change(id, |record| record.busy = Busy::InFlight);
         Ok(())
     }
 
@@ -227,8 +269,10 @@ impl Ledger {
     }
 
     /// A request has ended.
-    pub fn request_ended(&mut self, lane: LaneId) {
-        self.lanes.entry(lane).or_default().requests -= 1;
+    pub fn request_ended(&mut self, lane: LaneId, retry: bool) {
+        let lane = self.lanes.entry(lane).or_default();
+        lane.requests -= 1;
+        lane.retries -= u32::from(retry);
     }
 
     /// The request of a delivery has ended; `decided`: something is to be written.
@@ -254,6 +298,7 @@ impl Ledger {
             self.change(settle.id, |record| {
                 record.place = place;
                 record.holds_up = true;
+                record.replay = None;
             });
         }
     }
@@ -291,7 +336,9 @@ impl Ledger {
         for id in busy {
             self.change(id, |record| record.busy = Busy::No);
         }
-        self.lanes.values_mut().for_each(|lane| lane.requests = 0);
+        for lane in self.lanes.values_mut() {
+            (lane.requests, lane.retries) = (0, 0);
+        }
     }
 
     /// Changes a record and keeps the counts in step with it.
@@ -318,8 +365,7 @@ impl Waiting {
             (true, true) => *counter += 1,
             (true, false) => *counter = counter.saturating_sub(1),
         };
-        step(&mut self.in_flight, matches!(record.busy, Busy::InFlight { .. }));
-        step(&mut self.retries, record.busy == Busy::InFlight { retry: true });
+        step(&mut self.in_flight, record.busy == Busy::InFlight);
         step(&mut self.ended, record.busy == Busy::Ended);
         match (record.busy, add) {
             (Busy::No, _) => {}
@@ -327,11 +373,19 @@ impl Waiting {
             (_, false) => drop(self.busy.remove(&seq)),
         }
         match record.place {
-            Place::Owed { due: Some(due), .. } if record.busy == Busy::No => {
-                if add {
-                    self.later.insert((due, seq));
+            Place::Owed {
+                due: Some(due),
+                tries,
+            } if record.busy == Busy::No => {
+                let put_off = if tries > 0 {
+                    &mut self.again
                 } else {
-                    self.later.remove(&(due, seq));
+                    &mut self.later
+                };
+                if add {
+                    put_off.insert((due, seq));
+                } else {
+                    put_off.remove(&(due, seq));
                 }
             }
             Place::Owed { due: None, .. } if record.busy == Busy::No => {

@@ -4,14 +4,15 @@
 //! [`world`] is the loop of all that happens; [`daemon`] does what the dispatcher does, [`job`] what
 //! its jobs do, [`commit`] what the committer does, [`operator`] what people do;
 //! [`receiver`] answers requests; [`scenario`] makes a world out of a seed; [`ledger`] knows what became of each
-//! delivery, [`checks`] what must hold at every step and [`order`] who may not overtake whom; [`shapes`] watches the
-//! adaptive limit alone.
+//! delivery, [`checks`] what must hold at every step, [`order`] who may not overtake whom and [`batches`] what may go
+//! together; [`shapes`] watches the adaptive limit alone.
 //!
 //! A failing seed is printed with the command that runs it again, then with every step shown. `POSTHASTE_SEEDS=100000`
-//! tries more of them, `POSTHASTE_SEED=7` only that one.
+//! tries more of them, `POSTHASTE_FIRST_SEED=5000` others, `POSTHASTE_SEED=7` only that one.
 
 #![allow(clippy::expect_used, clippy::panic, reason = "a helper of a test may fail it")]
 
+mod batches;
 mod checks;
 mod commit;
 mod daemon;
@@ -52,12 +53,13 @@ fn every_seed_keeps_every_promise() {
         return;
     }
     let seeds = asked("POSTHASTE_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
+    let first = asked("POSTHASTE_FIRST_SEED").unwrap_or(0);
+    let next = AtomicU64::new(first);
     let work = || {
         let mut totals = Totals::default();
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
+            if seed >= first + seeds {
                 return totals;
             }
             let _repeatable = Repeatable(seed);

@@ -145,8 +145,9 @@ impl World {
             }
             Verb::Replay(paced) => {
                 let revived = self.store.revive(&paced).expect(works);
+                let replay = self.totals.verbs;
                 for (id, due) in paced.into_iter().filter(|(id, _)| revived.contains(id)) {
-                    self.ledger.revived(id, due);
+                    self.ledger.revived(id, due, replay);
                     let (lane, from) = (id.lane, id.seq);
                     self.tell_soon(Input::Revived { lane, from });
                 }

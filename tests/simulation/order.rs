@@ -77,6 +77,7 @@ impl World {
             if let Some(other) = other.filter(|_| !loose) {
                 self.fail(&format!("{lane:?} {due:?} overtakes {other:?}"));
             }
+            self.check_replay(lane, due.seq, &before);
             before.insert(due.seq);
         }
         let waits = |seq: &Seq| {
@@ -87,6 +88,24 @@ impl World {
         };
         let waited_for = line.keys().any(waits);
         self.totals.waited_for += u64::from(waited_for);
+    }
+
+    /// Letters of one line that one replay brought back and that are due keep their order among themselves.
+    fn check_replay(&self, lane: LaneId, seq: Seq, before: &BTreeSet<Seq>) {
+        let Some(replay) = self.ledger.replay(DeliveryId { lane, seq }) else {
+            return;
+        };
+        let (key, wall) = (self.order_key(lane, seq), self.wall());
+        let line = self.ledger.line(lane);
+        // A flush brings forward those whose events are not delayed, so that one may still have to wait.
+        let due = line.range(..seq).filter(|(_, (due, _))| *due <= wall);
+        let mut earlier = due.map(|(other, _)| *other).filter(|other| {
+            let with_it = self.ledger.replay(DeliveryId { lane, seq: *other }) == Some(replay);
+            with_it && self.order_key(lane, *other) == key && !before.contains(other)
+        });
+        if let Some(other) = earlier.next() {
+            self.fail(&format!("{lane:?} {seq:?} overtakes {other:?}, replayed with it"));
+        }
     }
 
     /// When an ordered lane with nothing under way can send something, as the heads of its lines wait for another try.
@@ -100,14 +119,14 @@ impl World {
         }
         let line = self.ledger.line(lane);
         let mut held_up: BTreeMap<OrderKey, Timestamp> = BTreeMap::new();
-        // What has come in late, from another lane or under another order, waits for retries of later events too.
-        for (seq, (due, _)) in line.iter().filter(|(_, (_, holds_up))| *holds_up) {
+        // Each waits for what stands before it in its line, and for nothing behind it, also if it has come in late.
+        let starts = line.iter().map(|(seq, (due, holds_up))| {
             let until = held_up.entry(self.order_key(lane, *seq)).or_default();
-            *until = (*until).max(*due);
-        }
-        let starts = line.iter().map(|(seq, (due, _))| {
-            let until = held_up.get(&self.order_key(lane, *seq)).copied();
-            until.map_or(*due, |until| until.max(*due))
+            let start = (*until).max(*due);
+            if *holds_up {
+                *until = start;
+            }
+            start
         });
         starts.min()
     }

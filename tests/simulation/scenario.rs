@@ -16,6 +16,9 @@ use posthaste::store::LaneId;
 use crate::dice::Dice;
 use crate::receiver::Manner;
 
+/// Longest time that a batch waits for company.
+pub const GATHERS_MS_MAX: u64 = 2000;
+
 /// A number from `low` to `high`, both included.
 pub fn between(dice: &mut Dice, low: u64, high: u64) -> u64 {
     low + dice.any() % (high - low + 1)
@@ -179,11 +182,12 @@ pub fn endpoint(dice: &mut Dice) -> Endpoint {
     endpoint.breaker = breaker(dice);
     endpoint.concurrency = concurrency(dice);
     endpoint.best_effort = dice.one_in(12);
+    let gathers_ms = [200, GATHERS_MS_MAX][dice.below(2)];
     endpoint.batch = dice.one_in(4).then(|| BatchPolicy {
         items: None,
         events_max: between(dice, 2, 9) as usize,
         bytes_max: between(dice, 2, 12) as usize,
-        wait_max: millis(dice, 0, 200),
+        wait_max: millis(dice, 0, gathers_ms),
         shape: BatchShape::Array,
     });
     endpoint.order.policy = order(dice);

@@ -37,6 +37,10 @@ struct Line {
     fresh: usize,
     /// Those of the queue that failed a try.
     tried: usize,
+    /// Bytes of the queue, as far as they are known.
+    bytes: u64,
+    /// Since when something waits that was first in memory, also if what was accepted before it joined later.
+    since_mono_ms: u64,
     /// In a request, or ended and not durable yet.
     in_hand: usize,
     /// Fresh ones from here on were left in the store.
@@ -52,6 +56,20 @@ impl Line {
         let unread = read.is_some_and(|read| due.seq >= read) || cut.is_some_and(|cut| cut <= due.seq);
         due.was_due.is_some() && !standing.tried && unread
     }
+
+    /// Whether what was accepted as `seq` has to wait for another try of the head. What was accepted before the head, and
+    /// came in late because it was owed to another endpoint, does not.
+    fn holds_up(&self, seq: Seq) -> bool {
+        let after_head = self.queue.first_key_value().is_some_and(|(head, _)| *head < seq);
+        matches!(self.mark, Mark::HeldUp(..)) && after_head
+    }
+}
+
+/// What is in a request or not durable yet.
+#[derive(Clone, Copy, Debug)]
+struct Departed {
+    key: OrderKey,
+    tried: bool,
 }
 
 /// Where a line stands in the lists of all lines.
@@ -92,8 +110,7 @@ pub(super) enum Fit {
 #[derive(Debug)]
 pub(super) struct Lines {
     lines: HashMap<OrderKey, Line, FxBuildHasher>,
-    /// The line of everything in a request or not durable yet.
-    departed: HashMap<Seq, OrderKey, FxBuildHasher>,
+    departed: HashMap<Seq, Departed, FxBuildHasher>,
     ready: BTreeSet<(Seq, OrderKey)>,
     ready_retries: BTreeSet<(Seq, OrderKey)>,
     held_up: BTreeSet<(Timestamp, OrderKey)>,
@@ -107,6 +124,8 @@ pub(super) struct Lines {
     hungry: BTreeSet<(Seq, OrderKey)>,
     /// Fresh deliveries that were taken out of a line as its head came to wait; nobody was told yet.
     let_go: Vec<Seq>,
+    /// Their lines, since the store was last asked for what was left.
+    cut_since: BTreeSet<OrderKey>,
     /// Fresh deliveries a line holds in memory at most.
     line_max: usize,
     waiting: usize,
@@ -131,6 +150,7 @@ impl Lines {
             read_all: false,
             hungry: BTreeSet::new(),
             let_go: Vec::new(),
+            cut_since: BTreeSet::new(),
             line_max,
             waiting: 0,
             fresh: 0,
@@ -231,7 +251,14 @@ impl Lines {
     /// A delivery joins its line.
     pub(super) fn join(&mut self, key: OrderKey, standing: Standing, wall: Timestamp) {
         let line = self.lines.entry(key).or_default();
+        let since = standing.since_mono_ms;
+        line.since_mono_ms = if line.queue.is_empty() {
+            since
+        } else {
+            line.since_mono_ms.min(since)
+        };
         line.queue.insert(standing.due.seq, standing);
+        line.bytes += u64::from(standing.due.bytes);
         self.waiting += 1;
         line.tried += usize::from(standing.tried);
         self.tried += usize::from(standing.tried);
@@ -246,8 +273,7 @@ impl Lines {
     /// remembered.
     pub(super) fn admits(&mut self, key: OrderKey, seq: Seq) -> bool {
         let line = self.lines.entry(key).or_default();
-        let held_up = matches!(line.mark, Mark::HeldUp(..));
-        let admitted = line.cut.is_none() && !held_up && line.fresh < self.line_max;
+        let admitted = line.cut.is_none() && !line.holds_up(seq) && line.fresh < self.line_max;
         if !admitted {
             line.cut = Some(line.cut.map_or(seq, |cut| cut.min(seq)));
             self.note_hunger(key);
@@ -255,18 +281,29 @@ impl Lines {
         admitted
     }
 
-    /// The same for one that is read once more, from `from` on: only what follows a line's cut without a gap may join.
+    /// The store is about to be asked for what lines left there.
+    pub(super) fn reread_begins(&mut self) {
+        self.cut_since.clear();
+    }
+
+    /// Lines of which the answer may lack something: what was in memory when the store was asked and is not any more.
+    pub(super) fn cut_since(&mut self) -> BTreeSet<OrderKey> {
+        std::mem::take(&mut self.cut_since)
+    }
+
+    /// The same for one that is read once more, from `from` on, when nothing of its line was left of that: only what
+    /// follows a line's cut without a gap may join.
     pub(super) fn admits_again(&mut self, key: OrderKey, seq: Seq, from: Seq) -> bool {
         let Some(line) = self.lines.get_mut(&key) else {
             return false;
         };
-        let held_up = matches!(line.mark, Mark::HeldUp(..));
-        let follows = line.cut.is_some_and(|cut| cut >= from && cut <= seq);
-        let admitted = follows && !held_up && line.fresh < self.line_max;
-        if admitted && let Some(cut) = line.cut.replace(Seq(seq.0 + 1)) {
-            self.hungry.remove(&(cut, key));
-            self.note_hunger(key);
-        }
+        let Some(cut) = line.cut.filter(|cut| *cut >= from && *cut <= seq) else {
+            return false;
+        };
+        let admitted = !line.holds_up(seq) && line.fresh < self.line_max;
+        line.cut = Some(if admitted { Seq(seq.0 + 1) } else { seq });
+        self.hungry.remove(&(cut, key));
+        self.note_hunger(key);
         admitted
     }
 
@@ -333,6 +370,9 @@ impl Lines {
                 no => return no,
             }
             line.queue.remove(&seq);
+            let next = line.queue.first_key_value();
+            line.since_mono_ms = next.map_or(0, |(_, next)| next.since_mono_ms);
+            line.bytes -= u64::from(standing.due.bytes);
             line.in_hand += 1;
             self.waiting -= 1;
             line.tried -= usize::from(standing.tried);
@@ -341,15 +381,28 @@ impl Lines {
                 line.fresh -= 1;
                 self.fresh -= 1;
             }
-            self.departed.insert(seq, key);
+            let tried = standing.tried;
+            self.departed.insert(seq, Departed { key, tried });
             batch.push(standing.due);
         }
         Fit::Apart
     }
 
-    /// A delivery that had departed is durable, or did not fit and joins again as `back`.
+    /// A delivery that had departed did not fit into its request, and stands where it stood.
+    pub(super) fn given_back(&mut self, due: Due, now: Now) {
+        let Some(departed) = self.departed.get(&due.seq) else {
+            return;
+        };
+        let back = Standing {
+            since_mono_ms: 0,
+            ..standing(due, departed.tried, now)
+        };
+        self.returned(due.seq, Some(back), now.wall);
+    }
+
+    /// A delivery that had departed is durable, and joins again as `back` if it has to be tried again.
     pub(super) fn returned(&mut self, seq: Seq, back: Option<Standing>, wall: Timestamp) {
-        let Some(key) = self.departed.remove(&seq) else {
+        let Some(Departed { key, .. }) = self.departed.remove(&seq) else {
             return;
         };
         if let Some(line) = self.lines.get_mut(&key) {
@@ -370,7 +423,7 @@ impl Lines {
             let firsts = [line.cut.take(), first_fresh.map(|s| s.due.seq), from];
             from = firsts.into_iter().flatten().min();
             out.extend(std::mem::take(&mut line.queue).into_values());
-            (line.fresh, line.tried) = (0, 0);
+            (line.fresh, line.tried, line.bytes) = (0, 0, 0);
             line.mark = Mark::Still;
         }
         self.lines.retain(|_, line| line.in_hand > 0);
@@ -390,7 +443,10 @@ impl Lines {
             return;
         };
         let is_fresh = |_: &Seq, standing: &mut Standing| standing.due.was_due.is_none();
-        let fresh: Vec<Seq> = line.queue.extract_if(.., is_fresh).map(|(seq, _)| seq).collect();
+        let bytes = &mut line.bytes;
+        let cut_off = line.queue.extract_if(.., is_fresh);
+        let cut_off = cut_off.inspect(|(_, standing)| *bytes -= u64::from(standing.due.bytes));
+        let fresh: Vec<Seq> = cut_off.map(|(seq, _)| seq).collect();
         if let Some(cut) = line.cut {
             self.hungry.remove(&(cut, key));
         }
@@ -399,6 +455,7 @@ impl Lines {
         self.fresh -= fresh.len();
         self.waiting -= fresh.len();
         self.let_go.extend(fresh);
+        self.cut_since.insert(key);
     }
 
     /// Takes what was left in the store lately because the head of its line has come to wait for another try: after a
@@ -430,9 +487,9 @@ impl Lines {
                 _ => Mark::Ready(Head {
                     seq: head.due.seq,
                     retry: head.due.tries > 0,
-                    since_mono_ms: head.since_mono_ms,
+                    since_mono_ms: line.since_mono_ms,
                     count: line.queue.len(),
-                    bytes: line.queue.values().map(|s| u64::from(s.due.bytes)).sum(),
+                    bytes: line.bytes,
                 }),
             },
         };
@@ -482,7 +539,7 @@ impl Lines {
         }
     }
 
-    /// A cut line that is not held up takes more once it has less than half of what it may hold.
+    /// A cut line that is not held up there takes more once it has less than half of what it may hold.
     fn note_hunger(&mut self, key: OrderKey) {
         let Some(line) = self.lines.get_mut(&key) else {
             return;
@@ -492,7 +549,7 @@ impl Lines {
             // Nothing beyond has been read yet, so nothing was left.
             line.cut = None;
             self.hungry.remove(&(cut, key));
-        } else if !matches!(line.mark, Mark::HeldUp(..)) && line.fresh * 2 <= self.line_max {
+        } else if !line.holds_up(cut) && line.fresh * 2 <= self.line_max {
             self.hungry.insert((cut, key));
         } else {
             self.hungry.remove(&(cut, key));

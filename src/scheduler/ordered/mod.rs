@@ -9,8 +9,6 @@
 
 mod lines;
 
-use std::collections::BTreeSet;
-
 use crate::domain::endpoint::{BatchPolicy, OrderKey};
 use crate::domain::event::Seq;
 use crate::domain::several::Several;
@@ -63,6 +61,9 @@ pub(super) struct Ordered {
     hand: Hand,
     /// All that failed a try is in memory.
     knows_tried: bool,
+    /// While it is not: how many such deliveries the store alone has, if that is known. So the store need not look at all
+    /// that is deferred to find the last of them, which an endpoint may have cause for every few seconds.
+    tried_stored: Option<usize>,
     /// The store has more of it than fits.
     more_tried: bool,
     /// The store may have more fresh deliveries beyond what has been read.
@@ -70,6 +71,9 @@ pub(super) struct Ordered {
     deferred_next: Option<Timestamp>,
     asked: Option<Asked>,
     ask_after_mono_ms: u64,
+    /// Since when something gathered that was given back to the store, until a batch has left: to be read again is no
+    /// reason to wait longer.
+    gathered_since: Option<u64>,
     /// Whether what was left in the store is asked for next, rather than what comes next.
     left_turn: bool,
     retry_turn: bool,
@@ -86,11 +90,13 @@ impl Ordered {
             lines: Lines::new(line_max.max(2 * events_max)),
             hand: Hand::default(),
             knows_tried: false,
+            tried_stored: None,
             more_tried: false,
             behind: true,
             deferred_next: Some(Timestamp(0)),
             asked: None,
             ask_after_mono_ms: 0,
+            gathered_since: None,
             left_turn: false,
             retry_turn: false,
         }
@@ -100,15 +106,24 @@ impl Ordered {
         TRIED_WINDOWS * self.window_max
     }
 
+    /// Whether nothing that failed a try is in the store alone, as far as memory holds it.
+    fn has_all_tried(&self) -> bool {
+        self.knows_tried || self.tried_stored == Some(0)
+    }
+
+    fn tried_room(&self) -> usize {
+        self.tried_max().saturating_sub(self.lines.tried()).max(1)
+    }
+
     /// Nothing new leaves while something that failed a try is not known.
     fn is_clogged(&self) -> bool {
-        !self.knows_tried || self.more_tried || self.lines.tried() >= self.tried_max()
+        !self.has_all_tried() || self.more_tried || self.lines.tried() >= self.tried_max()
     }
 
     /// Whether the next request is a retry; `None`: nothing is ready. The same rules as without order: new and old take
-    /// turns, and retries hold at most half of the limit while something new is ready.
+    /// turns, and retries leave half of the limit to what is new.
     fn turn(&self, terms: &Terms) -> Option<bool> {
-        if !self.knows_tried {
+        if !self.has_all_tried() {
             return None;
         }
         let bytes_max = self.batch.as_ref().map_or(0, |batch| batch.bytes_max as u64);
@@ -117,7 +132,7 @@ impl Ordered {
         let fresh =
             self.lines.has_ready() && !self.is_clogged() && self.is_ripe(terms) && fits(bytes.min(bytes_max));
         let retry = self.lines.has_ready_retry(terms.now.wall)
-            && (!fresh || terms.has_room_for_retry(&self.hand))
+            && terms.has_room_for_retry(&self.hand, fresh)
             && fits(bytes_max);
         match (fresh, retry) {
             (true, true) => Some(self.retry_turn),
@@ -188,7 +203,7 @@ impl Ordered {
         if self.asked.is_some() || appetite == Appetite::Nothing || self.ask_after_mono_ms > now.mono_ms {
             return None;
         }
-        if !self.knows_tried {
+        if !self.has_all_tried() {
             return Some((About::Tried, 0, 0));
         }
         let room = self.fresh_room(appetite);
@@ -215,11 +230,11 @@ impl Ordered {
     }
 
     fn take_left(&mut self, from: Seq, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
-        let mut left = BTreeSet::new();
+        let mut left = self.lines.cut_since();
         let read = self.lines.read();
         let known = answer.fresh.iter().zip(keys);
         for (due, key) in known.take_while(|(due, _)| due.seq < read) {
-            if self.hand.holds(due.seq) {
+            if self.hand.holds(due.seq) || left.contains(key) {
                 continue;
             }
             if self.lines.admits_again(*key, due.seq, from) {
@@ -238,7 +253,9 @@ impl Ordered {
     }
 
     fn take_tried(&mut self, answer: &DueAnswer, keys: &[OrderKey], now: Now) {
-        self.more_tried = answer.tried.len() >= self.tried_max().saturating_sub(self.lines.tried()).max(1);
+        let found = answer.tried.len();
+        let is_all = self.tried_stored.take().is_some_and(|stored| stored <= found);
+        self.more_tried = !is_all && found >= self.tried_room();
         for (due, key) in answer.tried.iter().zip(keys) {
             self.take_in(*due, true, *key, now);
         }
@@ -281,7 +298,9 @@ impl Backlog for Ordered {
     fn gathers_until(&self) -> Option<u64> {
         let policy = self.batch.as_ref()?;
         let wait_ms = u64::try_from(policy.wait_max.as_millis()).unwrap_or(u64::MAX);
-        Some(self.lines.oldest_since()?.saturating_add(wait_ms))
+        let oldest = self.lines.oldest_since()?;
+        let since = self.gathered_since.map_or(oldest, |since| since.min(oldest));
+        Some(since.saturating_add(wait_ms))
     }
 
     fn finished_max(&self) -> usize {
@@ -305,8 +324,10 @@ impl Backlog for Ordered {
         self.deferred_next = earliest(self.deferred_next, Some(due));
     }
 
+    /// That may be said of what failed a try and could not be read, too.
     fn revive(&mut self, from: Seq, now: Now) {
         self.release();
+        self.tried_stored = None;
         self.lines.set_read(self.lines.read().min(from));
         self.set_behind(true);
         self.announce_deferred(now.wall);
@@ -321,12 +342,16 @@ impl Backlog for Ordered {
         if !self.hand.settled(seq) {
             if let Some((due, _)) = deferred {
                 self.announce_deferred(due);
+                self.tried_stored = None;
             }
             return;
         }
         let asking = |asked: &Asked| asked.about == About::Tried && !asked.stale;
         let known = self.knows_tried || self.asked.as_ref().is_some_and(asking);
         // What is not known now is read with the rest of what was tried.
+        if deferred.is_some() && !known {
+            self.tried_stored = self.tried_stored.map(|stored| stored + 1);
+        }
         let back = deferred
             .filter(|_| known && self.hand.wait(seq))
             .map(|(due, tries)| Standing {
@@ -341,6 +366,9 @@ impl Backlog for Ordered {
     fn ask(&mut self, appetite: Appetite, now: Now) -> Option<DueQuery> {
         let (about, fresh_max, deferred_max) = self.wanted(appetite, now)?;
         self.left_turn = about == About::Next;
+        if matches!(about, About::Left(_)) {
+            self.lines.reread_begins();
+        }
         let deferred_next = self.deferred_next.take();
         self.asked = Some(Asked {
             about,
@@ -358,7 +386,7 @@ impl Backlog for Ordered {
             deferred_max,
             held: self.hand.seqs(),
             tried_max: match about {
-                About::Tried => self.tried_max().saturating_sub(self.lines.tried()).max(1),
+                About::Tried => self.tried_stored.unwrap_or(usize::MAX).min(self.tried_room()),
                 _ => 0,
             },
         })
@@ -424,6 +452,7 @@ impl Backlog for Ordered {
             return Several::new();
         };
         self.retry_turn = !retry;
+        self.gathered_since = self.gathered_since.filter(|_| retry);
         let (events_max, bytes_max) = match &self.batch {
             None => (1, usize::MAX),
             Some(policy) => (policy.events_max, policy.bytes_max),
@@ -472,11 +501,7 @@ impl Backlog for Ordered {
     fn give_back(&mut self, batch: &[Due], open: bool, now: Now) {
         for due in batch {
             if self.hand.give_back(due.seq) {
-                let back = Standing {
-                    since_mono_ms: 0,
-                    ..standing(*due, due.was_due.is_some() && due.tries > 0, now)
-                };
-                self.lines.returned(due.seq, Some(back), now.wall);
+                self.lines.given_back(*due, now);
             }
         }
         self.let_go_behind();
@@ -486,6 +511,13 @@ impl Backlog for Ordered {
     }
 
     fn release(&mut self) {
+        let in_memory = self.lines.tried();
+        self.tried_stored = match self.knows_tried {
+            true => Some(in_memory).filter(|_| !self.more_tried),
+            false => self.tried_stored.map(|stored| stored + in_memory),
+        };
+        let since = [self.gathered_since, self.lines.oldest_since()];
+        self.gathered_since = since.into_iter().flatten().min();
         let (waiting, from) = self.lines.release();
         for standing in waiting {
             self.hand.drop_waiting(standing.due.seq);

@@ -60,7 +60,7 @@ fn c8_bytes_fill_a_batch_and_what_does_not_fit_goes_next() {
 /// C8: what failed together is tried again together, however many others wait.
 #[test]
 fn c8_a_failed_batch_stays_the_same_set() {
-    let mut world = batching(3, 4, secs(1));
+    let mut world = batching(4, 4, secs(1));
     world.accept_many(A, 8);
     let jobs = world.poll();
     assert_eq!(sizes(&jobs), [4, 4]);
@@ -78,7 +78,7 @@ fn c8_a_failed_batch_stays_the_same_set() {
 /// C8: halves of a batch that parted are one millisecond apart, and are not put together again.
 #[test]
 fn c8_halves_stay_apart() {
-    let mut world = batching(3, 4, secs(1));
+    let mut world = batching(4, 4, secs(1));
     world.accept_many(A, 4);
     let job = world.poll().remove(0);
     world.finish(&job, seen(Outcome::Error(ErrorClass::Http4xx)));
@@ -179,4 +179,40 @@ fn f6_a_rate_spreads_requests() {
     }
     assert!((40..=43).contains(&sent), "{sent} in two seconds");
     assert!(wakes <= sent + 1, "{wakes} wake-ups for {sent} requests");
+}
+
+/// C8: to be given back and read again, as after each page of a move, makes nobody wait longer; nor does what was
+/// delayed, accepted before it and comes to stand before it in its line.
+#[test]
+fn c8_a_batch_that_is_read_again_keeps_its_age() {
+    for order in [OrderPolicy::None, OrderPolicy::Endpoint] {
+        let mut config = lane_config(0, 4, 4);
+        config.order = order;
+        config.batch = Some(BatchPolicy {
+            events_max: 100,
+            bytes_max: 1000,
+            wait_max: secs(10),
+            shape: BatchShape::Array,
+            items: None,
+        });
+        for revives in [true, false] {
+            let mut world = World::new(SchedulerConfig::default(), vec![config.clone()]);
+            assert!(world.poll().is_empty());
+            for _ in 0..3 {
+                world.accept(A, Some(Timestamp(START + 5000)));
+            }
+            world.accept(A, None);
+            for second in 0..10 {
+                assert!(world.poll().is_empty(), "{order:?} after {second} s");
+                world.pass(secs(1));
+                if revives {
+                    world.handle(Input::Revived {
+                        lane: A,
+                        from: Seq(0),
+                    });
+                }
+            }
+            assert_eq!(sizes(&world.poll()), [4], "{order:?} {revives}");
+        }
+    }
 }

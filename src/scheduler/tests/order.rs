@@ -4,21 +4,21 @@ use super::*;
 
 /// A lane that keeps order among events with one of `keys` keys, in a small window; it has heard that the store is
 /// empty.
-fn ordered(order: OrderPolicy, keys: u64) -> World {
+pub(super) fn ordered(order: OrderPolicy, keys: u64) -> World {
     let mut world = World::new(small(), vec![ordered_config(order)]);
     world.keys = keys;
     assert!(world.poll().is_empty());
     world
 }
 
-fn ordered_config(order: OrderPolicy) -> LaneConfig {
+pub(super) fn ordered_config(order: OrderPolicy) -> LaneConfig {
     let mut config = lane_config(0, 50, 50);
     config.order = order;
     config.breaker.failures = 0;
     config
 }
 
-fn small() -> SchedulerConfig {
+pub(super) fn small() -> SchedulerConfig {
     SchedulerConfig {
         window_max: 16,
         ..SchedulerConfig::default()
@@ -34,7 +34,7 @@ fn restarted(world: World, order: OrderPolicy) -> World {
 }
 
 /// Delivers everything that can go, in the order in which it went.
-fn deliver_all(world: &mut World) -> Vec<u64> {
+pub(super) fn deliver_all(world: &mut World) -> Vec<u64> {
     let mut went = Vec::new();
     loop {
         let jobs = world.poll();
@@ -303,4 +303,48 @@ fn f7_a_head_held_up_again_by_the_clock_keeps_no_room() {
     world.pass(secs(60));
     let rest: Vec<u64> = (1..102).filter(|seq| seq % 2 == 1).collect();
     assert_eq!(deliver_all(&mut world), rest);
+}
+
+/// F7: what a line lets go of while the store is being asked for what lines had left there was in hand when it was asked,
+/// so the answer lacks it: it is neither passed over nor overtaken.
+#[test]
+fn f7_an_answer_lacks_what_was_let_go_meanwhile() {
+    let mut world = ordered(OrderPolicy::Key, 2);
+    world.accept_many(A, 100);
+    let mut went = Vec::new();
+    let mut deliver = |world: &mut World, jobs: Vec<Job>| {
+        went.extend(seqs(&jobs));
+        jobs.into_iter().for_each(|job| world.end(job, OK, secs(0)));
+    };
+    let mut jobs = world.poll();
+    world.end(jobs.remove(0), DOWN, secs(10));
+    for _ in 0..3 {
+        deliver(&mut world, jobs);
+        jobs = world.poll();
+    }
+    world.pass(secs(10));
+    world.answers = false;
+    let first = world.poll();
+    deliver(&mut world, first);
+    assert!(world.poll().is_empty());
+    assert_eq!(
+        world.asked.len(),
+        1,
+        "for what stands behind the first of its line"
+    );
+    let failed = jobs.remove(0);
+    let head = failed.batch[0].seq;
+    world.end(failed, DOWN, secs(1));
+    assert_eq!(world.view(A).held_up, 1);
+    world.pass(secs(1));
+    let again = world.poll();
+    assert_eq!(seqs(&again), [head.0]);
+    deliver(&mut world, again);
+    world.answer();
+    world.answers = true;
+    went.extend(deliver_all(&mut world));
+    for key in 0..2 {
+        let line = went.iter().filter(|seq| **seq % 2 == key);
+        assert!(line.copied().eq((0..50).map(|n| 2 * n + key)), "{went:?}");
+    }
 }

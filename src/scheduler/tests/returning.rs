@@ -103,17 +103,20 @@ fn a6_clock_jumps_stick_nothing() {
         world.now.wall = Timestamp(world.now.wall.0.saturating_add_signed(jump_s * 1000));
         let mut delivered = HashSet::new();
         for _ in 0..20 {
-            for job in world.poll() {
+            let jobs = world.poll();
+            if jobs.is_empty() {
+                assert!(
+                    world.sleep() <= secs(7260),
+                    "no longer than the jump and the wait"
+                );
+            }
+            for job in jobs {
                 delivered.extend(seqs(std::slice::from_ref(&job)));
                 world.end(job, OK, secs(0));
             }
             if delivered.len() == 14 {
                 break;
             }
-            assert!(
-                world.sleep() <= secs(7260),
-                "no longer than the jump and the wait"
-            );
         }
         assert_eq!(delivered.len(), 14, "jump of {jump_s} s");
     }
