@@ -59,7 +59,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     }
     let [none, kept, all] = &sides;
     let delivered: fn(&Round) -> f64 = |round| round.delivered_per_second;
-    let cpu_us: fn(&Round) -> f64 = |round| round.daemon_cpu_us;
+    let cpu_us: fn(&Round) -> f64 = |round| round.cpu_us;
     let what = "delivered, every attempt kept";
     let row = Row::of_rounds(what, "/s", "none kept", &pairs(kept, none, delivered));
     bench.report.add(row.goal(Goal::RatioAtLeast(0.90)));

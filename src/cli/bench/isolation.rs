@@ -1,5 +1,5 @@
-//! One endpoint hangs and is owed a backlog; another one must not notice. Its delays are measured at a steady pace,
-//! first alone, then with the other in that state.
+//! One endpoint hangs and is owed a backlog; another one must not notice. Its delays are measured at a steady pace, in
+//! turns with those of a daemon that has no such endpoint.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -39,8 +39,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         target("dead", hanging.addr(), "/hang"),
     ];
     let stage = Stage::new(&bench.args.dir, "isolation", &targets)?;
-    let span = bench.span() * bench.args.rounds;
-    let alone = delays(&stage, &mut live, span).await?;
+    let stage_alone = Stage::new(&bench.args.dir, "alone", &targets[..1])?;
     let crew = Crew {
         socket: stage.socket(),
         producers: 16,
@@ -48,7 +47,11 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         target: "dead",
     };
     let owed = work(crew, Until::Accepted(bench.args.backlog)).await?.accepted;
-    let beside = delays(&stage, &mut live, span).await?;
+    let (mut alone, mut beside) = (microseconds()?, microseconds()?);
+    for _ in 0..bench.args.rounds {
+        alone += delays(&stage_alone, &mut live, bench.span()).await?;
+        beside += delays(&stage, &mut live, bench.span()).await?;
+    }
     for (quantile, goal) in [(0.5, 1.5), (0.99, 2.0)] {
         let ms = |delays: &Histogram<u64>| delays.value_at_quantile(quantile) as f64 / 1000.0;
         let what = format!(
