@@ -77,6 +77,20 @@ struct Member {
     parsed: OnceLock<Value>,
 }
 
+/// Adds a member to `list`; the last one of a name counts, as everywhere. `None`: they are too many.
+fn put(list: &mut Vec<Member>, name: Value, at: Range<usize>) -> Option<()> {
+    match list.iter().position(|known| known.name.as_str() == name.as_str()) {
+        Some(known) => list.get_mut(known)?.at = at,
+        None if list.len() >= MEMBERS_MAX => return None,
+        None => list.push(Member {
+            name,
+            at,
+            parsed: OnceLock::new(),
+        }),
+    }
+    Some(())
+}
+
 /// The name that stands in `quoted`.
 fn name(quoted: &[u8]) -> Option<Value> {
     let written = quoted.get(1..quoted.len().checked_sub(1)?)?;
@@ -96,28 +110,19 @@ impl fmt::Debug for Members {
 impl Members {
     /// `None`: it is no object, not JSON, or has too many members.
     fn read(json: &Bytes, levels: u8) -> Option<Self> {
-        let mut list: Vec<Member> = Vec::with_capacity(EXPECTED);
+        let mut list = Vec::with_capacity(EXPECTED);
         let mut cursor = Cursor::new(json);
         cursor.take(b'{')?;
-        let is_empty = cursor.take(b'}').is_some();
-        while !is_empty {
-            let name = name(json.get(cursor.string()?)?)?;
-            cursor.take(b':')?;
-            let at = cursor.value()?;
-            // The last one of a name counts, as everywhere.
-            match list.iter().position(|known| known.name.as_str() == name.as_str()) {
-                Some(known) => list[known].at = at,
-                None if list.len() >= MEMBERS_MAX => return None,
-                None => list.push(Member {
-                    name,
-                    at,
-                    parsed: OnceLock::new(),
-                }),
+        if cursor.take(b'}').is_none() {
+            loop {
+                let name = name(json.get(cursor.string()?)?)?;
+                cursor.take(b':')?;
+                put(&mut list, name, cursor.value()?)?;
+                if cursor.take(b',').is_none() {
+                    break;
+                }
             }
-            if cursor.take(b',').is_none() {
-                cursor.take(b'}')?;
-                break;
-            }
+            cursor.take(b'}')?;
         }
         cursor.is_at_end().then(|| Self {
             json: json.clone(),
