@@ -252,17 +252,10 @@ mod tests {
 
     fn view(outcome: Outcome, exchange: Option<ExchangeView>) -> AttemptView {
         let attempt = Attempt {
-            number: 2,
-            started: Timestamp(0),
             duration_ms: 31,
-            outcome,
             status: Some(200),
             message: "first\nsecond".into(),
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
-            kept: None,
+            ..Attempt::new(2, Timestamp(0), outcome)
         };
         AttemptView {
             exchange,

@@ -142,7 +142,7 @@ enum EndpointsVerb {
 }
 
 /// Which endpoints; every option narrows.
-#[derive(Clone, Debug, Default, Args)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
 struct Filter {
     /// In this state: ready, suspended, tripped, probing, paused, disabled, orphaned
     #[arg(long)]
@@ -239,9 +239,9 @@ async fn list(client: &Client, filter: &Filter, json: bool) -> Done {
         let status: Status = client.get("/v1/status").await?;
         return print::line(&endpoint_table(&found, status.now));
     }
-    print::line(match filter.path().contains('?') {
-        true => "there are none like this",
-        false => "no endpoints are configured",
+    print::line(match *filter == Filter::default() {
+        true => "no endpoints are configured",
+        false => "there are none like this",
     })
 }
 

@@ -48,7 +48,7 @@ pub fn effective(config: &Config) -> Value {
         "ingest": ingest,
         "control": control,
         "log": {
-            "format": LogFormat::NAMES.iter().find(|(_, f)| *f == config.log.format).map(|(name, _)| name),
+            "format": name_of(LogFormat::NAMES, &config.log.format),
             "level": config.log.level,
             "payloads": config.log.payloads,
         },
@@ -91,6 +91,12 @@ fn allow_rule(rule: &AllowRule) -> Value {
     shown
 }
 
+/// The name of `meant` among `names`.
+fn name_of<T: PartialEq>(names: &[(&'static str, T)], meant: &T) -> &'static str {
+    let named = names.iter().find(|(_, known)| known == meant);
+    named.map_or("", |(name, _)| name)
+}
+
 fn store(config: &Config) -> Value {
     json!({
         "engine": "sled",
@@ -104,7 +110,7 @@ fn store(config: &Config) -> Value {
         "dedup_max": config.store.dedup_ids_max,
         "attempts_keep": show_duration(config.store.attempts_keep),
         "attempts_max_size": show_size(config.store.attempts_bytes_max),
-        "attempts_detail": Detail::NAMES.iter().find(|(_, detail)| *detail == config.store.attempts_detail).map(|(name, _)| name),
+        "attempts_detail": name_of(Detail::NAMES, &config.store.attempts_detail),
         "dead_keep": show_duration(config.store.dead_keep),
     })
 }

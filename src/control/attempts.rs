@@ -55,13 +55,8 @@ impl ListQuery {
         match (self.outcome.as_deref(), self.class.as_deref()) {
             (None, None) => Ok(None),
             (None | Some("error"), Some(name)) => {
-                let class = ErrorClass::named(name).ok_or_else(|| {
-                    let known: Vec<&str> = ErrorClass::ALL.iter().map(|(_, name)| *name).collect();
-                    ApiError::bad_request(format!(
-                        "class: {name:?} is not a class of error; there are {}",
-                        known.join(", ")
-                    ))
-                })?;
+                let class = ErrorClass::named(name)
+                    .ok_or_else(|| ApiError::unknown("class", name, "a class of error", &ErrorClass::ALL))?;
                 Ok(Some(OutcomeSet::default().with(Outcome::Error(class))))
             }
             (Some(name), None) => OutcomeSet::named(name).map(Some).ok_or_else(|| {

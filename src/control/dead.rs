@@ -73,23 +73,15 @@ pub fn filter(select: &DeadSelect, lanes: &[LaneTotals], now: Timestamp) -> ApiR
             .map(TypePattern::parse)
             .transpose()
             .map_err(|problem| wrong("type", problem))?,
-        reason: select
-            .reason
-            .as_deref()
-            .map(reason)
-            .transpose()
-            .map_err(|problem| wrong("reason", problem))?,
+        reason: select.reason.as_deref().map(reason).transpose()?,
         status: select.status,
         since: instant("since", &select.since)?,
         until: instant("until", &select.until)?,
     })
 }
 
-fn reason(name: &str) -> Result<DeadReason, String> {
-    DeadReason::named(name).ok_or_else(|| {
-        let known: Vec<&str> = DeadReason::ALL.iter().map(|(_, name)| *name).collect();
-        format!("{name:?} is not a reason; there are {}", known.join(", "))
-    })
+fn reason(name: &str) -> ApiResult<DeadReason> {
+    DeadReason::named(name).ok_or_else(|| ApiError::unknown("reason", name, "a reason", &DeadReason::ALL))
 }
 
 /// What to list: the fields of [`DeadSelect`] beside those of a page. Flat, so that unknown ones are noticed.

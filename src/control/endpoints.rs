@@ -43,13 +43,9 @@ impl ListQuery {
             return Ok(None);
         };
         let found = EndpointState::ALL.iter().find(|(_, known)| known == name);
-        found.map(|(state, _)| Some(*state)).ok_or_else(|| {
-            let known: Vec<&str> = EndpointState::ALL.iter().map(|(_, name)| *name).collect();
-            ApiError::bad_request(format!(
-                "state: {name:?} is not a state; there are {}",
-                known.join(", ")
-            ))
-        })
+        found
+            .map(|(state, _)| Some(*state))
+            .ok_or_else(|| ApiError::unknown("state", name, "a state", &EndpointState::ALL))
     }
 
     /// The type of an event, which those asked for take.

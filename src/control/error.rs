@@ -39,6 +39,16 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
+    /// 400: `key` has a name that is not `what`; `all` are those there are.
+    #[must_use]
+    pub fn unknown<T>(key: &str, name: &str, what: &str, all: &[(T, &str)]) -> Self {
+        let known: Vec<&str> = all.iter().map(|(_, name)| *name).collect();
+        Self::bad_request(format!(
+            "{key}: {name:?} is not {what}; there are {}",
+            known.join(", ")
+        ))
+    }
+
     /// 401: over TCP everything but `/healthz` needs the token.
     #[must_use]
     pub fn unauthorized() -> Self {

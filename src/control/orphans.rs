@@ -265,16 +265,12 @@ fn evidence(event: Option<&Event>, deferral: Option<Deferral>, tries: u32, now: 
 
 fn last_attempt(deferral: Deferral) -> Option<Attempt> {
     Some(Attempt {
-        number: deferral.tries,
-        started: deferral.last_attempt,
-        duration_ms: 0,
-        outcome: Outcome::Error(deferral.last_class?),
         status: deferral.last_status,
         message: deferral.last_message.into(),
-        request_line: String::new(),
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
-        response_excerpt: String::new(),
-        kept: None,
+        ..Attempt::new(
+            deferral.tries,
+            deferral.last_attempt,
+            Outcome::Error(deferral.last_class?),
+        )
     })
 }

@@ -64,17 +64,10 @@ impl Witness {
         } = reading;
         let mut captured = kept::captured_text(&captured);
         let mut attempt = Attempt {
-            number: load.number,
-            started: load.now,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            outcome: verdict.outcome,
             status: answer.map(|answer| answer.status.as_u16()),
             message: verdict.message,
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
-            kept: None,
+            ..Attempt::new(load.number, load.now, verdict.outcome)
         };
         let secrets = self.secrets;
         if is_told {

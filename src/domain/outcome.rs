@@ -260,6 +260,24 @@ impl Detail {
 }
 
 impl Attempt {
+    /// A try of which nothing else is known: no time taken, nothing said.
+    #[must_use]
+    pub fn new(number: u32, started: Timestamp, outcome: Outcome) -> Self {
+        Self {
+            number,
+            started,
+            duration_ms: 0,
+            outcome,
+            status: None,
+            message: String::new(),
+            request_line: String::new(),
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            response_excerpt: String::new(),
+            kept: None,
+        }
+    }
+
     /// Bytes of what was sent and what came back.
     #[must_use]
     pub fn exchange_bytes(&self) -> usize {

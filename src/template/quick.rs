@@ -134,16 +134,18 @@ mod tests {
     use crate::template::engine::ENGINE;
     use crate::template::{from_json, to_json};
 
+    fn by_engine(text: &str, scope: &Scope) -> Value {
+        let code = ENGINE.env.compile_expression_owned(text.to_owned()).unwrap();
+        code.eval(Value::from_dyn_object(scope.0.clone())).unwrap()
+    }
+
     /// C4: what is worked out quickly is what the engine says of it.
     #[test]
     fn c4_quick_values_are_the_engines() {
         let values = json!({"n": 1, "half": 0.5, "big": 9007199254740993_i64, "none": null, "yes": true, "no": false,
             "empty": "", "text": "a", "list": [1], "nothing": [], "map": {"n": 1, "in": {"x": "y"}}});
         let scope = Scope::without_event(0).with("d", from_json(values));
-        let engine = |text: &str| {
-            let code = ENGINE.env.compile_expression_owned(text.to_owned()).unwrap();
-            code.eval(Value::from_dyn_object(scope.0.clone())).unwrap()
-        };
+        let engine = |text: &str| by_engine(text, &scope);
         let names = [
             "d.n",
             "d.half",
@@ -257,9 +259,7 @@ mod tests {
                 let quick = Quick::of(&parse_expr(text).unwrap()).unwrap();
                 let Some(taken) = quick.text(scope) else { continue };
                 easy += 1;
-                let code = ENGINE.env.compile_expression_owned(text.to_owned()).unwrap();
-                let value = code.eval(Value::from_dyn_object(scope.0.clone())).unwrap();
-                assert_eq!(Value::from(&*taken), value, "{text}");
+                assert_eq!(Value::from(&*taken), by_engine(text, scope), "{text}");
             }
         }
         assert_eq!(easy, 14, "of those there are so many");

@@ -257,17 +257,9 @@ mod tests {
         assert_eq!(told, events[1].head.traceparent);
         assert_ne!(told.as_deref(), Some(PARENT));
         let attempt = Attempt {
-            number: 1,
-            started: Timestamp(1),
             duration_ms: 1,
-            outcome: Outcome::Delivered,
             status: Some(200),
-            message: String::new(),
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
-            kept: None,
+            ..Attempt::new(1, Timestamp(1), Outcome::Delivered)
         };
         let endpoint = fixture::endpoint("crm", "https://crm.example/hook");
         attempting.end(&endpoint, &attempt, &Exchange::default());

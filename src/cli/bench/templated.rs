@@ -4,7 +4,7 @@
 use std::io;
 
 use super::Bench;
-use super::deliver::deliver;
+use super::deliver::{Round, deliver};
 use super::receiver::Counter;
 use super::report::{Goal, Row};
 use super::stage::{Stage, Target};
@@ -41,16 +41,12 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let (mut per_second, mut cpu_us) = (Vec::new(), Vec::new());
     for round in 0..bench.args.rounds {
         // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
-        let order = match round % 2 {
-            0 => ["plain", "templated"],
-            _ => ["templated", "plain"],
-        };
-        let first = deliver(&stage, order[0], &mut receiver, bench.span()).await?;
-        let second = deliver(&stage, order[1], &mut receiver, bench.span()).await?;
-        let (plain, templated) = match round % 2 {
-            0 => (first, second),
-            _ => (second, first),
-        };
+        let mut sides = [("plain", Round::default()), ("templated", Round::default())];
+        for turn in 0..sides.len() {
+            let (name, gave) = &mut sides[(round as usize + turn) % 2];
+            *gave = deliver(&stage, name, &mut receiver, bench.span()).await?;
+        }
+        let [(_, plain), (_, templated)] = sides;
         per_second.push((templated.delivered_per_second, plain.delivered_per_second));
         cpu_us.push((templated.cpu_us, plain.cpu_us));
     }

@@ -2,20 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
+use super::name_of;
 use crate::domain::endpoint::{
     AuthPolicy, AuthStyle, Grant, HmacHash, OAuth2Policy, Rotate, RotatingPolicy, SignPolicy, SignScheme,
     SignatureEncoding, SigningSecret, TimestampFormat,
 };
 
 const MASK: &str = "***";
-
-/// The name of `meant` among `names`.
-fn name_of<T: PartialEq>(names: &[(&'static str, T)], meant: &T) -> &'static str {
-    names
-        .iter()
-        .find(|(_, known)| known == meant)
-        .map_or("", |(name, _)| name)
-}
 
 /// `[endpoint.auth]`
 pub(super) fn auth(policy: &AuthPolicy) -> Value {

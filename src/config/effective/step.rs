@@ -2,13 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{credentials, request, response, retry_match, show_duration, show_size, tls};
+use super::{credentials, name_of, request, response, retry_match, show_duration, show_size, tls};
 use crate::domain::endpoint::{CannedAnswer, OnError, SavedCase, Stage, Step};
-
-fn name_of<T: PartialEq>(names: &[(&'static str, T)], meant: &T) -> &'static str {
-    let named = names.iter().find(|(_, known)| known == meant);
-    named.map_or("", |(name, _)| name)
-}
 
 /// One `[[endpoint.step]]`
 pub(super) fn step(step: &Step) -> Value {

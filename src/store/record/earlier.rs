@@ -150,30 +150,39 @@ pub(super) fn dead(bytes: &[u8]) -> Result<DeadEvidence, RecordError> {
     })
 }
 
+impl From<AttemptBlockV2> for AttemptBlock {
+    fn from(earlier: AttemptBlockV2) -> Self {
+        let (rows, evidence) = rows(earlier.rows);
+        Self {
+            head: earlier.head,
+            base_seq: earlier.base_seq,
+            texts: earlier.texts,
+            rows,
+            evidence,
+            kept: earlier.kept,
+        }
+    }
+}
+
 /// Blocks of attempts of version 1.
 pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
-    let earlier: AttemptBlockV1 = super::value(bytes)?;
-    let (rows, evidence) = rows(earlier.rows);
-    Ok(AttemptBlock {
-        head: earlier.head,
-        base_seq: earlier.base_seq,
-        texts: earlier.texts,
+    let AttemptBlockV1 {
+        head,
+        base_seq,
+        texts,
         rows,
-        evidence,
+    } = super::value(bytes)?;
+    let second = AttemptBlockV2 {
+        head,
+        base_seq,
+        texts,
+        rows,
         kept: Vec::new(),
-    })
+    };
+    Ok(second.into())
 }
 
 /// Blocks of attempts of version 2.
 pub(in crate::store) fn attempts_v2(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
-    let earlier: AttemptBlockV2 = super::value(bytes)?;
-    let (rows, evidence) = rows(earlier.rows);
-    Ok(AttemptBlock {
-        head: earlier.head,
-        base_seq: earlier.base_seq,
-        texts: earlier.texts,
-        rows,
-        evidence,
-        kept: earlier.kept,
-    })
+    super::value::<AttemptBlockV2>(bytes).map(Into::into)
 }

@@ -290,17 +290,9 @@ pub(super) fn tried(event_id: &str, seq: Seq, started: Timestamp) -> AttemptEntr
         accepted: head.accepted,
         batch: None,
         attempt: Attempt {
-            number: 1,
-            started,
             duration_ms: 15,
-            outcome: Outcome::Delivered,
             status: Some(204),
-            message: String::new(),
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
-            kept: None,
+            ..Attempt::new(1, started, Outcome::Delivered)
         },
         exchange: Exchange {
             total_us: 15_400,

@@ -14,17 +14,9 @@ pub(in crate::store::attempts) fn delivered(n: u64) -> (Box<str>, AttemptEntry) 
         accepted: Timestamp(T0 + n),
         batch: None,
         attempt: Attempt {
-            number: 1,
-            started: Timestamp(T0 + n + 2),
             duration_ms: 31,
-            outcome: Outcome::Delivered,
             status: Some(200),
-            message: String::new(),
-            request_line: String::new(),
-            request_headers: Vec::new(),
-            response_headers: Vec::new(),
-            response_excerpt: String::new(),
-            kept: None,
+            ..Attempt::new(1, Timestamp(T0 + n + 2), Outcome::Delivered)
         },
         exchange: Exchange {
             total_us: 31_000,
