@@ -160,27 +160,31 @@ impl<'a> Work<'a> {
     }
 
     fn events_per_second(&mut self, batch: usize, span: Duration) -> io::Result<f64> {
-        let (began, before) = (Instant::now(), self.events);
-        while began.elapsed() < span {
-            self.commit(batch)?;
+        let before = self.events;
+        let mut took = Duration::ZERO;
+        while took < span {
+            took += self.commit(batch)?;
         }
-        Ok((self.events - before) as f64 / began.elapsed().as_secs_f64())
+        Ok((self.events - before) as f64 / took.as_secs_f64())
     }
 
-    fn commit(&mut self, batch: usize) -> io::Result<()> {
+    /// One commit; how long it took. Making the events is not the store's work, so it does not count.
+    fn commit(&mut self, batch: usize) -> io::Result<Duration> {
         let accepts = (0..batch).map(|_| self.next_event()).collect();
         let settles = self.owed.drain(..).map(settled);
         let batch = Batch {
             settles: settles.collect(),
             accepts,
         };
+        let began = Instant::now();
         let committed = self.store.commit(batch, NOW).map_err(io::Error::other)?;
+        let took = began.elapsed();
         for accepted in committed.accepts.into_iter().flatten().flatten() {
             if let Accepted::New(seq) = accepted {
                 self.owed.push(DeliveryId { lane: self.lane, seq });
             }
         }
-        Ok(())
+        Ok(took)
     }
 
     fn next_event(&mut self) -> AcceptGroup {

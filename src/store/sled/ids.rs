@@ -1,17 +1,22 @@
 //! The memory of ids: which (source, id) pairs were accepted lately. Pure; what of it is on disk, other
 //! files see to.
 
-use std::collections::{HashSet, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
+use std::hash::Hasher;
 
+use hashbrown::HashTable;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 use crate::domain::time::Timestamp;
 
-/// A set of ids is closed at this size: as many as a hash table of 65,536 places holds before it doubles.
-const GENERATION_IDS_MAX: usize = 57_000;
-/// A full window is spread over so many generations, so at most this share of it is forgotten at once.
+/// Ids forgotten together are at most so many: few enough that it takes no time worth speaking of.
+const GENERATION_IDS_MAX: usize = 1 << PLACE_BITS;
+/// Bits of a [`Place`] that say where in its generation an id stands.
+const PLACE_BITS: u32 = 12;
+/// A window is spread over so many generations at least, so at most this share of it is forgotten at once.
 const GENERATIONS: u64 = 16;
+/// The table is made smaller when less than this part of it is used.
+const TABLE_USED_MIN: usize = 4;
 
 /// A keyed hash of (source, id). Keyed, so that no producer can choose ids that collide with another's.
 pub type IdHash = [u8; 16];
@@ -36,36 +41,60 @@ impl IdHasher {
     }
 }
 
-/// The keys are hashes already.
-#[derive(Default)]
-struct Unhashed(u64);
+/// Where an id stands: the number of its generation, of which only the lowest bits count, and the place in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place(u32);
 
-impl Hasher for Unhashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        bytes
-            .iter()
-            .for_each(|byte| self.0 = self.0.rotate_left(8) ^ u64::from(*byte));
-    }
-    fn write_u128(&mut self, number: u128) {
-        self.0 = (number >> 64) as u64;
-    }
-}
-
-#[derive(Debug, Default)]
+/// Ids of about the same age.
+#[derive(Debug)]
 struct Generation {
-    ids: HashSet<u128, BuildHasherDefault<Unhashed>>,
+    ids: Vec<u128>,
     oldest: Timestamp,
     newest: Timestamp,
 }
 
-/// Ids in the order of acceptance, forgotten a generation at a time.
+/// The generations that are remembered, oldest first.
+#[derive(Debug, Default)]
+struct Generations {
+    kept: VecDeque<Generation>,
+    /// The number of the first of them.
+    first: u32,
+}
+
+impl Generations {
+    fn place(generation: u32, at: usize) -> Place {
+        Place(generation << PLACE_BITS | at as u32)
+    }
+
+    fn id(&self, place: Place) -> u128 {
+        let number_bits = u32::MAX >> PLACE_BITS;
+        let from_first = (place.0 >> PLACE_BITS).wrapping_sub(self.first) & number_bits;
+        let generation = &self.kept[from_first as usize];
+        generation.ids[place.0 as usize % GENERATION_IDS_MAX]
+    }
+
+    /// Adds `id` to the last generation; `None`: there is none.
+    fn add(&mut self, id: u128, at: Timestamp) -> Option<Place> {
+        let number = self.first.wrapping_add(self.kept.len() as u32).wrapping_sub(1);
+        let last = self.kept.back_mut()?;
+        last.ids.push(id);
+        last.oldest = last.oldest.min(at);
+        last.newest = last.newest.max(at);
+        Some(Self::place(number, last.ids.len() - 1))
+    }
+}
+
+/// The keys are hashes already.
+fn hash_of(id: u128) -> u64 {
+    (id >> 64) as u64
+}
+
+/// Ids in the order of acceptance, forgotten a generation at a time. Found by one look into a table of their
+/// places, however many there are: an event whose id is new has to be found nowhere, and most are new.
 #[derive(Debug)]
 pub struct Ids {
-    generations: VecDeque<Generation>,
-    len: usize,
+    generations: Generations,
+    places: HashTable<Place>,
     len_max: usize,
     window_ms: u64,
 }
@@ -74,8 +103,8 @@ impl Ids {
     /// Remembers ids for `window_ms`, at most `len_max` of them.
     pub fn new(window_ms: u64, len_max: usize) -> Self {
         Self {
-            generations: VecDeque::new(),
-            len: 0,
+            generations: Generations::default(),
+            places: HashTable::new(),
             len_max,
             window_ms,
         }
@@ -84,10 +113,8 @@ impl Ids {
     /// Whether `id` is remembered.
     pub fn contains(&self, id: &IdHash) -> bool {
         let id = u128::from_le_bytes(*id);
-        self.generations
-            .iter()
-            .rev()
-            .any(|generation| generation.ids.contains(&id))
+        let is_it = |place: &Place| self.generations.id(*place) == id;
+        self.places.find(hash_of(id), is_it).is_some()
     }
 
     /// Remembers `id`, accepted at `at`. Returns false if it was remembered already.
@@ -96,36 +123,49 @@ impl Ids {
             return false;
         }
         self.make_room(at);
-        if let Some(generation) = self.generations.back_mut() {
-            generation.ids.insert(u128::from_le_bytes(id));
-            generation.oldest = generation.oldest.min(at);
-            generation.newest = generation.newest.max(at);
-            self.len += 1;
+        let id = u128::from_le_bytes(id);
+        if let Some(place) = self.generations.add(id, at) {
+            let generations = &self.generations;
+            let rehash = |place: &Place| hash_of(generations.id(*place));
+            self.places.insert_unique(hash_of(id), place, rehash);
         }
         true
     }
 
     /// Drops generations until one more id fits, and opens a new one when the last is full or old enough.
     fn make_room(&mut self, at: Timestamp) {
-        while self.len >= self.len_max && !self.generations.is_empty() {
+        while self.len() >= self.len_max && !self.generations.kept.is_empty() {
             self.forget_oldest();
         }
         let ids_max = (self.len_max / GENERATIONS as usize).clamp(1, GENERATION_IDS_MAX);
         let stale =
             |g: &Generation| g.ids.len() >= ids_max || at.0 >= g.oldest.0 + self.window_ms / GENERATIONS;
-        if self.len_max > 0 && self.generations.back().is_none_or(stale) {
-            let fresh = Generation {
+        if self.len_max > 0 && self.generations.kept.back().is_none_or(stale) {
+            self.generations.kept.push_back(Generation {
+                ids: Vec::new(),
                 oldest: at,
                 newest: at,
-                ..Generation::default()
-            };
-            self.generations.push_back(fresh);
+            });
         }
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(generation) = self.generations.pop_front() {
-            self.len -= generation.ids.len();
+        let Some(oldest) = self.generations.kept.front() else {
+            return;
+        };
+        for (at, id) in oldest.ids.iter().enumerate() {
+            let place = Generations::place(self.generations.first, at);
+            let found = self.places.find_entry(hash_of(*id), |known| *known == place);
+            if let Ok(entry) = found {
+                entry.remove();
+            }
+        }
+        self.generations.kept.pop_front();
+        self.generations.first = self.generations.first.wrapping_add(1);
+        if self.places.len() < self.places.capacity() / TABLE_USED_MIN {
+            let generations = &self.generations;
+            let rehash = |place: &Place| hash_of(generations.id(*place));
+            self.places.shrink_to(self.places.len() * 2, rehash);
         }
     }
 
@@ -133,6 +173,7 @@ impl Ids {
     pub fn expire(&mut self, now: Timestamp) {
         while self
             .generations
+            .kept
             .front()
             .is_some_and(|g| self.expired(g.newest, now))
         {
@@ -147,7 +188,7 @@ impl Ids {
 
     /// How many are remembered.
     pub fn len(&self) -> usize {
-        self.len
+        self.places.len()
     }
 
     /// How many may be.
@@ -157,7 +198,8 @@ impl Ids {
 
     /// When the oldest remembered id was accepted; `None`: nothing is remembered.
     pub fn since(&self) -> Option<Timestamp> {
-        self.generations.front().map(|generation| generation.oldest)
+        let oldest = self.generations.kept.front();
+        oldest.map(|generation| generation.oldest)
     }
 }
 
@@ -195,6 +237,28 @@ mod tests {
         assert!(!ids.contains(&id(0)) && !ids.contains(&id(1)) && ids.contains(&id(2)));
         ids.expire(Timestamp(10_000));
         assert_eq!((ids.len(), ids.since()), (0, None));
+    }
+
+    /// A5: every id is found and forgotten in its turn, over more generations than have numbers of their own.
+    #[test]
+    fn a5_ids_are_found_wherever_they_stand() {
+        let mut ids = Ids::new(u64::MAX / 2, 16 * GENERATION_IDS_MAX);
+        ids.generations.first = u32::MAX - 5;
+        let total = 40 * GENERATION_IDS_MAX as u64;
+        for n in 0..total {
+            assert!(ids.insert(id(n), Timestamp(n)));
+        }
+        let kept = ids.len() as u64;
+        assert!(kept > 15 * GENERATION_IDS_MAX as u64);
+        for n in 0..total {
+            assert_eq!(ids.contains(&id(n)), n >= total - kept, "{n}");
+        }
+        ids.expire(Timestamp(u64::MAX));
+        assert_eq!(
+            (ids.len(), ids.places.capacity()),
+            (0, 0),
+            "nothing is held on to"
+        );
     }
 
     #[test]
