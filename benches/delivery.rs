@@ -79,7 +79,11 @@ impl Side {
     }
 
     /// One try; whether it came to a delivery.
-    fn go(&self, event: &Event, answer: &Result<Answer, posthaste::delivery::failure::Failure>) -> Result<bool, String> {
+    fn go(
+        &self,
+        event: &Event,
+        answer: &Result<Answer, posthaste::delivery::failure::Failure>,
+    ) -> Result<bool, String> {
         let load = Load::alone(event, 1, NOW);
         let course = self.composer.course(&load)?;
         let mut request = self.composer.compose(&load, &course, 0)?;
@@ -140,9 +144,15 @@ fn round(side: &Side, events: &[Event]) -> Result<f64, String> {
 fn measure(config: &Path, named: &[String]) -> Result<String, Box<dyn Error>> {
     let config = load(config).map_err(|problems| format!("{problems}"))?.config;
     let is_meant = |name: &str| named.is_empty() || named.iter().any(|wanted| wanted == name);
-    let endpoints = config.endpoints.iter().filter(|endpoint| is_meant(&endpoint.name));
+    let endpoints = config
+        .endpoints
+        .iter()
+        .filter(|endpoint| is_meant(&endpoint.name));
     let endpoints: Vec<_> = endpoints.collect();
-    let sides: Vec<Side> = endpoints.iter().map(|endpoint| Side::new(endpoint)).collect::<Result<_, _>>()?;
+    let sides: Vec<Side> = endpoints
+        .iter()
+        .map(|endpoint| Side::new(endpoint))
+        .collect::<Result<_, _>>()?;
     let events: Vec<Event> = (0..256).map(event).collect();
     let mut took = vec![Vec::new(); sides.len()];
     for _ in 0..ROUNDS {
@@ -153,13 +163,21 @@ fn measure(config: &Path, named: &[String]) -> Result<String, Box<dyn Error>> {
     let mut report = String::new();
     for (endpoint, took) in endpoints.iter().zip(&mut took) {
         took.sort_unstable_by(f64::total_cmp);
-        writeln!(report, "{:<10} {:6.2} µs a try (best {:.2})", endpoint.name, took[ROUNDS / 2], took[0])?;
+        writeln!(
+            report,
+            "{:<10} {:6.2} µs a try (best {:.2})",
+            endpoint.name,
+            took[ROUNDS / 2],
+            took[0]
+        )?;
     }
     Ok(report)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let (flags, named): (Vec<_>, Vec<_>) = std::env::args().skip(1).partition(|argument| argument.starts_with('-'));
+    let (flags, named): (Vec<_>, Vec<_>) = std::env::args()
+        .skip(1)
+        .partition(|argument| argument.starts_with('-'));
     // `cargo test --benches` only sees whether it can be built.
     if !flags.iter().any(|flag| flag == "--bench") {
         return Ok(());

@@ -11,7 +11,7 @@ use super::render::OutgoingRequest;
 use super::scene::Load;
 use super::send::Answer;
 use super::{Tried, Unsent};
-use crate::domain::kept::{self, Kept};
+use crate::domain::kept::Kept;
 use crate::domain::outcome::{Attempt, Detail, EXCERPT_BYTES_MAX, Exchange};
 
 /// What a masked value is shown as.
@@ -62,7 +62,6 @@ impl Witness {
             captured,
             emissions,
         } = reading;
-        let mut captured = kept::captured_text(&captured);
         let mut attempt = Attempt {
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             status: answer.map(|answer| answer.status.as_u16()),
@@ -85,9 +84,8 @@ impl Witness {
             }
         }
         if !captured.is_empty() {
-            captured = hide(captured, &secrets);
             attempt.kept = Some(Box::new(Kept {
-                captured: captured.into(),
+                captured: hide(captured, &secrets).into(),
                 ..Kept::default()
             }));
         }

@@ -247,13 +247,17 @@ impl Courier {
     /// What the report of a try that worked needs of its request, taken down before that is sent. Where values are
     /// captured, secrets are masked that the answer repeats.
     fn take_down(&self, request: &OutgoingRequest) -> Option<Box<Witness>> {
-        let secrets_alone = || Witness {
-            secrets: evidence::secrets(request),
-            ..Witness::default()
-        };
         match self.detail {
             Detail::All => Some(Box::new(Witness::of(request, Detail::All))),
-            Detail::Failed => self.captures.then(|| Box::new(secrets_alone())),
+            Detail::Failed if !self.captures => None,
+            Detail::Failed => {
+                let secrets = evidence::secrets(request);
+                let of_them = |secrets| Witness {
+                    secrets,
+                    ..Witness::default()
+                };
+                (!secrets.is_empty()).then(|| Box::new(of_them(secrets)))
+            }
         }
     }
 

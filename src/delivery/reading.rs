@@ -2,6 +2,7 @@
 //! says of it (E4), what they say of each event of a batch (E5), and what is born from them (E3, E7). Pure; endpoints
 //! without such rules have no reader. What the status alone means is `interpret`'s business.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 
@@ -15,8 +16,9 @@ use super::scene::{Load, Scene};
 use super::send::Answer;
 use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, ResponsePolicy};
 use crate::domain::event::Event;
+use crate::domain::kept::captured_text;
 use crate::domain::outcome::{ErrorClass, Outcome};
-use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, from_json, to_json};
+use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, from_json, to_json, to_json_text};
 
 /// Longest piece of what the other side says that goes into a message, in characters.
 const SAID_CHARS_MAX: usize = 300;
@@ -37,8 +39,8 @@ pub struct Reading {
     pub verdict: Verdict,
     /// What it says of each event, in their order.
     pub items: Option<Vec<Item>>,
-    /// What is captured of it; empty unless it means delivered or rejected.
-    pub captured: Map<String, Json>,
+    /// What is captured of it, as JSON; empty unless it means delivered or rejected.
+    pub captured: String,
     /// What is born from it, in the order of the events: nothing from those that are not delivered, and `Err` with one
     /// sentence where it can't be worked out. Empty: nothing is to be born.
     pub emissions: Vec<Option<Result<Emission, String>>>,
@@ -49,7 +51,7 @@ impl From<Verdict> for Reading {
         Self {
             verdict,
             items: None,
-            captured: Map::new(),
+            captured: String::new(),
             emissions: Vec::new(),
         }
     }
@@ -129,7 +131,7 @@ impl Reader {
         };
         let captured = match verdict.outcome {
             Outcome::Delivered | Outcome::Rejected => self.captured(&judged.scope),
-            _ => Map::new(),
+            _ => String::new(),
         };
         if verdict.outcome != Outcome::Delivered {
             return Reading {
@@ -139,7 +141,7 @@ impl Reader {
         }
         match self.items(load, &judged) {
             Ok(items) => Reading {
-                emissions: self.emissions(load, &judged, items.as_deref(), &captured),
+                emissions: self.emissions(load, &judged, items.as_deref()),
                 captured,
                 items: items.map(|items| items.into_iter().map(|(item, _)| item).collect()),
                 verdict,
@@ -275,15 +277,13 @@ impl Reader {
         load: &Load<'_>,
         judged: &Judged<'_>,
         items: Option<&[(Item, Value)]>,
-        captured: &Map<String, Json>,
     ) -> Vec<Option<Result<Emission, String>>> {
         let Some(emit) = &self.response.emit else {
             return Vec::new();
         };
-        let scope = judged
-            .scope
-            .clone()
-            .with("captured", from_json(captured.clone().into()));
+        let captured = values(&self.response.capture, &self.unsecret(&judged.scope));
+        let scope = judged.scope.clone();
+        let scope = scope.with("captured", from_json(captured.clone().into()));
         let one = |(at, event): (usize, &Event)| {
             let scope = self.scene.within(&scope, event);
             let scope = match items.and_then(|items| items.get(at)) {
@@ -291,18 +291,35 @@ impl Reader {
                 Some((_, value)) => scope.with("item", value.clone()),
                 None => scope,
             };
-            Some(emission(emit, &scope, captured))
+            Some(emission(emit, &scope, &captured))
         };
         load.events.iter().enumerate().map(one).collect()
     }
 
-    /// The captured values; null for what the answer does not have. They are kept and passed on, so secrets of the
-    /// configuration are masked in them.
-    fn captured(&self, scope: &Scope) -> Map<String, Json> {
+    /// The captured values; null for what the answer does not have.
+    fn captured(&self, scope: &Scope) -> String {
         let capture = &self.response.capture;
-        match capture.iter().any(|(_, expression)| expression.has_secret()) {
-            true => values(capture, &scope.masked()),
-            false => values(capture, scope),
+        if capture.is_empty() {
+            return String::new();
+        }
+        let scope = self.unsecret(scope);
+        let value = |expression: &Expression| {
+            let value = expression.eval(&scope).ok()?;
+            to_json_text(&value).ok()
+        };
+        let named = capture.iter().map(|(name, expression)| {
+            let value = value(expression).unwrap_or_else(|| "null".to_owned());
+            (&**name, value)
+        });
+        captured_text(&named.collect::<Vec<_>>())
+    }
+
+    /// What captures see: their values are kept and passed on, so secrets of the configuration are masked in them.
+    fn unsecret<'a>(&self, scope: &'a Scope) -> Cow<'a, Scope> {
+        let mut capture = self.response.capture.iter();
+        match capture.any(|(_, expression)| expression.has_secret()) {
+            true => Cow::Owned(scope.masked()),
+            false => Cow::Borrowed(scope),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use minijinja::value::{Enumerator, ObjectRepr};
 use minijinja::{Error, ErrorKind, State};
@@ -20,7 +21,7 @@ use uppsala::xpath::{XPathEvaluator, XPathValue};
 
 use super::send::Answer;
 use crate::domain::endpoint::Parse;
-use crate::template::{Object, Scope, Value};
+use crate::template::{Object, Scope, Value, json_value};
 
 /// The longest XML that is parsed, in bytes.
 const XML_BYTES_MAX: usize = 256 << 10;
@@ -42,7 +43,8 @@ pub struct Response {
     status: u16,
     headers: HeaderMap,
     headers_seen: OnceLock<Value>,
-    text: Arc<str>,
+    bytes: Bytes,
+    text: OnceLock<Arc<str>>,
     parse: Parse,
     is_json: bool,
     body: OnceLock<Result<Value, String>>,
@@ -58,7 +60,8 @@ impl Response {
             status: answer.status.as_u16(),
             headers: answer.headers.clone(),
             headers_seen: OnceLock::new(),
-            text: String::from_utf8_lossy(&answer.body).into(),
+            bytes: Bytes::copy_from_slice(&answer.body),
+            text: OnceLock::new(),
             parse,
             is_json: is_json(&answer.headers),
             body: OnceLock::new(),
@@ -97,17 +100,23 @@ impl Response {
     }
 
     fn json(&self) -> Result<Value, String> {
-        serde_json::from_str(&self.text).map_err(|error| format!("the answer is not JSON: {error}"))
+        json_value(self.bytes.clone()).map_err(|error| format!("the answer is not JSON: {error}"))
+    }
+
+    /// The body as text; what is not UTF-8 in it is replaced.
+    fn text(&self) -> &Arc<str> {
+        self.text
+            .get_or_init(|| String::from_utf8_lossy(&self.bytes).into())
     }
 
     fn whole(&self) -> Value {
-        Value::from(Arc::clone(&self.text))
+        Value::from(Arc::clone(self.text()))
     }
 
     fn xml(&self) -> &Result<Document<'static>, String> {
         self.xml.get_or_init(|| {
-            check_xml(&self.text)?;
-            let parsed = uppsala::parse_bytes(self.text.as_bytes());
+            check_xml(self.text())?;
+            let parsed = uppsala::parse_bytes(self.text().as_bytes());
             let mut document = parsed.map_err(|error| format!("the answer is not XML: {error}"))?;
             document.prepare_xpath();
             Ok(document)
@@ -136,12 +145,16 @@ impl Response {
         if separator.is_empty() {
             return Err("split needs a text to split at".to_owned());
         }
-        Ok(self.text.splitn(PARTS_MAX, separator).map(Value::from).collect())
+        Ok(self
+            .text()
+            .splitn(PARTS_MAX, separator)
+            .map(Value::from)
+            .collect())
     }
 
     /// The whole match and its groups; an empty list when there is none.
     fn find(&self, pattern: &str) -> Result<Value, String> {
-        let groups = regex(pattern)?.captures(&self.text);
+        let groups = regex(pattern)?.captures(self.text());
         let text = |group: Option<regex::Match<'_>>| group.map(|group| Value::from(group.as_str()));
         Ok(groups
             .iter()
@@ -216,7 +229,7 @@ impl Object for Response {
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.text())
     }
 }
 
@@ -244,8 +257,10 @@ fn is_json(headers: &HeaderMap) -> bool {
         .split(';')
         .next()
         .unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    essence == "application/json" || essence == "text/json" || essence.ends_with("+json")
+    let essence = essence.trim();
+    let (_, suffix) = essence.rsplit_once('+').unwrap_or_default();
+    let are = ["application/json", "text/json"];
+    are.iter().any(|name| essence.eq_ignore_ascii_case(name)) || suffix.eq_ignore_ascii_case("json")
 }
 
 /// Refuses XML that could take long or grow in the parser.

@@ -99,7 +99,8 @@ impl Scene {
         let batch = Batch {
             id: load.id.into(),
             list: self.list.clone(),
-            events: std::iter::once(scope.event().clone()).chain(others).collect(),
+            first: scope.event().clone(),
+            others: others.collect(),
         };
         Ok(scope.with("batch", Value::from_object(batch)))
     }
@@ -188,7 +189,14 @@ impl Object for Delivery {
 struct Batch {
     id: Box<str>,
     list: Arc<str>,
-    events: Vec<LazyEvent>,
+    first: LazyEvent,
+    others: Vec<LazyEvent>,
+}
+
+impl Batch {
+    fn events(&self) -> impl Iterator<Item = &LazyEvent> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
 }
 
 impl Object for Batch {
@@ -196,11 +204,9 @@ impl Object for Batch {
         let data = |event: &LazyEvent| event.data().unwrap_or_default();
         match key.as_str()? {
             "id" => Some(Value::from(&*self.id)),
-            "size" => Some(Value::from(self.events.len())),
-            "events" => Some(self.events.iter().map(|event| event.value().clone()).collect()),
-            list if !self.list.is_empty() && list == &*self.list => {
-                Some(self.events.iter().map(data).collect())
-            }
+            "size" => Some(Value::from(1 + self.others.len())),
+            "events" => Some(self.events().map(|event| event.value().clone()).collect()),
+            list if !self.list.is_empty() && list == &*self.list => Some(self.events().map(data).collect()),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 //! never what a step stored, which may be a token.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value as Json};
+
+use crate::template::quote;
 
 /// Bound on [`Kept::captured`], in bytes.
 pub const CAPTURED_BYTES_MAX: usize = 4096;
@@ -91,31 +92,47 @@ impl Kept {
     }
 }
 
-/// `values` as JSON text of at most [`CAPTURED_BYTES_MAX`]: a value that goes beyond it is replaced by its length, and
-/// what does not even fit then is left out. Empty when nothing was found.
+/// Named `values`, each a JSON text, as one JSON object of at most [`CAPTURED_BYTES_MAX`]: a value that goes beyond it is
+/// replaced by its length, and what does not even fit then is left out. Empty when all are null: nothing was found.
 #[must_use]
-pub fn captured_text(values: &Map<String, Json>) -> String {
-    if values.values().all(Json::is_null) {
+pub fn captured_text(values: &[(&str, String)]) -> String {
+    if values.iter().all(|(_, value)| value == "null") {
         return String::new();
     }
-    match serde_json::to_string(values) {
-        Ok(text) if text.len() <= CAPTURED_BYTES_MAX => text,
-        _ => shortened(values),
+    let mut whole = String::new();
+    for (name, value) in values {
+        whole.push(if whole.is_empty() { '{' } else { ',' });
+        member(name, value, &mut whole);
+    }
+    whole.push('}');
+    match whole.len() <= CAPTURED_BYTES_MAX {
+        true => whole,
+        false => shortened(values),
     }
 }
 
-fn shortened(values: &Map<String, Json>) -> String {
+fn member(name: &str, value: &str, json: &mut String) {
+    quote(name, json);
+    json.push(':');
+    json.push_str(value);
+}
+
+fn shortened(values: &[(&str, String)]) -> String {
     let mut text = String::from("{");
     for (name, value) in values {
-        let comma = if text.len() > 1 { "," } else { "" };
-        let member = |value: &str| format!("{comma}{}:{value}", Json::from(&**name));
-        // The closing brace wants its place too.
-        let fits = |member: &String| text.len() + member.len() < CAPTURED_BYTES_MAX;
-        let whole = value.to_string();
-        let instead = || member(&Json::from(format!("({} bytes)", whole.len())).to_string());
-        let fitting = Some(member(&whole)).filter(fits);
-        let fitting = fitting.or_else(|| Some(instead()).filter(fits));
-        text.push_str(&fitting.unwrap_or_default());
+        let begin = text.len();
+        let instead = format!("\"({} bytes)\"", value.len());
+        for value in [value, &instead] {
+            if begin > 1 {
+                text.push(',');
+            }
+            member(name, value, &mut text);
+            // The closing brace wants its place too.
+            if text.len() < CAPTURED_BYTES_MAX {
+                break;
+            }
+            text.truncate(begin);
+        }
     }
     text.push('}');
     text
@@ -131,12 +148,16 @@ pub fn note(text: &str) -> Box<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value as Json, json};
 
     /// E3: captures are bounded JSON, whatever an answer holds.
     #[test]
     fn e3_captures_are_bounded_json() {
-        let text = |values: Json| captured_text(values.as_object().unwrap());
+        let text = |values: Json| {
+            let values = values.as_object().unwrap().iter();
+            let values: Vec<_> = values.map(|(name, value)| (&**name, value.to_string())).collect();
+            captured_text(&values)
+        };
         assert_eq!(text(json!({ "id": 7, "name": "n" })), r#"{"id":7,"name":"n"}"#);
         assert_eq!(text(json!({ "id": null })), "");
         assert_eq!(text(json!({ "id": null, "n": 1 })), r#"{"id":null,"n":1}"#);
@@ -149,8 +170,8 @@ mod tests {
         let long = "ü".repeat(3000);
         let parsed: Json = serde_json::from_str(&text(json!({ "long": long, "id": 7 }))).unwrap();
         assert_eq!(parsed, json!({ "long": "(6002 bytes)", "id": 7 }));
-        let many: Map<String, Json> = (0..2000).map(|n| (format!("name-{n}"), json!("value"))).collect();
-        let bounded = captured_text(&many);
+        let many: Json = (0..2000).map(|n| (format!("name-{n}"), json!("value"))).collect();
+        let bounded = text(many);
         assert!(bounded.len() <= CAPTURED_BYTES_MAX && bounded.len() > CAPTURED_BYTES_MAX - 50);
         serde_json::from_str::<Json>(&bounded).unwrap();
     }

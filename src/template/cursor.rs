@@ -6,6 +6,7 @@ use std::ops::Range;
 use memchr::memchr2;
 
 /// A place in a JSON text, which moves on.
+#[derive(Clone)]
 pub(super) struct Cursor<'a> {
     json: &'a [u8],
     at: usize,

@@ -1,5 +1,6 @@
-//! Events as values, without parsing what no template asks for: of the event and of its `data`, only the names of the
-//! members are read at first. Below that, and where there are many members, all is parsed at once.
+//! JSON as values, without reading what no template asks for: of an object and of the objects in it, as of an event and
+//! its `data`, only where the members stand is found out at first. Below that, and where there are many members, all is
+//! parsed at once.
 
 use std::fmt;
 use std::ops::Range;
@@ -16,12 +17,25 @@ use super::cursor::Cursor;
 const MEMBERS_MAX: usize = 32;
 /// So many are expected.
 const EXPECTED: usize = 16;
-/// The event, and its `data`.
+/// An object, and those in it.
 const LEVELS: u8 = 2;
 
-/// The value of `json`; undefined if it is not JSON.
+/// The value of `json`, which was seen to be JSON before; undefined if it is not.
 pub(super) fn value(json: Bytes) -> Value {
-    at(json, LEVELS)
+    let mut cursor = Cursor::new(&json);
+    match Members::read(&json, &mut cursor, LEVELS) {
+        Some(members) if cursor.is_at_end() => Value::from_object(members),
+        _ => whole(&json),
+    }
+}
+
+/// The value of `json`.
+///
+/// # Errors
+/// Why it is not JSON, and where.
+pub fn json_value(json: Bytes) -> Result<Value, serde_json::Error> {
+    serde_json::from_slice::<serde::de::IgnoredAny>(&json)?;
+    Ok(value(json))
 }
 
 /// The member `name` of `value`, if its members are read one by one.
@@ -43,61 +57,64 @@ pub(super) fn text<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
     }
 }
 
-fn at(json: Bytes, levels: u8) -> Value {
-    match json.first() {
-        Some(b'{') if levels > 0 => match Members::read(&json, levels) {
-            Some(members) => Value::from_object(members),
-            None => whole(&json),
-        },
-        _ => whole(&json),
-    }
-}
-
 fn whole(json: &[u8]) -> Value {
     serde_json::from_slice(json).unwrap_or_default()
 }
 
 /// JSON whose form is right (RFC 8259 bounds neither depth nor numbers) and that is more than is read.
 fn unreadable() -> Value {
-    let says = "what the event holds here can't be read: it nests too deep, or a number or an escape is out of range";
+    let says = "what is held here can't be read: it nests too deep, or a number or an escape is out of range";
     Value::from(minijinja::Error::new(ErrorKind::BadSerialization, says))
 }
 
 /// An object whose members are parsed when they are asked for.
 struct Members {
+    /// What it stands in.
     json: Bytes,
-    levels: u8,
     /// In the order in which they were written; each name once.
     list: Vec<Member>,
 }
 
 struct Member {
-    name: Value,
+    name: Name,
     at: Range<usize>,
     parsed: OnceLock<Value>,
 }
 
-/// Adds a member to `list`; the last one of a name counts, as everywhere. `None`: they are too many.
-fn put(list: &mut Vec<Member>, name: Value, at: Range<usize>) -> Option<()> {
-    match list.iter().position(|known| known.name.as_str() == name.as_str()) {
-        Some(known) => list.get_mut(known)?.at = at,
-        None if list.len() >= MEMBERS_MAX => return None,
-        None => list.push(Member {
-            name,
-            at,
-            parsed: OnceLock::new(),
-        }),
-    }
-    Some(())
+enum Name {
+    /// Stands there as it is.
+    At(Range<usize>),
+    /// Was written with escapes.
+    Read(Box<str>),
 }
 
-/// The name that stands in `quoted`.
-fn name(quoted: &[u8]) -> Option<Value> {
-    let written = quoted.get(1..quoted.len().checked_sub(1)?)?;
-    match memchr(b'\\', written) {
-        None => std::str::from_utf8(written).ok().map(Value::from),
-        Some(_) => serde_json::from_slice::<String>(quoted).ok().map(Value::from),
+impl Name {
+    /// The name that stands in quotes at `quoted` in `json`.
+    fn read(json: &[u8], quoted: Range<usize>) -> Option<Self> {
+        let written = quoted.start + 1..quoted.end.checked_sub(1)?;
+        match memchr(b'\\', json.get(written.clone())?) {
+            None => Some(Self::At(written)),
+            Some(_) => serde_json::from_slice(json.get(quoted)?).ok().map(Self::Read),
+        }
     }
+
+    fn bytes<'a>(&'a self, json: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::At(at) => json.get(at.clone()).unwrap_or_default(),
+            Self::Read(name) => name.as_bytes(),
+        }
+    }
+}
+
+/// Adds a member to `list`; the last one of a name counts, as everywhere. `None`: they are too many.
+fn put(list: &mut Vec<Member>, member: Member, json: &[u8]) -> Option<()> {
+    let name = member.name.bytes(json);
+    match list.iter().position(|known| known.name.bytes(json) == name) {
+        Some(known) => *list.get_mut(known)? = member,
+        None if list.len() >= MEMBERS_MAX => return None,
+        None => list.push(member),
+    }
+    Some(())
 }
 
 /// What an event holds may be private.
@@ -108,41 +125,37 @@ impl fmt::Debug for Members {
 }
 
 impl Members {
-    /// `None`: it is no object, not JSON, or has too many members.
-    fn read(json: &Bytes, levels: u8) -> Option<Self> {
-        let mut list = Vec::with_capacity(EXPECTED);
-        let mut cursor = Cursor::new(json);
+    /// Goes behind the object that begins at `cursor`. `None`: it is no object, not JSON, or has too many members.
+    fn read(json: &Bytes, cursor: &mut Cursor<'_>, levels: u8) -> Option<Self> {
         cursor.take(b'{')?;
+        let mut list = Vec::with_capacity(EXPECTED);
         if cursor.take(b'}').is_none() {
             loop {
-                let name = name(json.get(cursor.string()?)?)?;
+                let name = Name::read(json, cursor.string()?)?;
                 cursor.take(b':')?;
-                put(&mut list, name, cursor.value()?)?;
+                put(&mut list, Member::read(name, json, cursor, levels - 1)?, json)?;
                 if cursor.take(b',').is_none() {
                     break;
                 }
             }
             cursor.take(b'}')?;
         }
-        cursor.is_at_end().then(|| Self {
-            json: json.clone(),
-            levels,
-            list,
-        })
+        let json = json.clone();
+        Some(Self { json, list })
     }
 
     fn member(&self, name: &str) -> Option<&Member> {
-        self.list.iter().find(|member| member.name.as_str() == Some(name))
+        let is_it = |member: &&Member| member.name.bytes(&self.json) == name.as_bytes();
+        self.list.iter().find(is_it)
     }
 
     /// What can't be read is a value that fails whoever uses it: taken for missing, it would be printed as nothing.
     fn read_at<'a>(&self, member: &'a Member) -> &'a Value {
-        member
-            .parsed
-            .get_or_init(|| match at(self.json.slice(member.at.clone()), self.levels - 1) {
-                value if value.is_undefined() => unreadable(),
-                value => value,
-            })
+        let parsed = || match self.json.get(member.at.clone()).map(whole) {
+            Some(value) if !value.is_undefined() => value,
+            _ => unreadable(),
+        };
+        member.parsed.get_or_init(parsed)
     }
 
     /// The text that `member` is, if it stands between its quotes as it is.
@@ -159,6 +172,29 @@ impl Members {
     }
 }
 
+impl Member {
+    /// Goes behind the value that comes next at `cursor`. An object is gone through once only, whether or not somebody
+    /// asks for what is in it.
+    fn read(name: Name, json: &Bytes, cursor: &mut Cursor<'_>, levels: u8) -> Option<Self> {
+        let begin = cursor.clone();
+        if levels > 0
+            && let Some(members) = Members::read(json, cursor, levels)
+        {
+            return Some(Self {
+                name,
+                at: 0..0,
+                parsed: OnceLock::from(Value::from_object(members)),
+            });
+        }
+        *cursor = begin;
+        Some(Self {
+            name,
+            at: cursor.value()?,
+            parsed: OnceLock::new(),
+        })
+    }
+}
+
 impl Object for Members {
     fn get_value(self: &Arc<Self>, name: &Value) -> Option<Value> {
         self.get_value_by_str(name.as_str()?)
@@ -169,7 +205,12 @@ impl Object for Members {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.list.iter().map(|member| member.name.clone()).collect())
+        let names = self.list.iter().map(|member| member.name.bytes(&self.json));
+        Enumerator::Values(
+            names
+                .map(|name| Value::from(String::from_utf8_lossy(name)))
+                .collect(),
+        )
     }
 }
 

@@ -31,12 +31,13 @@ mod xml;
 pub use compiled::{Part, Template};
 pub use expression::Expression;
 pub use given::{Given, GivenForm};
+pub use members::json_value;
 pub use minijinja::Value;
 pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};
 pub use scope::{LazyEvent, Scope, Secrets};
 pub use target::Target;
-pub use value::{from_json, to_json, to_json_text};
+pub use value::{from_json, quote, to_json, to_json_text};
 
 /// The hidden name under which a template finds the configuration's own references (`${env:…}`).
 const REFERENCES: &str = "__references__";

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use minijinja::Value;
 use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
+use smallvec::SmallVec;
 
 use super::given::{Given, GivenIn};
 use super::members;
@@ -30,7 +31,7 @@ pub(super) struct Names {
     event: LazyEvent,
     now_unix_ms: u64,
     bind: Option<Arc<str>>,
-    others: Vec<(&'static str, Value)>,
+    others: SmallVec<[(&'static str, Value); OTHERS]>,
     secrets: Value,
     /// What there is to look at beside the event.
     more_bytes: usize,
@@ -47,6 +48,8 @@ struct Unread {
     parsed: OnceLock<Value>,
 }
 
+/// So many names are there beside those of the event, mostly.
+const OTHERS: usize = 6;
 /// What stands in place of a secret wherever people look.
 pub(super) const MASK: &str = "***";
 
@@ -58,7 +61,7 @@ impl Scope {
             event: LazyEvent::new(event_json),
             now_unix_ms,
             bind: None,
-            others: Vec::new(),
+            others: SmallVec::new(),
             secrets: Value::from_object(Secrets::default()),
             more_bytes: 0,
             given: Given::default(),

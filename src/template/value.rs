@@ -134,7 +134,7 @@ fn write_number(value: &Value, json: &mut String) -> Result<(), Error> {
 }
 
 /// Appends `text` as a JSON string, quotes included (RFC 8259, section 7).
-pub(super) fn quote(text: &str, json: &mut String) {
+pub fn quote(text: &str, json: &mut String) {
     json.push('"');
     escape_json(text, json);
     json.push('"');

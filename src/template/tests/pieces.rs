@@ -110,7 +110,7 @@ proptest! {
 /// What the test above is about: these need no engine, and those do.
 #[test]
 fn c4_which_templates_need_no_engine() {
-    let pieces = |text| Pieces::of(text, Target::Text, Place::begin(Target::Text, false));
+    let pieces = |text: &str| Pieces::of(text, Target::Text, Place::begin(Target::Text, false));
     for text in [
         "{{ data.s }}",
         "a {{- data.s -}} b{# c #}",
@@ -126,7 +126,10 @@ fn c4_which_templates_need_no_engine() {
 #[test]
 fn c4_templates_that_surely_make_json() {
     for (text, expected) in [
-        (r#"{"a": "{{ data.s }}", "b": {{ data.s }}, "c": [{{ data.n }}, {{ data.n }}]}"#, true),
+        (
+            r#"{"a": "{{ data.s }}", "b": {{ data.s }}, "c": [{{ data.n }}, {{ data.n }}]}"#,
+            true,
+        ),
         ("{{ data }}", true),
         (r#""\\\"{{ data.s }}\u0041{{ data.s }}{{ data.s }}""#, true),
         // A name, two values without a comma, part of a number, of a text, of an escape; quotes that are not closed.
