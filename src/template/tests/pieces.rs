@@ -91,7 +91,7 @@ fn scope() -> Scope {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(2000))]
 
     #[test]
     fn c4_pieces_are_what_the_engine_makes(parts in prop::collection::vec(prop::sample::select(PARTS.to_vec()), 0..8)) {
