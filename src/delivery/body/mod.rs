@@ -54,6 +54,15 @@ enum Piece {
     Document(String),
 }
 
+impl Piece {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Json(json) => json,
+            Self::Line(text) | Self::Document(text) => text.as_bytes(),
+        }
+    }
+}
+
 /// Writes the body for `items`, at least one. `whole` is what a template sees that makes one document of them all.
 ///
 /// # Errors
@@ -161,7 +170,6 @@ fn document(kind: DocumentKind, template: &Template, scope: &Scope) -> Result<St
 }
 
 fn put_together(pieces: Vec<Piece>, shape: Shape<'_>) -> Result<Bytes, String> {
-    let mut body: Vec<u8> = Vec::new();
     let is_json = matches!(pieces.first(), Some(Piece::Json(_)));
     let (open, close) = match shape {
         _ if !is_json => (String::new(), ""),
@@ -170,20 +178,20 @@ fn put_together(pieces: Vec<Piece>, shape: Shape<'_>) -> Result<Bytes, String> {
         Shape::Single | Shape::Lines | Shape::Template => (String::new(), ""),
     };
     let separator: &[u8] = if close.is_empty() { b"" } else { b"," };
+    // Each with its separator or the end of its line: growing would copy all that is there, again and again.
+    let bytes: usize = pieces.iter().map(|piece| piece.bytes().len() + 1).sum();
+    let mut body: Vec<u8> = Vec::with_capacity(open.len() + bytes + close.len());
     body.extend_from_slice(open.as_bytes());
     for (index, piece) in pieces.into_iter().enumerate() {
         if index > 0 {
             body.extend_from_slice(separator);
         }
-        match piece {
-            Piece::Json(json) => body.extend_from_slice(&json),
-            Piece::Line(text) => body.extend_from_slice(text.as_bytes()),
-            Piece::Document(_) => {
-                return Err(
-                    "documents of this format can't be batched: use batch.shape = \"template\"".to_owned(),
-                );
-            }
+        if matches!(piece, Piece::Document(_)) {
+            return Err(
+                "documents of this format can't be batched: use batch.shape = \"template\"".to_owned(),
+            );
         }
+        body.extend_from_slice(piece.bytes());
         if close.is_empty() {
             body.push(b'\n');
         }
