@@ -18,7 +18,7 @@ const FILL_UP_TO: usize = 64;
 const IDS_PER_PAGE_MAX: usize = 512;
 /// Pages made at a time.
 const GROW_PAGES: u32 = 64;
-/// The last pages share a leaf with whatever follows them, and that leaf splits when there are more.
+/// As many as a leaf holds: the last pages share theirs with what follows, and it splits when there are more.
 const UNUSED_LAST: u32 = 16;
 
 #[derive(Clone, Copy, Debug)]

@@ -33,8 +33,7 @@ pub(super) const AT_WORK: Worth = Worth {
     file_bytes_min: 64 << 20,
     file_to_kept: 4.0,
 };
-/// At rest nobody waits, so less of a gain is worth it; but more than a copy itself leaves free, which is less than
-/// a tenth and what makes a store of its own.
+/// At rest nobody waits, so less of a gain is worth it; but more than a copy itself leaves free.
 pub(super) const AT_REST: Worth = Worth {
     file_bytes_min: 12 << 20,
     file_to_kept: 1.5,
@@ -45,8 +44,8 @@ const KEPT_BYTES_MAX: u64 = 32 << 20;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
 
-/// What records take beside their events, on average. Without it a store whose dead letters are larger than thought
-/// would be rewritten for nothing, again and again.
+/// What a dead letter takes beside its event, and a deferral, on average. Measured by each copy: a store whose dead
+/// letters are larger than thought would be rewritten for nothing, again and again.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordBytes {
     dead: u64,
