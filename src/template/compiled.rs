@@ -12,8 +12,9 @@ use super::limits::{CONCATENATED_BYTES_MAX, SOURCE_BYTES_MAX};
 use super::pieces::Pieces;
 use super::problem::{Problem, RenderError};
 use super::scope::{MASK, Scope};
-use super::sink::{Sink, climbing_segment};
+use super::sink::{Place, Sink, climbing_segment};
 use super::target::Target;
+use super::value::is_json;
 use super::{REFERENCES, lint};
 
 /// So much room at most is made for an event's values before they are printed.
@@ -56,7 +57,8 @@ struct Made {
     names: BTreeSet<Box<str>>,
     settings: BTreeSet<Box<str>>,
     concatenations: usize,
-    base_from_config: bool,
+    /// Where its text begins.
+    place: Place,
     /// `None`: it needs the engine.
     pieces: Option<Pieces>,
 }
@@ -218,15 +220,16 @@ impl Made {
             .map_err(|error| Problem::from_engine(&error, &source))?;
         // What references stand for is no part of any scope.
         let pieces = Some(&source).filter(|_| references.is_empty());
+        let place = Place::begin(target, found.base_from_config);
         Ok(Self {
             env,
-            pieces: pieces.and_then(|source| Pieces::of(source)),
+            pieces: pieces.and_then(|source| Pieces::of(source, target, place)),
             source: source.into(),
             references,
             names: found.names,
             settings: found.settings,
             concatenations: found.concatenations,
-            base_from_config: found.base_from_config,
+            place,
         })
     }
 
@@ -234,11 +237,14 @@ impl Made {
         check_concatenations(self.concatenations, scope)?;
         // Most templates print about what the event holds.
         let bytes = self.source.len() + scope.event_bytes().min(EXPECTED_BYTES_MAX);
-        let sink = || Sink::new(target, self.base_from_config, bytes);
+        let sink = || Sink::new(target, self.place, bytes);
         if let Some(pieces) = &self.pieces {
             let mut sink = sink();
             if guarded(|| pieces.write(scope, target, &mut sink))?.is_some() {
-                return finish(sink, target);
+                return match pieces.is_surely_json() {
+                    true => whole(sink),
+                    false => finish(sink, target),
+                };
             }
         }
         let throttled = throttled(&self.env, scope.event_bytes());
@@ -256,7 +262,7 @@ impl Made {
         let mut env = self.env.clone();
         env.set_undefined_behavior(UndefinedBehavior::Chainable);
         let root = self.root(&Scope::without_event(0));
-        let mut sink = Sink::new(target, self.base_from_config, self.source.len());
+        let mut sink = Sink::new(target, self.place, self.source.len());
         match guarded(|| write(&env, root, &mut sink))? {
             Ok(()) => finish(sink, target).map(|_| ()),
             Err(error) if error.kind() == ErrorKind::WriteFailure => {
@@ -310,9 +316,14 @@ pub(super) fn check_concatenations(count: usize, scope: &Scope) -> Result<(), Re
     Ok(())
 }
 
+/// All of the text, which does not end in the middle of something.
+fn whole(sink: Sink) -> Result<String, RenderError> {
+    sink.finish().map_err(|says| Problem::new(says, ""))
+}
+
 /// Rules of the target for the whole text.
 fn finish(sink: Sink, target: Target) -> Result<String, RenderError> {
-    let text = sink.finish().map_err(|says| Problem::new(says, ""))?;
+    let text = whole(sink)?;
     match target {
         Target::Json => check_json(&text)?,
         Target::Url => {
@@ -333,14 +344,13 @@ fn check_fixed(text: &str, target: Target) -> Result<(), Problem> {
     if !matches!(target, Target::Json | Target::Xml) {
         return Ok(());
     }
-    let mut sink = Sink::new(target, false, text.len());
+    let mut sink = Sink::new(target, Place::begin(target, false), text.len());
     sink.text(text).map_err(|says| Problem::new(says, ""))?;
     finish(sink, target).map(drop)
 }
 
 fn check_json(text: &str) -> Result<(), Problem> {
-    let checked = serde_json::from_str::<serde::de::IgnoredAny>(text);
-    checked.map(|_| ()).map_err(|error| {
+    is_json(text).map_err(|error| {
         Problem::new(
             format!("what it makes is not JSON: {error}"),
             "check commas and quotes around what is printed",

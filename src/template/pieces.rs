@@ -8,8 +8,9 @@ use minijinja::machinery::{Token, parse_expr, tokenize};
 use super::engine::{ENGINE, shown, syntax};
 use super::quick::Quick;
 use super::scope::Scope;
-use super::sink::{Sink, TEXT};
+use super::sink::{Place, Sink, TEXT};
 use super::target::Target;
+use super::value::is_json;
 
 /// Printed values that need the engine, each with the bounds of a rendering of its own.
 const COMPUTED_MAX: usize = 8;
@@ -17,10 +18,14 @@ const COMPUTED_MAX: usize = 8;
 const EVENT_BYTES_MAX: usize = 16 << 10;
 
 /// The pieces of a template in their order.
-pub(super) struct Pieces(Vec<Piece>);
+pub(super) struct Pieces {
+    list: Vec<Piece>,
+    is_surely_json: bool,
+}
 
 enum Piece {
-    Text(Box<str>),
+    /// As it is, and the place it leads to.
+    Text(Box<str>, Place),
     /// What needs no engine either.
     Quick(Quick),
     /// Anything else between braces.
@@ -28,12 +33,16 @@ enum Piece {
 }
 
 impl Pieces {
-    /// Takes `source` apart, which has passed the lint; `None`: there is more in it than text and printed values.
-    pub(super) fn of(source: &str) -> Option<Self> {
+    /// Takes `source` apart, which has passed the lint and begins at `place`; `None`: there is more in it than text and
+    /// printed values.
+    pub(super) fn of(source: &str, target: Target, mut place: Place) -> Option<Self> {
         let (mut pieces, mut begin, mut computed) = (Vec::new(), None, 0);
         for token in tokenize(source, false, syntax()) {
             match token.ok()? {
-                (Token::TemplateData(text), _) => pieces.push(Piece::Text(text.into())),
+                (Token::TemplateData(text), _) => {
+                    place.advance(text);
+                    pieces.push(Piece::Text(text.into(), place));
+                }
                 (Token::VariableStart, span) => begin = Some(span.end_offset as usize),
                 (Token::VariableEnd, span) => {
                     let text = source.get(begin.take()?..span.start_offset as usize)?;
@@ -46,7 +55,15 @@ impl Pieces {
                 _ => return None,
             }
         }
-        (computed <= COMPUTED_MAX).then_some(Self(pieces))
+        (computed <= COMPUTED_MAX).then(|| Self {
+            is_surely_json: target == Target::Json && is_surely_json(&pieces),
+            list: pieces,
+        })
+    }
+
+    /// Whether what it makes is JSON whatever is printed, and need not be checked.
+    pub(super) fn is_surely_json(&self) -> bool {
+        self.is_surely_json
     }
 
     /// Writes all of it; `None`: the engine has to, from the beginning.
@@ -54,9 +71,9 @@ impl Pieces {
         if scope.event_bytes() > EVENT_BYTES_MAX {
             return None;
         }
-        for piece in &self.0 {
+        for piece in &self.list {
             match piece {
-                Piece::Text(text) => sink.text(text).ok()?,
+                Piece::Text(text, place) => sink.text_up_to(text, *place).ok()?,
                 Piece::Quick(quick) => match quick.text(scope) {
                     Some(text) => printed(target, sink, TEXT, &text)?,
                     None => print(target, sink, &quick.value(scope)?)?,
@@ -82,6 +99,35 @@ impl Piece {
         let code = ENGINE.env.compile_expression_owned(text.to_owned()).ok()?;
         Some(Self::Computed(code))
     }
+}
+
+/// Whether `pieces` are JSON with any values in them. They are, if they are with a number in every place outside quotes
+/// and with a text in every such place: a text ends where it ends, so what stands there is a value of its own, and no name,
+/// for which no number would do. Inside quotes anything can stand, escaped, but not in the middle of `\u0041`.
+fn is_surely_json(pieces: &[Piece]) -> bool {
+    let with = |value: &str| {
+        let (mut text, mut in_quotes) = (String::new(), false);
+        for piece in pieces {
+            match piece {
+                Piece::Text(literal, place) => {
+                    text.push_str(literal);
+                    in_quotes = matches!(place, Place::Json { in_string: true, .. });
+                }
+                _ if in_quotes && ends_in_escape(&text) => return None,
+                _ if in_quotes => {}
+                _ => text.push_str(value),
+            }
+        }
+        Some(text)
+    };
+    let is_fine = |value| with(value).is_some_and(|text| is_json(&text).is_ok());
+    is_fine("0") && is_fine("\"\"")
+}
+
+/// Whether the end of `text` may be the beginning of an escape of six characters.
+fn ends_in_escape(text: &str) -> bool {
+    let last = text.len().saturating_sub(5);
+    text.as_bytes()[last..].windows(2).any(|pair| pair == b"\\u")
 }
 
 fn print(target: Target, sink: &mut Sink, value: &Value) -> Option<()> {

@@ -33,26 +33,54 @@ pub(super) struct Sink {
     place: Place,
 }
 
-/// Where in the document the next byte goes.
-enum Place {
+/// Where in the document the next byte goes. Only literal text changes it, never a value.
+#[derive(Clone, Copy)]
+pub(super) enum Place {
     Plain,
     Json { in_string: bool, after_backslash: bool },
     Xml(XmlPlace),
     Url { base_from_config: bool },
 }
 
-impl Sink {
-    /// An empty text of about so many `bytes` to come. `base_from_config`: a URL begins with a value of the operator's own.
-    pub(super) fn new(target: Target, base_from_config: bool, bytes: usize) -> Self {
-        let place = match target {
-            Target::Text | Target::Header => Place::Plain,
-            Target::Json => Place::Json {
+impl Place {
+    /// The beginning of a document. `base_from_config`: a URL begins with a value of the operator's own.
+    pub(super) fn begin(target: Target, base_from_config: bool) -> Self {
+        match target {
+            Target::Text | Target::Header => Self::Plain,
+            Target::Json => Self::Json {
                 in_string: false,
                 after_backslash: false,
             },
-            Target::Xml => Place::Xml(XmlPlace::default()),
-            Target::Url => Place::Url { base_from_config },
-        };
+            Target::Xml => Self::Xml(XmlPlace::default()),
+            Target::Url => Self::Url { base_from_config },
+        }
+    }
+
+    /// Goes on over literal `text`.
+    pub(super) fn advance(&mut self, text: &str) {
+        match self {
+            Self::Plain | Self::Url { .. } => {}
+            Self::Json {
+                in_string,
+                after_backslash,
+            } => {
+                for byte in text.bytes() {
+                    match byte {
+                        _ if *after_backslash => *after_backslash = false,
+                        b'"' => *in_string = !*in_string,
+                        b'\\' => *after_backslash = *in_string,
+                        _ => {}
+                    }
+                }
+            }
+            Self::Xml(place) => place.advance(text),
+        }
+    }
+}
+
+impl Sink {
+    /// An empty text of about so many `bytes` to come, whose beginning is `place`.
+    pub(super) fn new(target: Target, place: Place, bytes: usize) -> Self {
         Self {
             text: String::with_capacity(bytes.min(target.bytes_max())),
             bytes_max: target.bytes_max(),
@@ -78,7 +106,18 @@ impl Sink {
     /// # Errors
     /// The text becomes too long.
     pub(super) fn text(&mut self, text: &str) -> Result<(), String> {
-        self.literal(text);
+        let mut place = self.place;
+        place.advance(text);
+        self.text_up_to(text, place)
+    }
+
+    /// Appends a piece of the document as it is, of which it is known that it leads to `place`.
+    ///
+    /// # Errors
+    /// The text becomes too long.
+    pub(super) fn text_up_to(&mut self, text: &str, place: Place) -> Result<(), String> {
+        self.text.push_str(text);
+        self.place = place;
         self.checked()
     }
 
@@ -98,29 +137,8 @@ impl Sink {
         }
     }
 
-    fn literal(&mut self, text: &str) {
-        match &mut self.place {
-            Place::Plain | Place::Url { .. } => {}
-            Place::Json {
-                in_string,
-                after_backslash,
-            } => {
-                for byte in text.bytes() {
-                    match byte {
-                        _ if *after_backslash => *after_backslash = false,
-                        b'"' => *in_string = !*in_string,
-                        b'\\' => *after_backslash = *in_string,
-                        _ => {}
-                    }
-                }
-            }
-            Place::Xml(place) => place.advance(text),
-        }
-        self.text.push_str(text);
-    }
-
     fn value(&mut self, kind: char, value: &str) -> Result<(), String> {
-        match &mut self.place {
+        match self.place {
             Place::Plain => self.text.push_str(value),
             Place::Json {
                 after_backslash: true,
@@ -133,7 +151,7 @@ impl Sink {
                 _ => self.text.push_str(value),
             },
             Place::Xml(place) => place.print(value, &mut self.text)?,
-            Place::Url { base_from_config } if *base_from_config && self.text.is_empty() => {
+            Place::Url { base_from_config } if base_from_config && self.text.is_empty() => {
                 self.text.push_str(value);
             }
             Place::Url { .. } => self.text.extend(utf8_percent_encode(value, ENCODED)),

@@ -171,6 +171,14 @@ fn special(text: &str) -> Option<usize> {
     Some(at * PIECE + piece.iter().position(is_special)?)
 }
 
+/// Whether `text` is a JSON text (RFC 8259).
+///
+/// # Errors
+/// Why it is not, and where.
+pub(super) fn is_json(text: &str) -> Result<(), serde_json::Error> {
+    serde_json::from_str::<serde::de::IgnoredAny>(text).map(|_| ())
+}
+
 /// `value` as JSON: integers stay integers, lists and objects stay what they are, undefined becomes null.
 ///
 /// # Errors

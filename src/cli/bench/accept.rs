@@ -1,15 +1,16 @@
 //! Producers that wait for their answers: how many events a second, and how long each waits; against append plus
 //! fdatasync of the same bytes in the batches that the daemon's commits turned out to have, and against a daemon that
-//! does nothing but that.
+//! does nothing but that, and delivers where the daemon does.
 
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use hdrhistogram::Histogram;
 
 use super::Bench;
 use super::bare;
 use super::limits::{self, Flushes};
+use super::outlet::Outlet;
 use super::producers::{Answers, Crew, Until, work};
 use super::receiver::Counter;
 use super::report::{Goal, Row};
@@ -21,15 +22,12 @@ struct Load {
     producers: usize,
     /// Lines that each writes before it waits.
     burst: usize,
-    /// Whether the events are delivered meanwhile, or parked.
-    delivers: bool,
 }
 
 const ONE_EACH: Load = Load {
     how: "256 producers",
     producers: 256,
     burst: 1,
-    delivers: false,
 };
 const MANY_EACH: Load = Load {
     how: "256 producers, 32 lines each",
@@ -38,14 +36,14 @@ const MANY_EACH: Load = Load {
 };
 /// How the endpoint that is delivered to meanwhile takes its events.
 const BATCH: &str = "batch = { max_events = 100, max_wait = \"50ms\" }\n";
+/// The same for the barest daemon.
+const BATCH_LINES_MAX: u64 = 100;
 const DELIVERING: Load = Load {
     how: "256 producers, and delivered in batches of 100",
-    delivers: true,
     ..ONE_EACH
 };
 const DELIVERING_MANY: Load = Load {
     how: "256 producers, 32 lines each, and delivered in batches of 100",
-    delivers: true,
     ..MANY_EACH
 };
 const ALONE: Load = Load {
@@ -54,21 +52,13 @@ const ALONE: Load = Load {
     ..ONE_EACH
 };
 
-/// What one round gave, and the limit measured right after it.
+/// What one round gave.
 struct Round {
     answers: Answers,
-    /// From the last answer until everything was delivered; nothing where events are parked.
-    behind: Duration,
+    /// Measured right after it.
     flushes: Flushes,
-    /// What the same producers get from the barest of daemons; `None`: where events are delivered, it has no counterpart.
-    bare: Option<Answers>,
-}
-
-impl Round {
-    /// Events a second that were accepted, and delivered too where they are.
-    fn per_second(&self) -> f64 {
-        self.answers.accepted as f64 / (self.answers.took + self.behind).as_secs_f64()
-    }
+    /// What the same producers get from the barest of daemons.
+    bare: Answers,
 }
 
 /// Measures it.
@@ -86,7 +76,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     };
     let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
     for load in [ONE_EACH, MANY_EACH] {
-        let rounds = rounds(bench, &parking, &load).await?;
+        let rounds = rounds(bench, &parking, &load, None).await?;
         bench
             .report
             .add(per_second(&rounds, &load).goal(Goal::RatioAtLeast(0.5)));
@@ -96,7 +86,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
             .report
             .add(waits(&rounds, &load, 0.99).goal(Goal::RatioAtMost(25.0)));
     }
-    let alone = rounds(bench, &parking, &ALONE).await?;
+    let alone = rounds(bench, &parking, &ALONE, None).await?;
     bench
         .report
         .add(waits(&alone, &ALONE, 0.5).goal(Goal::RatioAtMost(1.5)));
@@ -108,12 +98,14 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         ..target
     };
     let delivering = Stage::new(&bench.args.dir, "accept", &[enabled])?;
+    let outlet = Outlet::in_batches(receiver.address(), BATCH_LINES_MAX);
     for load in [DELIVERING, DELIVERING_MANY] {
-        let rounds = rounds(bench, &delivering, &load).await?;
+        let rounds = rounds(bench, &delivering, &load, Some(outlet)).await?;
         // Delivering takes the processors from accepting, so here the ratio promises nothing.
         bench
             .report
             .add(per_second(&rounds, &load).goal(Goal::AtLeast(100_000.0)));
+        bench.report.add(against_bare(&rounds, &load));
         bench
             .report
             .add(waits(&rounds, &load, 0.99).goal(Goal::RatioAtMost(25.0)));
@@ -122,41 +114,46 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
 }
 
 fn per_second(rounds: &[Round], load: &Load) -> Row {
-    let pairs: Vec<_> = rounds
-        .iter()
-        .map(|round| (round.per_second(), round.flushes.per_second))
-        .collect();
-    Row::of_rounds(format!("accepted, {}", load.how), "/s", "flush", &pairs)
+    per_second_against("flush", |round| round.flushes.per_second, rounds, load)
 }
 
 fn against_bare(rounds: &[Round], load: &Load) -> Row {
-    let bare = |round: &Round| Some((round.per_second(), round.bare.as_ref()?.per_second()));
-    let pairs: Vec<_> = rounds.iter().filter_map(bare).collect();
-    Row::of_rounds(format!("accepted, {}", load.how), "/s", "bare", &pairs)
+    per_second_against("bare", |round| round.bare.per_second(), rounds, load)
+}
+
+fn per_second_against(
+    limit: &'static str,
+    limit_per_second: impl Fn(&Round) -> f64,
+    rounds: &[Round],
+    load: &Load,
+) -> Row {
+    let pair = |round: &Round| (round.answers.per_second(), limit_per_second(round));
+    let pairs: Vec<_> = rounds.iter().map(pair).collect();
+    Row::of_rounds(format!("accepted, {}", load.how), "/s", limit, &pairs)
 }
 
 /// Answers' waits at `quantile` against the median flush.
 fn waits(rounds: &[Round], load: &Load, quantile: f64) -> Row {
-    let flush = |round: &Round| Some(ms(&round.flushes.waits_us, 0.5));
+    let flush = |round: &Round| ms(&round.flushes.waits_us, 0.5);
     waits_against("one flush", flush, rounds, load, quantile)
 }
 
 /// Answers' waits at `quantile` against those that the barest of daemons takes.
 fn waits_against_bare(rounds: &[Round], load: &Load, quantile: f64) -> Row {
-    let bare = |round: &Round| Some(ms(&round.bare.as_ref()?.waits_us, quantile));
+    let bare = |round: &Round| ms(&round.bare.waits_us, quantile);
     waits_against("bare", bare, rounds, load, quantile)
 }
 
 fn waits_against(
     limit: &'static str,
-    limit_ms: impl Fn(&Round) -> Option<f64>,
+    limit_ms: impl Fn(&Round) -> f64,
     rounds: &[Round],
     load: &Load,
     quantile: f64,
 ) -> Row {
     let what = format!("answer, {}, p{}", load.how, quantile * 100.0);
-    let pair = |round: &Round| Some((ms(&round.answers.waits_us, quantile), limit_ms(round)?));
-    let pairs: Vec<_> = rounds.iter().filter_map(pair).collect();
+    let pair = |round: &Round| (ms(&round.answers.waits_us, quantile), limit_ms(round));
+    let pairs: Vec<_> = rounds.iter().map(pair).collect();
     Row::of_rounds(what, "ms", limit, &pairs)
 }
 
@@ -164,39 +161,32 @@ fn ms(waits_us: &Histogram<u64>, quantile: f64) -> f64 {
     waits_us.value_at_quantile(quantile) as f64 / 1000.0
 }
 
-async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Round>> {
+/// With an `outlet` everything is delivered meanwhile: to it by the barest daemon, to its endpoint by that on `stage`.
+async fn rounds(bench: &Bench, stage: &Stage, load: &Load, outlet: Option<Outlet>) -> io::Result<Vec<Round>> {
     let folder = Folder::new(&bench.args.dir, "flush")?;
-    let mut rounds = Vec::new();
-    for _ in 0..bench.args.rounds {
-        let commits_before = stage.status().await?.store.commits;
-        let crew = Crew {
-            socket: stage.socket(),
-            producers: load.producers,
-            burst: load.burst,
-            target: "live",
-        };
+    let crew = Crew {
+        socket: stage.socket(),
+        producers: load.producers,
+        burst: load.burst,
+        target: "live",
+    };
+    let bare = async || {
         let until = Until::Span(bench.span());
-        let answers = work(crew.clone(), until.clone()).await?;
-        let commits = stage.status().await?.store.commits - commits_before;
-        let batch = (answers.accepted / commits.max(1)).max(1);
-        let answered = Instant::now();
-        if load.delivers {
-            // Whatever is still being delivered would take the disk and the processors from the limit.
-            stage.drained().await?;
-        }
-        let behind = if load.delivers {
-            answered.elapsed()
-        } else {
-            Duration::ZERO
-        };
-        let flushes = flush(&folder, batch as usize, bench.span() / 2)?;
-        let bare = match load.delivers {
-            true => None,
-            false => Some(bare::answers(folder.path(), crew, until).await?),
+        bare::answers(folder.path(), crew.clone(), until, outlet).await
+    };
+    let ours = async || by_daemon(bench, &folder, stage, crew.clone(), outlet.is_some()).await;
+    let mut rounds = Vec::new();
+    for number in 0..bench.args.rounds {
+        // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
+        let ((answers, flushes), bare) = match number % 2 {
+            0 => (ours().await?, bare().await?),
+            _ => {
+                let bare = bare().await?;
+                (ours().await?, bare)
+            }
         };
         rounds.push(Round {
             answers,
-            behind,
             flushes,
             bare,
         });
@@ -204,6 +194,24 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load) -> io::Result<Vec<Rou
     Ok(rounds)
 }
 
-fn flush(folder: &Folder, batch: usize, span: Duration) -> io::Result<Flushes> {
-    tokio::task::block_in_place(|| limits::flush(folder.path(), batch, span))
+/// What the crew gets from the daemon on `stage`, and then what flushing gives in batches such as its commits.
+async fn by_daemon(
+    bench: &Bench,
+    folder: &Folder,
+    stage: &Stage,
+    crew: Crew,
+    delivers: bool,
+) -> io::Result<(Answers, Flushes)> {
+    let commits_before = stage.status().await?.store.commits;
+    let mut answers = work(crew, Until::Span(bench.span())).await?;
+    let answered = Instant::now();
+    let commits = stage.status().await?.store.commits - commits_before;
+    let batch = (answers.accepted / commits.max(1)).max(1) as usize;
+    if delivers {
+        // Whatever is still being delivered would take the disk and the processors from the limit.
+        stage.drained().await?;
+        answers.behind = answered.elapsed();
+    }
+    let flush = || limits::flush(folder.path(), batch, bench.span() / 2);
+    Ok((answers, tokio::task::block_in_place(flush)?))
 }

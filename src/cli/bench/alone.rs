@@ -1,5 +1,6 @@
 //! The store without sockets, scheduler and HTTP: each commit accepts a batch and settles the one before it, and then
-//! 64 producers share commits; against append plus fdatasync of the same bytes in the same batches.
+//! 64 producers share commits; against append plus fdatasync of the same bytes in the same batches, and against sled
+//! alone with the same bytes.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::config::{FreeMin, StoreConfig};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
 use crate::store::committer::{Committer, Queue};
-use crate::store::sled::{OpenOptions, SledStore};
+use crate::store::sled::{OpenOptions, SledLimit, SledStore};
 use crate::store::{
     AcceptGroup, Accepted, Batch, DeliveryId, LaneId, NewEvent, Settle, SettleTo, Store, StoreError,
 };
@@ -39,21 +40,57 @@ const PRODUCERS: u64 = 64;
 /// When the store or the file fails.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     for (batch, goal) in BATCHES {
-        let folder = Folder::new(&bench.args.dir, "store")?;
-        let store = open(&folder)?;
-        let mut work = Work::new(&store)?;
-        let mut rounds = Vec::new();
-        for _ in 0..bench.args.rounds {
-            let store_per_second = work.events_per_second(batch, bench.span() / 2)?;
-            let flush = limits::flush(folder.path(), batch, bench.span() / 2)?;
-            rounds.push((store_per_second, flush.per_second));
-        }
-        store.close().map_err(io::Error::other)?;
-        let what = format!("store alone, accepted and settled, {batch} a commit");
-        let row = Row::of_rounds(what, "/s", "flush", &rounds);
-        bench.report.add(row.goal(Goal::RatioAtLeast(goal)));
+        commits(bench, batch, goal)?;
     }
     shared(bench).await
+}
+
+/// Batches of one size, one after the other.
+fn commits(bench: &mut Bench, batch: usize, goal: f64) -> io::Result<()> {
+    let folder = Folder::new(&bench.args.dir, "store")?;
+    let store = open(&folder)?;
+    let mut work = Work::new(&store)?;
+    let mut sled = SledLimit::open(&folder.path().join("sled")).map_err(io::Error::other)?;
+    let (mut to_flush, mut to_sled) = (Vec::new(), Vec::new());
+    let span = bench.span() / 2;
+    for round in 0..bench.args.rounds {
+        let (mut ours, mut by_flush, mut by_sled) = (0.0, 0.0, 0.0);
+        // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
+        for turn in 0..3 {
+            match (round + turn) % 3 {
+                0 => ours = per_second(batch, span, || work.commit(batch))?,
+                1 => by_flush = limits::flush(folder.path(), batch, span)?.per_second,
+                _ => by_sled = per_second(batch, span, || by_sled_alone(&mut sled, batch))?,
+            }
+        }
+        to_flush.push((ours, by_flush));
+        to_sled.push((ours, by_sled));
+    }
+    store.close().map_err(io::Error::other)?;
+    let what = format!("store alone, accepted and settled, {batch} a commit");
+    let row = Row::of_rounds(&what, "/s", "flush", &to_flush);
+    bench.report.add(row.goal(Goal::RatioAtLeast(goal)));
+    bench.report.add(Row::of_rounds(what, "/s", "sled", &to_sled));
+    Ok(())
+}
+
+/// Events a second of commits of `batch` events, each of which tells how long it took.
+fn per_second(
+    batch: usize,
+    span: Duration,
+    mut commit: impl FnMut() -> io::Result<Duration>,
+) -> io::Result<f64> {
+    let (mut took, mut events) = (Duration::ZERO, 0);
+    while took < span {
+        took += commit()?;
+        events += batch;
+    }
+    Ok(events as f64 / took.as_secs_f64())
+}
+
+/// A commit of the bytes of `batch` events by sled and nothing else; how long it took.
+fn by_sled_alone(sled: &mut SledLimit, batch: usize) -> io::Result<Duration> {
+    sled.commit(batch * LINE_BYTES).map_err(io::Error::other)
 }
 
 /// Through the committer, as the daemon does: each producer waits for its answer and settles its event.
@@ -157,15 +194,6 @@ impl<'a> Work<'a> {
             owed: Vec::new(),
             json: line("live", "").into(),
         })
-    }
-
-    fn events_per_second(&mut self, batch: usize, span: Duration) -> io::Result<f64> {
-        let before = self.events;
-        let mut took = Duration::ZERO;
-        while took < span {
-            took += self.commit(batch)?;
-        }
-        Ok((self.events - before) as f64 / took.as_secs_f64())
     }
 
     /// One commit; how long it took. Making the events is not the store's work, so it does not count.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use hdrhistogram::Histogram;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http1;
+use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use super::producers::{LINE_BYTES, line, microseconds};
 
 /// Connections of the HTTP limits, and requests at once of the endpoints they are compared with.
-const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 
 fn body() -> Bytes {
     line("limit", "").into()
@@ -62,6 +62,42 @@ pub async fn reqwest(receiver: SocketAddr, span: Duration) -> io::Result<f64> {
     per_second(loops, started).await
 }
 
+/// One of hyper's bare connections.
+#[derive(Debug)]
+pub struct Connection(SendRequest<Full<Bytes>>);
+
+impl Connection {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody listens.
+    pub async fn open(receiver: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(receiver).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(io::Error::other)?;
+        // It ends with the sender.
+        tokio::spawn(connection);
+        Ok(Self(sender))
+    }
+
+    /// Posts `body`, and reads the answer to its end.
+    ///
+    /// # Errors
+    /// When the request fails; whatever the answer says is no failure.
+    pub async fn post(&mut self, body: Bytes) -> io::Result<()> {
+        let request = Request::post("/")
+            .header("host", "bench")
+            .body(Full::new(body))
+            .map_err(io::Error::other)?;
+        self.0.ready().await.map_err(io::Error::other)?;
+        let answer = self.0.send_request(request).await.map_err(io::Error::other)?;
+        answer.into_body().collect().await.map_err(io::Error::other)?;
+        Ok(())
+    }
+}
+
 /// Requests a second of hyper's bare connections.
 ///
 /// # Errors
@@ -71,24 +107,13 @@ pub async fn raw(receiver: SocketAddr, span: Duration) -> io::Result<f64> {
     let mut loops = JoinSet::new();
     for _ in 0..CONNECTIONS {
         loops.spawn(async move {
-            let stream = TcpStream::connect(receiver).await?;
-            stream.set_nodelay(true)?;
-            let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-                .await
-                .map_err(io::Error::other)?;
-            let driver = tokio::spawn(connection);
+            let mut connection = Connection::open(receiver).await?;
             let body = body();
             let mut requests = 0;
             while started.elapsed() < span {
-                let request = Request::post("/")
-                    .header("host", "bench")
-                    .body(Full::new(body.clone()))
-                    .map_err(io::Error::other)?;
-                let answer = sender.send_request(request).await.map_err(io::Error::other)?;
-                answer.into_body().collect().await.map_err(io::Error::other)?;
+                connection.post(body.clone()).await?;
                 requests += 1;
             }
-            driver.abort();
             Ok(requests)
         });
     }

@@ -8,12 +8,11 @@
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
 //! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
 //! [`read`], [`walk`], [`ages`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back), [`check`],
-//! [`repair`] and [`rescue`] (what is left of a damaged queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways.
+//! [`repair`] and [`rescue`] (what is left of a damaged queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways;
+//! [`limit`] is what they give without the rest.
 
 mod accept;
 mod ages;
-#[cfg(test)]
-mod bench;
 mod bits;
 mod cache;
 mod check;
@@ -26,6 +25,7 @@ mod engine;
 mod ids;
 mod index;
 mod keys;
+mod limit;
 mod maintain;
 mod moves;
 mod open;
@@ -54,6 +54,7 @@ use self::compact::Search;
 use self::draft::{Draft, Effects};
 use self::engine::Engine;
 use self::index::Index;
+pub use self::limit::SledLimit;
 use self::maintain::Sweep;
 pub use self::open::{OpenError, OpenOptions};
 pub use self::repair::{Repair, RepairPlan, Repaired};

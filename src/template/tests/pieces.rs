@@ -6,13 +6,14 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::super::pieces::Pieces;
+use super::super::sink::Place;
 use super::super::{Given, GivenForm, Scope, Secrets, Target, Template, from_json};
 
 /// Does nothing, and nothing but the engine can do it.
 const ENGINE_ONLY: &str = "{% if true %}{% endif %}";
 
 /// What templates are made of.
-const PARTS: [&str; 50] = [
+const PARTS: [&str; 60] = [
     "text",
     " ",
     "\n",
@@ -63,6 +64,16 @@ const PARTS: [&str; 50] = [
     "{% raw %}{{ x }}{% endraw %}",
     "{%- raw -%} {# {%- endraw -%}",
     "-",
+    "[",
+    "]",
+    "{\"",
+    "\":",
+    ",",
+    "1",
+    ".5",
+    "\\u00",
+    "\\ud83d",
+    "41",
 ];
 
 fn scope() -> Scope {
@@ -99,13 +110,40 @@ proptest! {
 /// What the test above is about: these need no engine, and those do.
 #[test]
 fn c4_which_templates_need_no_engine() {
+    let pieces = |text| Pieces::of(text, Target::Text, Place::begin(Target::Text, false));
     for text in [
         "{{ data.s }}",
         "a {{- data.s -}} b{# c #}",
         "{% raw %}{{ x }}{% endraw %}{{ data.n }}",
     ] {
-        assert!(Pieces::of(text).is_some(), "{text}");
+        assert!(pieces(text).is_some(), "{text}");
     }
-    assert!(Pieces::of(&format!("{{{{ data.s }}}}{ENGINE_ONLY}")).is_none());
-    assert!(Pieces::of("{% for x in data.list %}{{ x }}{% endfor %}").is_none());
+    assert!(pieces(&format!("{{{{ data.s }}}}{ENGINE_ONLY}")).is_none());
+    assert!(pieces("{% for x in data.list %}{{ x }}{% endfor %}").is_none());
+}
+
+/// C4: which templates make JSON whatever the event holds; all others are checked each time.
+#[test]
+fn c4_templates_that_surely_make_json() {
+    for (text, expected) in [
+        (r#"{"a": "{{ data.s }}", "b": {{ data.s }}, "c": [{{ data.n }}, {{ data.n }}]}"#, true),
+        ("{{ data }}", true),
+        (r#""\\\"{{ data.s }}\u0041{{ data.s }}{{ data.s }}""#, true),
+        // A name, two values without a comma, part of a number, of a text, of an escape; quotes that are not closed.
+        (r#"{{{ data.s }}: 1}"#, false),
+        (r#"{"a": 1, {{ data.s }}: 1}"#, false),
+        ("{{ data.n }}{{ data.n }}", false),
+        ("1{{ data.n }}", false),
+        ("-{{ data.n }}", false),
+        ("{{ data.n }}.5", false),
+        (r#"{"a": "b"{{ data.n }}}"#, false),
+        (r#""\u{{ data.n }}0041""#, false),
+        (r#""\u00{{ data.n }}41""#, false),
+        (r#""\{{ data.s }}""#, false),
+        (r#"{"a": "{{ data.s }}}"#, false),
+        (r#"{"a": {{ data.s }},}"#, false),
+    ] {
+        let pieces = Pieces::of(text, Target::Json, Place::begin(Target::Json, false)).unwrap();
+        assert_eq!(pieces.is_surely_json(), expected, "{text}");
+    }
 }
