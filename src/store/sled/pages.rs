@@ -1,7 +1,9 @@
 //! Ids that outlive their events: when a slot is freed, the hashes of its ids move to pages, so that a
-//! repeated event is still known after a restart. Pages are overwritten, not removed.
+//! repeated event is still known after a restart. The keys of pages are made beforehand and only ever
+//! overwritten: a leaf that splits is written anew with all that is in it, so it had better be empty then.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::ops::Range;
 
 use super::ids::IdHash;
 use super::keys;
@@ -14,12 +16,27 @@ use crate::store::record::{self, IdPage};
 const FILL_UP_TO: usize = 64;
 /// No page has more. Sixteen of them share a leaf, which has to stay far below a quarter segment.
 const IDS_PER_PAGE_MAX: usize = 512;
+/// Pages made at a time.
+const GROW_PAGES: u32 = 64;
+/// As many as a leaf holds: the last pages share theirs with what follows, and it splits when there are more.
+const UNUSED_LAST: u32 = 16;
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
     page: u32,
     ids: usize,
     newest: Timestamp,
+}
+
+/// Makes the keys of pages, in their order. A page without content is free.
+fn make(plan: &mut Plan, pages: Range<u32>) {
+    pages.for_each(|page| plan.put(Step::Ring, keys::ids(page), Vec::new()));
+}
+
+/// Makes the keys of `used` pages that are about to be written, and of those that are left unused behind them.
+pub fn make_room(plan: &mut Plan, used: u32) {
+    let len = (used + UNUSED_LAST).next_multiple_of(GROW_PAGES);
+    make(plan, 0..len);
 }
 
 /// The pages in use, oldest first.
@@ -71,7 +88,7 @@ impl Pages {
     ) -> Result<(), StoreError> {
         while !ids.is_empty() {
             if self.kept.is_empty() || self.tail.hashes.len() >= FILL_UP_TO {
-                self.begin();
+                self.begin(plan);
             }
             let room = IDS_PER_PAGE_MAX - self.tail.hashes.len();
             let (now, later) = ids.split_at(room.min(ids.len()));
@@ -89,11 +106,16 @@ impl Pages {
         Ok(())
     }
 
-    fn begin(&mut self) {
-        let page = self.free.pop_first().unwrap_or_else(|| {
-            self.len += 1;
-            self.len - 1
+    fn begin(&mut self, plan: &mut Plan) {
+        let usable = |pages: &Self| {
+            let lowest = pages.free.first().copied();
+            lowest.filter(|page| page + UNUSED_LAST < pages.len)
+        };
+        let page = usable(self).unwrap_or_else(|| {
+            self.grow(plan);
+            usable(self).unwrap_or(self.len)
         });
+        self.free.remove(&page);
         self.kept.push_back(Kept {
             page,
             ids: 0,
@@ -103,6 +125,13 @@ impl Pages {
             oldest_ms: u64::MAX,
             ..IdPage::default()
         };
+    }
+
+    fn grow(&mut self, plan: &mut Plan) {
+        let new = self.len..self.len + GROW_PAGES;
+        make(plan, new.clone());
+        self.len = new.end;
+        self.free.extend(new);
     }
 
     fn fill(&mut self, plan: &mut Plan, ids: &[(IdHash, Timestamp)]) -> Result<(), StoreError> {
@@ -148,8 +177,10 @@ mod tests {
         n.map(|n| (u128::from(n).to_be_bytes(), Timestamp(n))).collect()
     }
 
+    /// Pages and how many ids are in them, as they are written; not those that were only made.
     fn written(plan: Plan) -> Vec<(u32, usize)> {
-        let writes = plan.into_steps().flat_map(|(_, writes)| writes);
+        let steps = plan.into_steps().filter(|(name, _)| *name == "after-ids");
+        let writes = steps.flat_map(|(_, writes)| writes);
         writes
             .map(|write| {
                 let value = write.value.unwrap();
@@ -176,6 +207,39 @@ mod tests {
             pages.add(&mut plan, &ids(lot), 1_000_000).unwrap();
             assert_eq!(written(plan), wanted);
         }
+    }
+
+    /// What a plan makes new, before it writes any content.
+    fn made(plan: Plan) -> Vec<u32> {
+        let mut steps = plan.into_steps().filter(|(name, _)| *name == "after-ring");
+        let writes = steps.next().map_or_else(Vec::new, |(_, writes)| writes);
+        assert!(
+            writes
+                .iter()
+                .all(|write| write.value.as_ref().unwrap().is_empty())
+        );
+        writes
+            .iter()
+            .filter_map(|write| keys::number(&write.key))
+            .collect()
+    }
+
+    #[test]
+    fn pages_are_made_in_order_before_they_are_needed_and_the_last_wait() {
+        let mut pages = Pages::default();
+        let usable = u64::from(GROW_PAGES - UNUSED_LAST) * IDS_PER_PAGE_MAX as u64;
+        for (lot, wanted) in [
+            (0..1, (0..GROW_PAGES).collect::<Vec<_>>()),
+            (1..usable, Vec::new()),
+            (usable..usable + 1, (GROW_PAGES..2 * GROW_PAGES).collect()),
+        ] {
+            let mut plan = Plan::default();
+            pages.add(&mut plan, &ids(lot), usize::MAX).unwrap();
+            assert_eq!(made(plan), wanted);
+        }
+        let mut plan = Plan::default();
+        make_room(&mut plan, GROW_PAGES - UNUSED_LAST + 1);
+        assert_eq!(made(plan), (0..2 * GROW_PAGES).collect::<Vec<_>>());
     }
 
     #[test]

@@ -19,7 +19,7 @@ use bytes::Bytes;
 pub enum Step {
     /// Numbers that may be given out from here on.
     Floors,
-    /// New slots.
+    /// New slots, and new pages for ids.
     Ring,
     /// A group too large for one slot is about to be accepted.
     Intent,

@@ -138,9 +138,9 @@ impl Found {
                 copy.put(Step::Owed, keys::owed(number), record::encode(owed)?)?;
             }
         }
-        copy_decoded::<DeferralRecord>(&mut copy, from, keys::DEFERRAL)?;
-        copy_decoded::<DeadEvidence>(&mut copy, from, keys::DEAD)?;
-        copy_decoded::<IdPage>(&mut copy, from, keys::IDS)?;
+        copy.class(keys::DEFERRAL, decodes::<DeferralRecord>)?;
+        copy.class(keys::DEAD, decodes::<DeadEvidence>)?;
+        copy.ids(decodes::<IdPage>)?;
         for (number, lane) in lanes {
             copy.put(Step::Records, keys::lane(*number), record::encode(lane)?)?;
         }
@@ -171,13 +171,7 @@ fn owed(slot: &Slot) -> OwedRecord {
     }
 }
 
-/// Copies the records of a class that decode.
-fn copy_decoded<T: Record>(copy: &mut Copy<'_>, from: &Engine, class: u8) -> Result<(), StoreError> {
-    for pair in from.range(keys::class(class)) {
-        let (key, value) = pair?;
-        if record::decode::<T>(&value).is_ok() {
-            copy.put(Step::Records, key.to_vec(), value.to_vec())?;
-        }
-    }
-    Ok(())
+/// Whether a record can be read.
+fn decodes<T: Record>(value: &[u8]) -> bool {
+    record::decode::<T>(value).is_ok()
 }

@@ -14,7 +14,7 @@ use super::recover::recover;
 use super::ring::Ring;
 use super::space::Space;
 use super::writer::Writer;
-use super::{SledStore, keys, lock};
+use super::{SledStore, keys, lock, pages};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, SlotRecord};
 use crate::store::{StoreError, files};
@@ -36,16 +36,29 @@ pub(super) const AT_WORK: Worth = Worth {
 /// At rest nobody waits, so less of a gain is worth it; but more than a copy itself leaves free.
 pub(super) const AT_REST: Worth = Worth {
     file_bytes_min: 12 << 20,
-    file_to_kept: 2.0,
+    file_to_kept: 1.5,
 };
 /// More than this is not copied, because nothing else is written meanwhile: producers would wait for longer
 /// than that takes.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
-/// What a dead letter takes beside its event, and a deferral, more or less.
-const DEAD_BYTES: u64 = 1024;
-const DEFERRAL_BYTES: u64 = 256;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
+
+/// What a dead letter takes beside its event, and a deferral, on average. Measured by each copy: a store whose dead
+/// letters are larger than thought would be rewritten for nothing, again and again.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordBytes {
+    dead: u64,
+    deferral: u64,
+}
+
+impl Default for RecordBytes {
+    /// More or less, for as long as none were measured by copying them.
+    fn default() -> Self {
+        let (dead, deferral) = (1024, 256);
+        Self { dead, deferral }
+    }
+}
 
 /// Copies from one engine to another in bounded steps.
 pub(super) struct Copy<'a> {
@@ -109,16 +122,59 @@ impl<'a> Copy<'a> {
         Ok(new[0])
     }
 
-    /// Copies every record of a class as it is; empty values stand for nothing, except beside large ones.
-    fn class(&mut self, class: u8) -> Result<(), StoreError> {
+    /// Copies the records of a class whose values are `wanted`, each as it is, and says what they take on average.
+    ///
+    /// All keys go first: sled splits a leaf by writing anew what is in it, so what is there when it splits is
+    /// written several times, and the space of all but the last is not given back before much else is written.
+    pub(super) fn class(
+        &mut self,
+        class: u8,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Option<u64>, StoreError> {
         for pair in self.from.range(keys::class(class)) {
             let (key, value) = pair?;
-            if !value.is_empty() || class == keys::QUARANTINE {
+            if wanted(&value) {
+                self.put(Step::Records, key.to_vec(), Vec::new())?;
+            }
+        }
+        let (mut records, mut bytes) = (0, 0);
+        for pair in self.from.range(keys::class(class)) {
+            let (key, value) = pair?;
+            if !value.is_empty() && wanted(&value) {
+                records += 1;
+                bytes += (key.len() + value.len()) as u64;
                 self.put(Step::Records, key.to_vec(), value.to_vec())?;
             }
         }
+        Ok(bytes.checked_div(records))
+    }
+
+    /// Copies the pages of ids that are `wanted`, numbered anew and without the free ones among them; new pages
+    /// are made first, for the same reason.
+    pub(super) fn ids(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<(), StoreError> {
+        let from = self.from;
+        let pages = || {
+            let all = from.range(keys::class(keys::IDS));
+            all.map(|pair| pair.map(|(_, value)| value))
+                .filter(|page| page.as_ref().map_or(true, |value| wanted(value)))
+        };
+        let mut count = 0;
+        for page in pages() {
+            page?;
+            count += 1;
+        }
+        pages::make_room(&mut self.plan, count);
+        self.write()?;
+        for (number, page) in (0..).zip(pages()) {
+            self.put(Step::Ids, keys::ids(number), page?.to_vec())?;
+        }
         Ok(())
     }
+}
+
+/// Whether a record is there at all; the empty ones only keep a place.
+fn is_there(value: &[u8]) -> bool {
+    !value.is_empty()
 }
 
 impl SledStore {
@@ -145,10 +201,11 @@ impl SledStore {
     /// What a copy would hold, about.
     fn kept_bytes(&self, writer: &Writer) -> u64 {
         let ids = writer.pages.ids() as u64 * size_of::<IdHash>() as u64;
+        let bytes = writer.record_bytes;
         let lanes = |index: &Index| {
             let counts = index.lanes().map(|(_, lane)| lane.counts);
             counts
-                .map(|counts| counts.dead * DEAD_BYTES + counts.deferred * DEFERRAL_BYTES)
+                .map(|counts| counts.dead * bytes.dead + counts.deferred * bytes.deferral)
                 .sum::<u64>()
         };
         writer.occupied() + ids + lanes(&lock(&self.index))
@@ -165,7 +222,7 @@ impl SledStore {
             _ => {}
         }
         let new = Engine::open(&path).map_err(|error| StoreError::Failed(error.to_string()))?;
-        self.copy(&old, &new)?;
+        let record_bytes = self.copy(&old, &new)?;
         new.flush()?;
         files::sync_files(&path).map_err(io_error)?;
         let space = Space::new(folder, &self.config, true);
@@ -178,6 +235,7 @@ impl SledStore {
         let flushes = std::mem::take(&mut writer.flushes);
         *writer = recovered.writer;
         writer.flushes = flushes;
+        writer.record_bytes = record_bytes;
         self.move_readers(new, recovered.index);
         let old_folder = old.folder().to_owned();
         drop(old);
@@ -199,7 +257,7 @@ impl SledStore {
         drop(old_index);
     }
 
-    fn copy(&self, from: &Engine, to: &Engine) -> Result<(), StoreError> {
+    fn copy(&self, from: &Engine, to: &Engine) -> Result<RecordBytes, StoreError> {
         let mut copy = Copy::new(from, to);
         copy.head()?;
         let slots: Vec<u32> = lock(&self.index)
@@ -210,15 +268,14 @@ impl SledStore {
         for number in slots {
             copy.slot(&mut ring, number)?;
         }
-        for class in [
-            keys::DEFERRAL,
-            keys::DEAD,
-            keys::LANE,
-            keys::IDS,
-            keys::QUARANTINE,
-        ] {
-            copy.class(class)?;
-        }
-        copy.write()
+        let mut sizes = RecordBytes::default();
+        sizes.deferral = copy.class(keys::DEFERRAL, is_there)?.unwrap_or(sizes.deferral);
+        sizes.dead = copy.class(keys::DEAD, is_there)?.unwrap_or(sizes.dead);
+        copy.class(keys::LANE, is_there)?;
+        copy.ids(is_there)?;
+        // Here the empty ones are needed too: they keep the large ones apart.
+        copy.class(keys::QUARANTINE, |_| true)?;
+        copy.write()?;
+        Ok(sizes)
     }
 }

@@ -9,6 +9,7 @@ use super::*;
 use crate::config::FreeMin;
 use crate::domain::delivery::DeadReason;
 use crate::domain::event::EventHead;
+use crate::domain::outcome::{Attempt, EXCERPT_BYTES_MAX, Outcome};
 use crate::store::files;
 use crate::store::{AcceptGroup, Accepted, DeadEvidence, DeliveryState, Due, NewEvent, Settle, SettleTo};
 
@@ -586,6 +587,125 @@ fn a_store_at_rest_gives_more_back() {
         number,
         "nothing more to gain"
     );
+}
+
+/// What ids take in pages: 16 bytes each, whatever the number of flushes and of leaves that were split meanwhile, with a
+/// part more for keys and for leaves written anew, and what an empty store takes.
+#[test]
+fn an_id_is_written_once_by_its_page_and_once_by_a_rewrite() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        dedup_ids_max: 1_000_000,
+        ..config(folder.path())
+    };
+    let store = SledStore::open(&config, OpenOptions::default()).unwrap();
+    const IDS: u64 = 200_000;
+    let empty_bytes = store.stats().disk_bytes;
+    for lot in 0..IDS / 1000 {
+        let id = |n: u64| (store_hash(lot * 1000 + n), start());
+        store
+            .transact(start(), |draft| draft.keep_ids((0..1000).map(id).collect()))
+            .unwrap();
+    }
+    let of_ids = |store: &SledStore| (store.stats().disk_bytes - empty_bytes) as f64 / (IDS * 16) as f64;
+    let kept = of_ids(&store);
+    assert!((1.0..1.2).contains(&kept), "{kept} times their bytes");
+    let mut writer = store.working_writer().unwrap();
+    store.rewrite_now(&mut writer, start()).unwrap();
+    assert_eq!(writer.ids.len() as u64, IDS);
+    drop(writer);
+    let copied = of_ids(&store);
+    assert!((1.0..1.1).contains(&copied), "{copied} times their bytes");
+    // Pages that follow find their keys made.
+    let more = vec![(store_hash(IDS), start())];
+    *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
+    store.transact(start(), |draft| draft.keep_ids(more)).unwrap();
+    assert_eq!(taken_tape(&store).len(), 1);
+    drop(store);
+    let store = SledStore::open(&config, OpenOptions::default()).unwrap();
+    assert_eq!(store.stats().dedup_ids, IDS + 1);
+}
+
+/// Dead letters much larger than usual are written once as well, and what they take is known from then on: a store
+/// that holds nothing else is not rewritten at every rest.
+#[test]
+fn large_dead_letters_are_copied_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    const LETTERS: u64 = 4000;
+    let ids: Vec<String> = (0..LETTERS).map(|n| n.to_string()).collect();
+    let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+    for seqs in accept(&store, vec![group(&ids, 10, &[lane])]).chunks(500) {
+        let settles = seqs.iter().map(|seq| {
+            let mut large = evidence("large");
+            let mut last = Attempt::new(1, start(), Outcome::Rejected);
+            last.response_excerpt = "x".repeat(EXCERPT_BYTES_MAX);
+            large.last = Some(last);
+            Settle {
+                id: DeliveryId { lane, seq: *seq },
+                was_due: None,
+                to: SettleTo::Dead(large),
+            }
+        });
+        let batch = Batch {
+            accepts: Vec::new(),
+            settles: settles.collect(),
+        };
+        store.commit(batch, start()).unwrap();
+    }
+    let letters_bytes = LETTERS * EXCERPT_BYTES_MAX as u64;
+    store.rest(start()).unwrap();
+    let rested = store.stats().disk_bytes;
+    let wanted = letters_bytes..letters_bytes * 5 / 4;
+    assert!(wanted.contains(&rested), "{rested} not in {wanted:?}");
+    let number = files::current(folder.path()).unwrap();
+    assert_eq!(number, Some(2), "it was rewritten");
+    store.rest(start()).unwrap();
+    assert_eq!(files::current(folder.path()).unwrap(), number, "and not again");
+    assert_eq!(store.lanes()[0].dead, LETTERS);
+}
+
+/// A hash like those of ids: no two alike, and nothing in it that repeats.
+fn store_hash(n: u64) -> ids::IdHash {
+    ids::IdHasher::new(&[7; 16]).hash("/test", &n.to_string())
+}
+
+/// A backlog that has gone leaves its ids on the disk and little else, once the store has rested.
+#[test]
+fn a_backlog_leaves_no_more_than_its_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = StoreConfig {
+        dedup_ids_max: 1_000_000,
+        ..config(folder.path())
+    };
+    let store = SledStore::open(&config, OpenOptions::default()).unwrap();
+    let lane = store.lane("a").unwrap();
+    let mut owed = Vec::new();
+    for round in 0..50 {
+        let ids: Vec<String> = (0..1000).map(|n| format!("{round}-{n}")).collect();
+        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        owed.push(accept(&store, vec![group(&ids, 300, &[lane])]));
+    }
+    let full = store.stats();
+    assert!(full.disk_bytes > 16 << 20, "{full:?}");
+    for seqs in owed {
+        let settles = seqs.into_iter().map(|seq| Settle {
+            id: DeliveryId { lane, seq },
+            was_due: None,
+            to: SettleTo::Settled,
+        });
+        let batch = Batch {
+            accepts: Vec::new(),
+            settles: settles.collect(),
+        };
+        store.commit(batch, start()).unwrap();
+    }
+    while store.maintain(start(), Timestamp(0)).unwrap().more {}
+    store.rest(start()).unwrap();
+    let rested = store.stats();
+    assert_eq!(rested.dedup_ids, 50_000);
+    assert!(rested.disk_bytes < 50_000 * 16 * 5 / 4 + (64 << 10), "{rested:?}");
 }
 
 /// Disk is given back once the backlog has drained, and what is left is all there.

@@ -6,6 +6,7 @@ use super::ids::{IdHasher, Ids};
 use super::keys;
 use super::pages::Pages;
 use super::plan::{Plan, Step};
+use super::rewrite::RecordBytes;
 use super::ring::Ring;
 use super::space::Space;
 use crate::domain::time::Timestamp;
@@ -70,6 +71,8 @@ pub struct Writer {
     pub quarantine_next: u32,
     /// Whether there are slots whose record was lost; they must stay where they are.
     pub blocked_slots: bool,
+    /// What records take beside their events.
+    pub record_bytes: RecordBytes,
     /// The latest time a change was made at, for changes that are told none.
     pub latest: Timestamp,
     /// Set for ever by the first failure.
@@ -115,6 +118,7 @@ impl Writer {
             to_scrub: Vec::new(),
             quarantine_next: parts.quarantine_next,
             blocked_slots: parts.blocked_slots,
+            record_bytes: RecordBytes::default(),
             latest: parts.now,
             failed: None,
         };
