@@ -11,6 +11,7 @@ use ::sled::{Db, IVec, Tree};
 
 use super::crash::crash_point_after;
 use super::plan::Plan;
+use super::ring::CHANGES_TO_REWRITE;
 use super::witness::{self, Witness};
 use super::{durable, keys};
 use crate::store::{StoreError, files};
@@ -27,6 +28,8 @@ const BACKGROUND_MS: u64 = 1000;
 const LATE_NS: u64 = 20_000_000_000;
 /// The tree with the count of flushes, and the key in it.
 const FLUSHES: &[u8] = b"flushes";
+/// The key beside it that is changed only to make sled go on with giving segments back.
+const TIDIED: &[u8] = b"tidied";
 /// How often the engine's file is looked at again while it is locked, and how long between.
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
@@ -264,6 +267,22 @@ impl Engine {
             .map_err(failed)?;
         self.db.flush().map_err(failed)?;
         self.witness.note(flushes);
+        Ok(())
+    }
+
+    /// Lets sled move up to so many `pages` out of segments that are mostly empty, so that these can be used again.
+    ///
+    /// It moves one with each leaf that it rewrites, and some once a second. At work, with few but large writes, that is
+    /// less than becomes empty, and its file would grow without end.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`].
+    pub fn tidy(&self, pages: u32) -> Result<(), StoreError> {
+        for change in 0..pages * u32::from(CHANGES_TO_REWRITE) {
+            self.flushes
+                .insert(TIDIED, &change.to_be_bytes())
+                .map_err(failed)?;
+        }
         Ok(())
     }
 

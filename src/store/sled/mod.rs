@@ -185,6 +185,7 @@ impl SledStore {
         let writes = !plan.is_empty();
         if writes {
             engine.write(plan)?;
+            engine.tidy(writer.pages_to_tidy)?;
             crash::crash_point("before-flush");
             engine.flush()?;
             crash::crash_point("after-flush");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::crash::crash_point;
 use super::engine::Engine;
-use super::ids::IdHash;
+use super::ids::{IdHash, Ids};
 use super::index::Index;
 use super::open::id_bounds;
 use super::plan::{Plan, Step};
@@ -28,9 +28,15 @@ pub(super) struct Worth {
     pub file_to_kept: f64,
 }
 
+impl Worth {
+    fn is_met(self, file_bytes: u64, kept_bytes: u64) -> bool {
+        file_bytes > self.file_bytes_min && file_bytes as f64 > kept_bytes as f64 * self.file_to_kept
+    }
+}
+
 /// While events come and go: only a file that is mostly empty.
 pub(super) const AT_WORK: Worth = Worth {
-    file_bytes_min: 64 << 20,
+    file_bytes_min: 256 << 20,
     file_to_kept: 4.0,
 };
 /// At rest nobody waits, so less of a gain is worth it; but more than a copy itself leaves free.
@@ -41,6 +47,13 @@ pub(super) const AT_REST: Worth = Worth {
 /// More than this is not copied, because nothing else is written meanwhile: producers would wait for longer
 /// than that takes.
 const KEPT_BYTES_MAX: u64 = 32 << 20;
+/// At work the engine is helped to use its file again before it would have to be rewritten.
+const TIDY: Worth = Worth {
+    file_bytes_min: 96 << 20,
+    file_to_kept: 3.0,
+};
+/// Pages that each change moves then: some hundreds a second, of which a segment at work has about twenty.
+const PAGES_TO_TIDY: u32 = 4;
 /// Written at a time while copying.
 const COPY_BYTES: usize = 4 << 20;
 
@@ -184,9 +197,15 @@ impl SledStore {
         let mut writer = self.working_writer()?;
         let file = self.engine.load().disk_bytes();
         let kept = self.kept_bytes(&writer);
-        let worth_it = file > worth.file_bytes_min.min(self.rewrite_bytes_min)
-            && file as f64 > kept as f64 * worth.file_to_kept
-            && kept <= KEPT_BYTES_MAX;
+        writer.pages_to_tidy = match TIDY.is_met(file, kept) {
+            true => PAGES_TO_TIDY,
+            false => 0,
+        };
+        let worth = Worth {
+            file_bytes_min: worth.file_bytes_min.min(self.rewrite_bytes_min),
+            ..worth
+        };
+        let worth_it = worth.is_met(file, kept) && kept <= KEPT_BYTES_MAX;
         let room = writer.space.free_bytes() > kept.saturating_mul(3);
         if !worth_it || !room || writer.blocked_slots {
             return Ok(false);
@@ -226,6 +245,8 @@ impl SledStore {
         new.flush()?;
         files::sync_files(&path).map_err(io_error)?;
         let space = Space::new(folder, &self.config, true);
+        // What is remembered is read anew; both at once would be more memory than all else takes.
+        writer.ids = Ids::new(0, 0);
         let recovered = recover(&new, &self.identity, id_bounds(&self.config), space, now)?;
         new.write(recovered.repairs)?;
         new.flush()?;

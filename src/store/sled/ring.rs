@@ -13,7 +13,7 @@ const UNUSED_LAST: u32 = 2;
 /// A chunk smaller than this is left lying when its slot is freed.
 const SCRUB_BYTES_MIN: u64 = 8 << 10;
 /// sled rewrites a leaf as a whole at this change after the last time, and only then lets go of old values.
-const CHANGES_TO_REWRITE: u8 = 10;
+pub const CHANGES_TO_REWRITE: u8 = 10;
 
 /// The slots of the ring.
 #[derive(Debug, Default)]

@@ -75,6 +75,8 @@ pub struct Writer {
     pub record_bytes: RecordBytes,
     /// The latest time a change was made at, for changes that are told none.
     pub latest: Timestamp,
+    /// Pages that each change lets the engine move, so that its file stays small; none while it is.
+    pub pages_to_tidy: u32,
     /// Set for ever by the first failure.
     pub failed: Option<StoreError>,
 }
@@ -120,6 +122,7 @@ impl Writer {
             blocked_slots: parts.blocked_slots,
             record_bytes: RecordBytes::default(),
             latest: parts.now,
+            pages_to_tidy: 0,
             failed: None,
         };
         parts
