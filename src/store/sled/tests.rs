@@ -589,6 +589,30 @@ fn a_store_at_rest_gives_more_back() {
     );
 }
 
+/// At work the engine's file would grow without end, because it moves fewer pages out of segments that are mostly empty
+/// than there come to be; with some help it does not.
+#[test]
+fn a_store_at_work_uses_its_file_again() {
+    let disk_bytes = |pages_to_tidy| {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path());
+        store.writer.lock().unwrap().pages_to_tidy = pages_to_tidy;
+        let lane = store.lane("a").unwrap();
+        let mut owed = std::collections::VecDeque::new();
+        for round in 0..1500 {
+            owed.extend(accept(&store, vec![group(&[&format!("{round}")], 90_000, &[lane])]));
+            if owed.len() > 40 {
+                let seq = owed.pop_front().unwrap();
+                settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+            }
+        }
+        store.stats().disk_bytes
+    };
+    let (alone, helped) = (disk_bytes(0), disk_bytes(4));
+    assert!(helped < 40 << 20, "{alone} {helped}");
+    assert!(alone > helped * 3 / 2, "{alone} {helped}");
+}
+
 /// What ids take in pages: 16 bytes each, whatever the number of flushes and of leaves that were split meanwhile, with a
 /// part more for keys and for leaves written anew, and what an empty store takes.
 #[test]
