@@ -600,7 +600,10 @@ fn a_store_at_work_uses_its_file_again() {
         let lane = store.lane("a").unwrap();
         let mut owed = std::collections::VecDeque::new();
         for round in 0..1500 {
-            owed.extend(accept(&store, vec![group(&[&format!("{round}")], 90_000, &[lane])]));
+            owed.extend(accept(
+                &store,
+                vec![group(&[&format!("{round}")], 90_000, &[lane])],
+            ));
             if owed.len() > 40 {
                 let seq = owed.pop_front().unwrap();
                 settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
