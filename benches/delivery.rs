@@ -120,8 +120,8 @@ fn answer() -> Answer {
     headers.insert("date", HeaderValue::from_static("Wed, 15 Jan 2025 10:30:00 GMT"));
     Answer {
         status: http::StatusCode::CREATED,
-        headers,
-        body: br#"{"status":"created","lead":{"id":"L-1002003","score":85.5}}"#.to_vec(),
+        headers: headers.into(),
+        body: Bytes::from_static(br#"{"status":"created","lead":{"id":"L-1002003","score":85.5}}"#),
         broken: None,
     }
 }

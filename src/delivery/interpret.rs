@@ -192,6 +192,8 @@ fn says(headers: &HeaderMap, word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -209,11 +211,11 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap()))
-            .collect();
+            .collect::<HeaderMap>();
         Answer {
             status: StatusCode::from_u16(status).unwrap(),
-            headers,
-            body: Vec::new(),
+            headers: headers.into(),
+            body: Bytes::new(),
             broken: None,
         }
     }

@@ -418,8 +418,8 @@ mod tests {
     fn answer(status: u16, body: &str) -> Answer {
         Answer {
             status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new(),
-            body: body.as_bytes().to_vec(),
+            headers: HeaderMap::new().into(),
+            body: body.to_owned().into(),
             broken: None,
         }
     }

@@ -41,12 +41,11 @@ const CALLS_MAX: u32 = 1000;
 /// One answer.
 pub struct Response {
     status: u16,
-    headers: HeaderMap,
+    headers: Arc<HeaderMap>,
     headers_seen: OnceLock<Value>,
     bytes: Bytes,
     text: OnceLock<Arc<str>>,
     parse: Parse,
-    is_json: bool,
     body: OnceLock<Result<Value, String>>,
     xml: OnceLock<Result<Document<'static>, String>>,
     calls: AtomicU32,
@@ -58,12 +57,11 @@ impl Response {
     pub fn new(answer: &Answer, parse: Parse) -> Self {
         Self {
             status: answer.status.as_u16(),
-            headers: answer.headers.clone(),
+            headers: Arc::clone(&answer.headers),
             headers_seen: OnceLock::new(),
-            bytes: Bytes::copy_from_slice(&answer.body),
+            bytes: answer.body.clone(),
             text: OnceLock::new(),
             parse,
-            is_json: is_json(&answer.headers),
             body: OnceLock::new(),
             xml: OnceLock::new(),
             calls: AtomicU32::new(0),
@@ -94,13 +92,17 @@ impl Response {
         self.body.get_or_init(|| match self.parse {
             Parse::None => Ok(Value::UNDEFINED),
             Parse::Json => self.json(),
-            Parse::Auto if self.is_json => self.json().or_else(|_| Ok(self.whole())),
+            Parse::Auto if is_json(&self.headers) => self.json().or_else(|_| Ok(self.whole())),
             Parse::Auto | Parse::Xml | Parse::Text => Ok(self.whole()),
         })
     }
 
     fn json(&self) -> Result<Value, String> {
-        json_value(self.bytes.clone()).map_err(|error| format!("the answer is not JSON: {error}"))
+        let bytes = match std::str::from_utf8(&self.bytes) {
+            Ok(_) => self.bytes.clone(),
+            Err(_) => Bytes::copy_from_slice(self.text().as_bytes()),
+        };
+        json_value(bytes).map_err(|error| format!("the answer is not JSON: {error}"))
     }
 
     /// The body as text; what is not UTF-8 in it is replaced.
@@ -328,8 +330,8 @@ mod tests {
         ];
         Answer {
             status: StatusCode::CREATED,
-            headers: headers.into_iter().collect(),
-            body: body.as_bytes().to_vec(),
+            headers: headers.into_iter().collect::<HeaderMap>().into(),
+            body: body.to_owned().into(),
             broken: None,
         }
     }
@@ -445,6 +447,20 @@ mod tests {
                 Ok(shown),
                 "{body} {parse:?}"
             );
+        }
+    }
+
+    /// E3: a body that says it is JSON and is not UTF-8 can still be read, but for what is wrong in it.
+    #[test]
+    fn e3_what_is_not_utf8_is_replaced() {
+        let mut answer = answer("application/json", "");
+        answer.body = Bytes::from_static(b"{\"message\":\"caf\xe9\",\"id\":7}");
+        for (expression, expected) in [
+            ("response.message", "\"caf\u{fffd}\""),
+            ("response.id", "7"),
+            ("response.text[12:15]", "\"caf\""),
+        ] {
+            assert_eq!(eval(&answer, Parse::Auto, expression).as_deref(), Ok(expected));
         }
     }
 

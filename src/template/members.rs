@@ -151,9 +151,14 @@ impl Members {
 
     /// What can't be read is a value that fails whoever uses it: taken for missing, it would be printed as nothing.
     fn read_at<'a>(&self, member: &'a Member) -> &'a Value {
-        let parsed = || match self.json.get(member.at.clone()).map(whole) {
-            Some(value) if !value.is_undefined() => value,
-            _ => unreadable(),
+        let parsed = || {
+            if let Some(text) = self.written(member) {
+                return Value::from(text);
+            }
+            match self.json.get(member.at.clone()).map(whole) {
+                Some(value) if !value.is_undefined() => value,
+                _ => unreadable(),
+            }
         };
         member.parsed.get_or_init(parsed)
     }

@@ -154,7 +154,7 @@ impl Exporter {
         }
     }
 
-    async fn post(&self, body: Bytes) -> Result<Vec<u8>, Refused> {
+    async fn post(&self, body: Bytes) -> Result<Bytes, Refused> {
         let request = OutgoingRequest {
             method: http::Method::POST,
             url: self.url.clone(),

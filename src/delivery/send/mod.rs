@@ -54,10 +54,10 @@ pub struct Bounds {
 pub struct Answer {
     /// The status.
     pub status: StatusCode,
-    /// Headers.
-    pub headers: HeaderMap,
+    /// Headers. Shared, like the body, with what templates see of it.
+    pub headers: Arc<HeaderMap>,
     /// The body, decompressed, cut at [`Bounds::response_bytes_max`].
-    pub body: Vec<u8>,
+    pub body: Bytes,
     /// Set when the body broke off before its end or that bound.
     pub broken: Option<Failure>,
 }
@@ -72,8 +72,8 @@ impl Answer {
         }
         Self {
             status: StatusCode::from_u16(written.status).unwrap_or_default(),
-            headers,
-            body: written.body.as_bytes().to_vec(),
+            headers: headers.into(),
+            body: Bytes::copy_from_slice(written.body.as_bytes()),
             broken: None,
         }
     }
@@ -211,8 +211,8 @@ impl Sender {
         };
         Ok(Answer {
             status,
-            headers,
-            body,
+            headers: Arc::new(headers),
+            body: body.into(),
             broken,
         })
     }
