@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use posthaste::cli::bench::templated::KEYS;
 use posthaste::config::load;
+use posthaste::delivery::failure::Failure;
 use posthaste::delivery::interpret::Judge;
 use posthaste::delivery::reading::Reader;
 use posthaste::delivery::render::Composer;
@@ -30,32 +32,13 @@ const ROUND: Duration = Duration::from_millis(200);
 const ROUNDS: usize = 15;
 const EVENT_BYTES: usize = 1024;
 
-const CONFIG: &str = r#"
-[[endpoint]]
-name = "plain"
-url = "http://127.0.0.1/hook"
-events = ["lead.**"]
-[[endpoint.sign]]
-scheme = "standard"
-secrets = ["whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0"]
-[[endpoint]]
-name = "templated"
-url = "http://127.0.0.1/hook"
-events = ["lead.**"]
-bind = "lead"
-[[endpoint.sign]]
-scheme = "standard"
-secrets = ["whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0"]
-[endpoint.body]
-format = "json"
-template = """
-{"lead": {"email": "{{ lead.email }}", "phone": "{{ lead.phone|digits }}", "name": "{{ lead.first_name or 'unknown' }}",
-"state": "{{ lead.state }}", "score": {{ lead.score }}, "note": "{{ lead.text }}"}, "event": "{{ event.id }}"}
-"""
-[endpoint.response]
-success = "response.status_code == 201 and response.status == 'created'"
-capture = { lead_id = "response.lead.id", lead_score = "response.lead.score" }
-"#;
+/// An endpoint called `name`, with more `keys`.
+fn endpoint(name: &str, keys: &str) -> String {
+    format!(
+        "[[endpoint]]\nname = \"{name}\"\nurl = \"http://127.0.0.1/hook\"\nevents = [\"lead.**\"]\n\
+         sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n{keys}"
+    )
+}
 
 /// An endpoint's part in a try.
 struct Side {
@@ -79,11 +62,7 @@ impl Side {
     }
 
     /// One try; whether it came to a delivery.
-    fn go(
-        &self,
-        event: &Event,
-        answer: &Result<Answer, posthaste::delivery::failure::Failure>,
-    ) -> Result<bool, String> {
+    fn go(&self, event: &Event, answer: &Result<Answer, Failure>) -> Result<bool, String> {
         let load = Load::alone(event, 1, NOW);
         let course = self.composer.course(&load)?;
         let mut request = self.composer.compose(&load, &course, 0)?;
@@ -184,7 +163,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("config.toml");
-    std::fs::write(&config, CONFIG)?;
+    let endpoints = [endpoint("plain", ""), endpoint("templated", KEYS)];
+    std::fs::write(&config, endpoints.concat())?;
     print!("{}", measure(&config, &named)?);
     Ok(())
 }

@@ -251,12 +251,11 @@ impl Courier {
             Detail::All => Some(Box::new(Witness::of(request, Detail::All))),
             Detail::Failed if !self.captures => None,
             Detail::Failed => {
-                let secrets = evidence::secrets(request);
-                let of_them = |secrets| Witness {
-                    secrets,
+                let witness = Witness {
+                    secrets: evidence::secrets(request),
                     ..Witness::default()
                 };
-                (!secrets.is_empty()).then(|| Box::new(of_them(secrets)))
+                (!witness.secrets.is_empty()).then(|| Box::new(witness))
             }
         }
     }

@@ -10,7 +10,7 @@ use super::report::{Goal, Row};
 use super::stage::{Stage, Target};
 
 /// About what an API asks for: fields picked, cleaned and enriched; the answer says whether it worked, and as what.
-const KEYS: &str = r#"
+pub const KEYS: &str = r#"
 bind = "lead"
 [endpoint.body]
 format = "json"

@@ -4,9 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::OpenError;
 use super::chunk::PART_BYTES_MAX;
-use super::engine::{Engine, EngineError, PatientThreads};
+use super::engine::{Engine, PatientThreads};
 use super::keys;
 use super::plan::{Plan, Step};
 use super::ring::Ring;
@@ -26,16 +25,10 @@ impl SledLimit {
     /// A new one in `folder`, its ring made.
     ///
     /// # Errors
-    /// As [`super::SledStore::open`].
-    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+    /// [`StoreError::Failed`].
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let _patient = PatientThreads::begin();
-        let engine = Engine::open(folder).map_err(|error| match error {
-            EngineError::Io(source) => OpenError::Io {
-                path: folder.to_owned(),
-                source,
-            },
-            EngineError::Corrupt(reason) => OpenError::Store(StoreError::Failed(reason)),
-        })?;
+        let engine = Engine::open(folder).map_err(|error| StoreError::Failed(error.to_string()))?;
         engine.prove_durable()?;
         let mut limit = Self {
             engine,

@@ -191,7 +191,8 @@ fn is_there(value: &[u8]) -> bool {
 }
 
 impl SledStore {
-    /// Rewrites the store if that is `worth` it; returns whether it did. Holds the committer while at most
+    /// Rewrites the store if that is `worth` it; returns whether it did. Also decides by the same sizes whether changes help
+    /// the engine to use its file again. Holds the committer while at most
     /// [`KEPT_BYTES_MAX`] are copied and synced: tenths of a second, and a second or two on a slow disk.
     pub(super) fn rewrite(&self, worth: Worth, now: Timestamp) -> Result<bool, StoreError> {
         let mut writer = self.working_writer()?;
