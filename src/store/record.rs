@@ -408,6 +408,50 @@ pub(in crate::store) mod tests {
         golden("head.v1", &head);
     }
 
+    /// Numbers of every length that bincode gives them.
+    const LENGTHS: [u64; 6] = [250, 251, 1 << 16, 1 << 32, u64::MAX - 1, u64::MAX];
+
+    fn hash(n: u16) -> [u8; 16] {
+        std::array::from_fn(|at| (usize::from(n) * 31 + at * 7) as u8)
+    }
+
+    #[test]
+    fn full_slots_and_pages_read_as_each_version_wrote_them() {
+        let event = |n: u16| SlotEvent {
+            id_hash: hash(n),
+            seq_delta: LENGTHS[usize::from(n) % 6] as u32,
+            accepted_delta_ms: u32::from(n) << 9,
+            lane_set: n * 100,
+        };
+        for (name, length) in ["slot-full-1.v1", "slot-full-2.v1"].into_iter().zip([1, 4]) {
+            let slot = SlotRecord {
+                generation: LENGTHS[length],
+                first_seq: LENGTHS[length + 1],
+                accepted_ms: LENGTHS[3],
+                json_bytes: LENGTHS[0],
+                chunk_bytes: LENGTHS[2],
+                parts: (240..260).collect(),
+                lane_sets: vec![vec![], (0..300).map(|n| n << 10).collect()],
+                events: (0..300).map(event).collect(),
+            };
+            golden(name, &slot);
+        }
+        let page = IdPage {
+            oldest_ms: LENGTHS[3],
+            newest_ms: LENGTHS[5],
+            hashes: (0..512).map(hash).collect(),
+        };
+        golden("ids-full.v1", &page);
+        let lanes = (0..70).map(|n| (n << 12, LENGTHS.to_vec())).collect();
+        golden(
+            "owed-full.v1",
+            &OwedRecord {
+                generation: LENGTHS[5],
+                lanes,
+            },
+        );
+    }
+
     #[test]
     fn damaged_records_say_what_is_wrong() {
         let good = encode(&slot()).unwrap();
