@@ -88,8 +88,16 @@ impl<'a> Draft<'a> {
     /// Finds each event's slot and place in it, and makes the copies that moves work on.
     pub(super) fn locate(&mut self, seqs: impl Iterator<Item = Seq>) -> Vec<Option<(u32, usize)>> {
         let index = lock(self.index);
+        let mut latest: Option<(u32, &Slot)> = None;
         seqs.map(|seq| {
+            // What settles together was mostly accepted together.
+            if let Some((number, slot)) = latest
+                && let Some(at) = slot.index_of(seq)
+            {
+                return Some((number, at));
+            }
             let (number, slot, at) = index.find(seq)?;
+            latest = Some((number, slot));
             self.touched.entry(number).or_insert_with(|| Touched {
                 generation: slot.generation,
                 events: slot.events,
