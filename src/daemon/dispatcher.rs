@@ -216,7 +216,7 @@ impl Dispatcher {
                 Message::Job(runner, news) => match news {
                     News::Ended(ended) => {
                         self.runners.is_free(runner);
-                        self.end(*ended);
+                        self.end(*ended, now);
                     }
                     News::GivenBack { lane, batch } => {
                         self.scheduler.handle(Input::GivenBack { lane, batch }, now);
@@ -324,7 +324,7 @@ impl Dispatcher {
         self.runners.start(job, to);
     }
 
-    fn end(&mut self, ended: Ended) {
+    fn end(&mut self, ended: Ended, now: Now) {
         let Ended {
             lane,
             ends,
@@ -332,11 +332,10 @@ impl Dispatcher {
             gone,
         } = ended;
         self.attempts.notify_one();
-        let now = self.clock.now();
         let batch = ends.iter().map(|end| end.seq).collect();
         self.scheduler.handle(Input::Finished { lane, batch, seen }, now);
         if gone {
-            self.pause_gone(lane);
+            self.pause_gone(lane, now);
         }
         for end in ends {
             match end.settle {
@@ -369,7 +368,7 @@ impl Dispatcher {
 
     /// An endpoint that says it is gone gets no more requests until somebody resumes it (Standard Webhooks,
     /// "410 Gone"); what it is owed is parked.
-    fn pause_gone(&mut self, lane: LaneId) {
+    fn pause_gone(&mut self, lane: LaneId, now: Now) {
         let Some(to) = self.destinations.get(&lane) else {
             return;
         };
@@ -377,8 +376,7 @@ impl Dispatcher {
             endpoint = &*to.endpoint.name,
             "the endpoint says it is gone: paused until it is resumed"
         );
-        self.scheduler
-            .handle(Input::Paused { lane, until: None }, self.clock.now());
+        self.scheduler.handle(Input::Paused { lane, until: None }, now);
         let pause = Pause {
             by: "posthaste".into(),
             reason: "the endpoint answered 410 Gone or asked to be disabled".into(),

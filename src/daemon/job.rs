@@ -210,7 +210,8 @@ async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: 
     };
     // What was not read waits again: it stands behind what could not be, or goes beyond the request's bytes.
     give_back(job.batch.drain(found.len().min(job.batch.len())..).collect());
-    let (mut parcel, ends) = sort_out(&job, found, to, clock.now());
+    let now = clock.now();
+    let (mut parcel, ends) = sort_out(&job, found, to, now);
     give_back(parcel.cut(job.bytes_max));
     if parcel.events.is_empty() {
         if ends.iter().any(|end| end.settle.is_none()) {
@@ -221,7 +222,7 @@ async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: 
     let batch_id = to.endpoint.batch.as_ref().map(|_| batch::id(&parcel.events));
     let tracer = to.tracer.as_ref();
     let traced = tracer.and_then(|tracer| tracer.attempting(&mut parcel.events));
-    let tried = try_once(&parcel, batch_id.as_deref(), to, clock).await;
+    let tried = try_once(&parcel, batch_id.as_deref(), to, now.wall).await;
     if let Some(traced) = traced {
         traced.end(&to.endpoint, &tried.attempt, &tried.exchange);
     }
@@ -262,10 +263,9 @@ async fn run(mut job: Job, to: &Destination, queue: &Queue, clock: Clock, tell: 
 }
 
 /// Makes the request. A single event lends it its id, a batch has one of its own.
-async fn try_once(parcel: &Parcel, batch_id: Option<&str>, to: &Destination, clock: Clock) -> Tried {
+async fn try_once(parcel: &Parcel, batch_id: Option<&str>, to: &Destination, now: Timestamp) -> Tried {
     let tries = parcel.owed.iter().map(|owed| owed.due.tries).max();
     let number = tries.unwrap_or(0) + 1;
-    let now = clock.now().wall;
     let own = parcel.events.first().map_or("", |event| &event.head.id);
     let id = batch_id.unwrap_or(own);
     to.courier.deliver(&parcel.events, id, number, now).await

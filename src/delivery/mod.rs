@@ -330,7 +330,7 @@ impl Courier {
         let mut refusals = 0;
         loop {
             let request = self.request_with(&pass, load, course, stop)?;
-            let address = self.composer.address_of(&request.url);
+            let address = self.composer.address_of(course, stop, &request.url);
             let witness = self.take_down(&request);
             let sent = self.sender.send(request, bounds, started).await;
             if sent.status() == Some(StatusCode::UNAUTHORIZED) {

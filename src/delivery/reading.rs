@@ -16,9 +16,9 @@ use super::scene::{Load, Scene};
 use super::send::Answer;
 use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, ResponsePolicy};
 use crate::domain::event::Event;
-use crate::domain::kept::captured_text;
+use crate::domain::kept::Captured;
 use crate::domain::outcome::{ErrorClass, Outcome};
-use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, from_json, to_json, to_json_text};
+use crate::template::{Expression, LazyEvent, RenderError, Scope, Value, append_json, from_json, to_json};
 
 /// Longest piece of what the other side says that goes into a message, in characters.
 const SAID_CHARS_MAX: usize = 300;
@@ -303,15 +303,11 @@ impl Reader {
             return String::new();
         }
         let scope = self.unsecret(scope);
-        let value = |expression: &Expression| {
-            let value = expression.eval(&scope).ok()?;
-            to_json_text(&value).ok()
-        };
-        let named = capture.iter().map(|(name, expression)| {
-            let value = value(expression).unwrap_or_else(|| "null".to_owned());
-            (&**name, value)
-        });
-        captured_text(&named.collect::<Vec<_>>())
+        let mut captured = Captured::default();
+        for (name, expression) in capture {
+            captured.put(name, |json| append_json(&expression.eval(&scope)?, json));
+        }
+        captured.finish()
     }
 
     /// What captures see: their values are kept and passed on, so secrets of the configuration are masked in them.

@@ -1,5 +1,6 @@
 //! What templates and expressions see of one try. Pure; nothing is parsed before a template asks for it.
 
+use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,7 +9,7 @@ use minijinja::value::Enumerator;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
-use crate::template::{LazyEvent, Object, Scope, Value};
+use crate::template::{LazyEvent, Lookup, Object, Scope, Value};
 
 /// What one request carries, and when.
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +84,7 @@ impl Scene {
     #[must_use]
     pub fn new(endpoint: &Endpoint) -> Self {
         Self {
-            base: endpoint.scope(&Bytes::from_static(b"{}"), Timestamp(0)),
+            base: endpoint.scope(&Bytes::from_static(b"{}"), Timestamp(0)).lasting(),
             list: (&*endpoint.request.body.wrap).into(),
         }
     }
@@ -93,31 +94,21 @@ impl Scene {
     /// # Errors
     /// There is no event.
     pub fn of(&self, load: &Load<'_>) -> Result<Scope, String> {
-        let scope = self.of_event(load, load.first()?);
-        let others = load.events.iter().skip(1);
-        let others = others.map(|event| LazyEvent::new(event.json.clone()));
-        let batch = Batch {
-            id: load.id.into(),
-            list: self.list.clone(),
+        let first = load.first()?;
+        let base = self.base.clone();
+        let scope = base.with_event(first.json.clone()).at(load.now.0);
+        let lazy = |event: &Event| LazyEvent::new(event.json.clone());
+        let carried = Carried {
             first: scope.event().clone(),
-            others: others.collect(),
+            others: load.events.iter().skip(1).map(lazy).collect(),
+            list: self.list.clone(),
+            delivery: Delivery::new(load, first),
         };
-        Ok(scope.with("batch", Value::from_object(batch)))
-    }
-
-    /// What the part of a request sees that is about `event`, one of `load`.
-    #[must_use]
-    pub fn of_event(&self, load: &Load<'_>, event: &Event) -> Scope {
-        let scope = self
-            .base
-            .clone()
-            .with_event(event.json.clone())
-            .at(load.now.0)
-            .with("delivery", delivery(load, event));
-        match load.beside {
+        let scope = scope.looking(Arc::new(carried));
+        Ok(match load.beside {
             Some(beside) => beside.shown_in(scope),
             None => scope,
-        }
+        })
     }
 
     /// What the part of a request sees that is about `event`, when the whole request sees `scope`.
@@ -147,22 +138,49 @@ impl Beside {
 /// accepted, and where there are steps their flags.
 #[must_use]
 pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
-    Value::from_object(Delivery {
-        id: load.id.into(),
-        attempt: load.number,
-        accepted: event.head.accepted,
-        flags: load.beside.map(|beside| beside.flags.clone()),
-    })
+    Value::from_object(Delivery::new(load, event))
 }
 
-/// `delivery`, written out when a template asks for it.
-#[derive(Debug)]
+/// What one request carries, written out as `delivery` and `batch` when a template asks for them.
+struct Carried {
+    first: LazyEvent,
+    others: Vec<LazyEvent>,
+    list: Arc<str>,
+    delivery: Delivery,
+}
+
+impl Lookup for Carried {
+    fn names(&self) -> &'static [&'static str] {
+        &["delivery", "batch"]
+    }
+
+    fn look(self: Arc<Self>, name: &str) -> Option<Value> {
+        match name {
+            "delivery" => Some(Value::from_object(self.delivery.clone())),
+            "batch" => Some(Value::from_object(Batch(self))),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
 struct Delivery {
     id: Box<str>,
     attempt: u32,
     accepted: Timestamp,
     /// Of the steps; `None`: there are none.
     flags: Option<Value>,
+}
+
+impl Delivery {
+    fn new(load: &Load<'_>, event: &Event) -> Self {
+        Self {
+            id: load.id.into(),
+            attempt: load.number,
+            accepted: event.head.accepted,
+            flags: load.beside.map(|beside| beside.flags.clone()),
+        }
+    }
 }
 
 impl Object for Delivery {
@@ -185,17 +203,22 @@ impl Object for Delivery {
 }
 
 /// `batch`, whose events are parsed when a template asks for them.
-#[derive(Debug)]
-struct Batch {
-    id: Box<str>,
-    list: Arc<str>,
-    first: LazyEvent,
-    others: Vec<LazyEvent>,
-}
+struct Batch(Arc<Carried>);
 
 impl Batch {
     fn events(&self) -> impl Iterator<Item = &LazyEvent> {
-        std::iter::once(&self.first).chain(&self.others)
+        std::iter::once(&self.0.first).chain(&self.0.others)
+    }
+
+    fn list(&self) -> Option<&str> {
+        Some(&*self.0.list).filter(|list| !list.is_empty())
+    }
+}
+
+/// What events hold may be private.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[batch]")
     }
 }
 
@@ -203,17 +226,16 @@ impl Object for Batch {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         let data = |event: &LazyEvent| event.data().unwrap_or_default();
         match key.as_str()? {
-            "id" => Some(Value::from(&*self.id)),
-            "size" => Some(Value::from(1 + self.others.len())),
+            "id" => Some(Value::from(&*self.0.delivery.id)),
+            "size" => Some(Value::from(1 + self.0.others.len())),
             "events" => Some(self.events().map(|event| event.value().clone()).collect()),
-            list if !self.list.is_empty() && list == &*self.list => Some(self.events().map(data).collect()),
+            name if self.list() == Some(name) => Some(self.events().map(data).collect()),
             _ => None,
         }
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let list = Some(&*self.list).filter(|list| !list.is_empty());
-        let names = ["id", "size", "events"].into_iter().chain(list);
+        let names = ["id", "size", "events"].into_iter().chain(self.list());
         Enumerator::Values(names.map(Value::from).collect())
     }
 }

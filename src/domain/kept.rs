@@ -1,12 +1,17 @@
 //! What is kept of a try beside how it ended: captured values, and what its steps came to. Bounded, secrets masked, and
 //! never what a step stored, which may be a token.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
 use crate::template::quote;
 
 /// Bound on [`Kept::captured`], in bytes.
 pub const CAPTURED_BYTES_MAX: usize = 4096;
+/// Most captures are shorter.
+const EXPECTED_BYTES: usize = 128;
 /// Bound on [`StepNote::message`], in characters.
 pub const NOTE_CHARS_MAX: usize = 200;
 
@@ -92,50 +97,70 @@ impl Kept {
     }
 }
 
-/// Named `values`, each a JSON text, as one JSON object of at most [`CAPTURED_BYTES_MAX`]: a value that goes beyond it is
-/// replaced by its length, and what does not even fit then is left out. Empty when all are null: nothing was found.
-#[must_use]
-pub fn captured_text(values: &[(&str, String)]) -> String {
-    if values.iter().all(|(_, value)| value == "null") {
-        return String::new();
-    }
-    let mut whole = String::new();
-    for (name, value) in values {
-        whole.push(if whole.is_empty() { '{' } else { ',' });
-        member(name, value, &mut whole);
-    }
-    whole.push('}');
-    match whole.len() <= CAPTURED_BYTES_MAX {
-        true => whole,
-        false => shortened(values),
-    }
+/// Named values on their way into one JSON object of at most [`CAPTURED_BYTES_MAX`].
+#[derive(Debug, Default)]
+pub struct Captured<'n> {
+    /// What there is of the object.
+    json: String,
+    /// The names, and where in it their values stand.
+    values: SmallVec<[(&'n str, Range<usize>); 4]>,
+    is_any: bool,
 }
 
-fn member(name: &str, value: &str, json: &mut String) {
-    quote(name, json);
-    json.push(':');
-    json.push_str(value);
-}
+impl<'n> Captured<'n> {
+    /// Adds what `write` appends, a JSON text, under `name`; null if it fails.
+    pub fn put<E>(&mut self, name: &'n str, write: impl FnOnce(&mut String) -> Result<(), E>) {
+        if self.json.is_empty() {
+            self.json.reserve(EXPECTED_BYTES);
+        }
+        self.json.push(if self.json.is_empty() { '{' } else { ',' });
+        quote(name, &mut self.json);
+        self.json.push(':');
+        let begin = self.json.len();
+        if write(&mut self.json).is_err() {
+            self.json.truncate(begin);
+            self.json.push_str("null");
+        }
+        self.is_any |= self.json.get(begin..) != Some("null");
+        self.values.push((name, begin..self.json.len()));
+    }
 
-fn shortened(values: &[(&str, String)]) -> String {
-    let mut text = String::from("{");
-    for (name, value) in values {
-        let begin = text.len();
-        let instead = format!("\"({} bytes)\"", value.len());
-        for value in [value, &instead] {
-            if begin > 1 {
-                text.push(',');
-            }
-            member(name, value, &mut text);
-            // The closing brace wants its place too.
-            if text.len() < CAPTURED_BYTES_MAX {
-                break;
-            }
-            text.truncate(begin);
+    /// The object; empty when all values are null: nothing was found. A value that goes beyond the bound is replaced by
+    /// its length, and what does not even fit then is left out.
+    #[must_use]
+    pub fn finish(mut self) -> String {
+        if !self.is_any {
+            return String::new();
+        }
+        self.json.push('}');
+        match self.json.len() <= CAPTURED_BYTES_MAX {
+            true => self.json,
+            false => self.shortened(),
         }
     }
-    text.push('}');
-    text
+
+    fn shortened(&self) -> String {
+        let mut text = String::from("{");
+        for (name, at) in &self.values {
+            let begin = text.len();
+            let instead = format!("\"({} bytes)\"", at.len());
+            for value in [self.json.get(at.clone()).unwrap_or_default(), &instead] {
+                if begin > 1 {
+                    text.push(',');
+                }
+                quote(name, &mut text);
+                text.push(':');
+                text.push_str(value);
+                // The closing brace wants its place too.
+                if text.len() < CAPTURED_BYTES_MAX {
+                    break;
+                }
+                text.truncate(begin);
+            }
+        }
+        text.push('}');
+        text
+    }
 }
 
 /// `text` on one line, cut to [`NOTE_CHARS_MAX`].
@@ -147,6 +172,8 @@ pub fn note(text: &str) -> Box<str> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write;
+
     use super::*;
     use serde_json::{Value as Json, json};
 
@@ -154,9 +181,11 @@ mod tests {
     #[test]
     fn e3_captures_are_bounded_json() {
         let text = |values: Json| {
-            let values = values.as_object().unwrap().iter();
-            let values: Vec<_> = values.map(|(name, value)| (&**name, value.to_string())).collect();
-            captured_text(&values)
+            let mut captured = Captured::default();
+            for (name, value) in values.as_object().unwrap() {
+                captured.put(name, |json| write!(json, "{value}"));
+            }
+            captured.finish()
         };
         assert_eq!(text(json!({ "id": 7, "name": "n" })), r#"{"id":7,"name":"n"}"#);
         assert_eq!(text(json!({ "id": null })), "");

@@ -3,20 +3,20 @@
 //! parsed at once.
 
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use memchr::memchr;
 use minijinja::value::{Enumerator, Object};
 use minijinja::{ErrorKind, Value};
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Span, Spot};
 
 /// Objects with more members are parsed at once: names are looked for one after the other.
 const MEMBERS_MAX: usize = 32;
-/// So many are expected.
-const EXPECTED: usize = 16;
+/// So many are expected: what they take is still a small piece of memory, of which allocators are quick.
+const EXPECTED: usize = 12;
+/// Longer integers are read and printed by the engine.
+const DIGITS_MAX: usize = 15;
 /// An object, and those in it.
 const LEVELS: u8 = 2;
 
@@ -47,14 +47,31 @@ pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
 /// The text that `path` leads to in `value`, as it is written; `None`: it is not there, is no text, is written with
 /// escapes, or lies deeper than is read by members.
 pub(super) fn text<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
-    match path {
-        [] => None,
-        [name] => {
-            let members = value.downcast_object_ref::<Members>()?;
-            members.written(members.member(name)?)
-        }
-        [name, below @ ..] => text(member(value, name)?, below),
+    let (members, member) = last(value, path)?;
+    members.written(member)
+}
+
+/// The integer that `path` leads to in `value`, as it is written, which is how it is printed as well; `None`: as for [`text`].
+pub(super) fn integer<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
+    let (members, member) = last(value, path)?;
+    let digits = member.spot.at.of(&members.json);
+    let is_short = |digits: &[u8]| digits.len() <= DIGITS_MAX && digits.iter().all(u8::is_ascii_digit);
+    match digits.strip_prefix(b"-").unwrap_or(digits) {
+        b"0" if digits.len() > 1 => None,
+        positive if is_short(positive) => std::str::from_utf8(digits).ok(),
+        _ => None,
     }
+}
+
+/// The member that `path` leads to in `value`, and the object it stands in.
+fn last<'a>(value: &'a Value, path: &[Box<str>]) -> Option<(&'a Members, &'a Member)> {
+    let (name, way) = path.split_last()?;
+    let mut value = value;
+    for name in way {
+        value = member(value, name)?;
+    }
+    let members = value.downcast_object_ref::<Members>()?;
+    Some((members, members.member(name)?))
 }
 
 fn whole(json: &[u8]) -> Value {
@@ -76,40 +93,16 @@ struct Members {
 }
 
 struct Member {
-    name: Name,
-    at: Range<usize>,
+    /// Without quotes.
+    name: Span,
+    spot: Spot,
     parsed: OnceLock<Value>,
-}
-
-enum Name {
-    /// Stands there as it is.
-    At(Range<usize>),
-    /// Was written with escapes.
-    Read(Box<str>),
-}
-
-impl Name {
-    /// The name that stands in quotes at `quoted` in `json`.
-    fn read(json: &[u8], quoted: Range<usize>) -> Option<Self> {
-        let written = quoted.start + 1..quoted.end.checked_sub(1)?;
-        match memchr(b'\\', json.get(written.clone())?) {
-            None => Some(Self::At(written)),
-            Some(_) => serde_json::from_slice(json.get(quoted)?).ok().map(Self::Read),
-        }
-    }
-
-    fn bytes<'a>(&'a self, json: &'a [u8]) -> &'a [u8] {
-        match self {
-            Self::At(at) => json.get(at.clone()).unwrap_or_default(),
-            Self::Read(name) => name.as_bytes(),
-        }
-    }
 }
 
 /// Adds a member to `list`; the last one of a name counts, as everywhere. `None`: they are too many.
 fn put(list: &mut Vec<Member>, member: Member, json: &[u8]) -> Option<()> {
-    let name = member.name.bytes(json);
-    match list.iter().position(|known| known.name.bytes(json) == name) {
+    let name = member.name.of(json);
+    match list.iter().position(|known| known.is_called(name, json)) {
         Some(known) => *list.get_mut(known)? = member,
         None if list.len() >= MEMBERS_MAX => return None,
         None => list.push(member),
@@ -125,13 +118,14 @@ impl fmt::Debug for Members {
 }
 
 impl Members {
-    /// Goes behind the object that begins at `cursor`. `None`: it is no object, not JSON, or has too many members.
+    /// Goes behind the object that begins at `cursor`. `None`: it is no object, not JSON, has too many members, or names
+    /// that are written with escapes.
     fn read(json: &Bytes, cursor: &mut Cursor<'_>, levels: u8) -> Option<Self> {
         cursor.take(b'{')?;
         let mut list = Vec::with_capacity(EXPECTED);
         if cursor.take(b'}').is_none() {
             loop {
-                let name = Name::read(json, cursor.string()?)?;
+                let name = cursor.string()?.verbatim()?;
                 cursor.take(b':')?;
                 put(&mut list, Member::read(name, json, cursor, levels - 1)?, json)?;
                 if cursor.take(b',').is_none() {
@@ -145,7 +139,7 @@ impl Members {
     }
 
     fn member(&self, name: &str) -> Option<&Member> {
-        let is_it = |member: &&Member| member.name.bytes(&self.json) == name.as_bytes();
+        let is_it = |member: &&Member| member.is_called(name.as_bytes(), &self.json);
         self.list.iter().find(is_it)
     }
 
@@ -155,48 +149,42 @@ impl Members {
             if let Some(text) = self.written(member) {
                 return Value::from(text);
             }
-            match self.json.get(member.at.clone()).map(whole) {
-                Some(value) if !value.is_undefined() => value,
-                _ => unreadable(),
-            }
+            let value = whole(member.spot.at.of(&self.json));
+            if value.is_undefined() { unreadable() } else { value }
         };
         member.parsed.get_or_init(parsed)
     }
 
     /// The text that `member` is, if it stands between its quotes as it is.
     fn written(&self, member: &Member) -> Option<&str> {
-        let text = self
-            .json
-            .get(member.at.clone())?
-            .strip_prefix(b"\"")?
-            .strip_suffix(b"\"")?;
-        match memchr(b'\\', text) {
-            None => std::str::from_utf8(text).ok(),
-            Some(_) => None,
-        }
+        std::str::from_utf8(member.spot.verbatim()?.of(&self.json)).ok()
     }
 }
 
 impl Member {
     /// Goes behind the value that comes next at `cursor`. An object is gone through once only, whether or not somebody
     /// asks for what is in it.
-    fn read(name: Name, json: &Bytes, cursor: &mut Cursor<'_>, levels: u8) -> Option<Self> {
-        let begin = cursor.clone();
-        if levels > 0
-            && let Some(members) = Members::read(json, cursor, levels)
-        {
-            return Some(Self {
-                name,
-                at: 0..0,
-                parsed: OnceLock::from(Value::from_object(members)),
-            });
+    fn read(name: Span, json: &Bytes, cursor: &mut Cursor<'_>, levels: u8) -> Option<Self> {
+        if levels > 0 {
+            let mut inside = cursor.clone();
+            if let Some(members) = Members::read(json, &mut inside, levels) {
+                return Some(Self {
+                    name,
+                    spot: cursor.up_to(&inside)?,
+                    parsed: OnceLock::from(Value::from_object(members)),
+                });
+            }
         }
-        *cursor = begin;
         Some(Self {
             name,
-            at: cursor.value()?,
+            spot: cursor.value()?,
             parsed: OnceLock::new(),
         })
+    }
+
+    /// Most members that are not have a name of another length.
+    fn is_called(&self, name: &[u8], json: &[u8]) -> bool {
+        self.name.len() == name.len() && self.name.of(json) == name
     }
 }
 
@@ -210,7 +198,7 @@ impl Object for Members {
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        let names = self.list.iter().map(|member| member.name.bytes(&self.json));
+        let names = self.list.iter().map(|member| member.name.of(&self.json));
         Enumerator::Values(
             names
                 .map(|name| Value::from(String::from_utf8_lossy(name)))

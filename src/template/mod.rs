@@ -35,9 +35,9 @@ pub use members::json_value;
 pub use minijinja::Value;
 pub use minijinja::value::Object;
 pub use problem::{Problem, RenderError};
-pub use scope::{LazyEvent, Scope, Secrets};
+pub use scope::{LazyEvent, Lookup, Scope, Secrets};
 pub use target::Target;
-pub use value::{from_json, quote, to_json, to_json_text};
+pub use value::{append_json, from_json, quote, to_json, to_json_text};
 
 /// The hidden name under which a template finds the configuration's own references (`${env:…}`).
 const REFERENCES: &str = "__references__";

@@ -8,7 +8,7 @@ use minijinja::machinery::{Token, parse_expr, tokenize};
 use super::engine::{ENGINE, shown, syntax};
 use super::quick::Quick;
 use super::scope::Scope;
-use super::sink::{Place, Sink, TEXT};
+use super::sink::{Place, Sink};
 use super::target::Target;
 use super::value::is_json;
 
@@ -74,8 +74,8 @@ impl Pieces {
         for piece in &self.list {
             match piece {
                 Piece::Text(text, place) => sink.text_up_to(text, *place).ok()?,
-                Piece::Quick(quick) => match quick.text(scope) {
-                    Some(text) => printed(target, sink, TEXT, &text)?,
+                Piece::Quick(quick) => match quick.printed(scope) {
+                    Some((kind, text)) => printed(target, sink, kind, &text)?,
                     None => print(target, sink, &quick.value(scope)?)?,
                 },
                 Piece::Computed(code) => {

@@ -26,18 +26,38 @@ pub struct Secrets {
     is_masked: bool,
 }
 
+/// Names whose values are made when a template asks for them.
+pub trait Lookup: Send + Sync {
+    /// All of them.
+    fn names(&self) -> &'static [&'static str];
+
+    /// The value under `name`, if that is one of them.
+    fn look(self: Arc<Self>, name: &str) -> Option<Value>;
+}
+
 #[derive(Clone)]
 pub(super) struct Names {
     event: LazyEvent,
     now_unix_ms: u64,
-    bind: Option<Arc<str>>,
-    others: SmallVec<[(&'static str, Value); OTHERS]>,
-    secrets: Value,
+    /// Looked at first.
+    others: SmallVec<[Named; OTHERS]>,
+    lookup: Option<Arc<dyn Lookup>>,
+    lasting: Arc<Lasting>,
     /// What there is to look at beside the event.
     more_bytes: usize,
-    given: Given,
     pub(super) is_masked: bool,
 }
+
+/// What mostly stays the same from one event to the next, shared by all scopes that come from one.
+#[derive(Clone)]
+struct Lasting {
+    bind: Option<Arc<str>>,
+    named: Vec<Named>,
+    secrets: Value,
+    given: Given,
+}
+
+type Named = (&'static str, Value);
 
 /// An event that is parsed when somebody first asks for it, and once. Cheap to clone.
 #[derive(Clone)]
@@ -48,8 +68,8 @@ struct Unread {
     parsed: OnceLock<Value>,
 }
 
-/// So many names are there beside those of the event, mostly.
-const OTHERS: usize = 6;
+/// So many names come and go with an event, mostly.
+const OTHERS: usize = 2;
 /// What stands in place of a secret wherever people look.
 pub(super) const MASK: &str = "***";
 
@@ -57,14 +77,19 @@ impl Scope {
     /// The scope of the event that `event_json` holds (one JSON object, UTF-8), at `now_unix_ms` milliseconds since 1970.
     #[must_use]
     pub fn new(event_json: Bytes, now_unix_ms: u64) -> Self {
+        let lasting = Lasting {
+            bind: None,
+            named: Vec::new(),
+            secrets: Value::from_object(Secrets::default()),
+            given: Given::default(),
+        };
         Self(Arc::new(Names {
             event: LazyEvent::new(event_json),
             now_unix_ms,
-            bind: None,
             others: SmallVec::new(),
-            secrets: Value::from_object(Secrets::default()),
+            lookup: None,
+            lasting: Arc::new(lasting),
             more_bytes: 0,
-            given: Given::default(),
             is_masked: false,
         }))
     }
@@ -84,6 +109,24 @@ impl Scope {
             Some((_, old)) => *old = value.into(),
             None => others.push((name, value.into())),
         }
+        self
+    }
+
+    /// The same, cheaper to copy and to extend: the names that it has so far are shared by its copies.
+    #[must_use]
+    pub fn lasting(mut self) -> Self {
+        let names = Arc::make_mut(&mut self.0);
+        let others = std::mem::take(&mut names.others);
+        let named = &mut Arc::make_mut(&mut names.lasting).named;
+        named.retain(|(known, _)| others.iter().all(|(name, _)| name != known));
+        named.extend(others);
+        self
+    }
+
+    /// The same with the names that `lookup` has, in place of those of another one.
+    #[must_use]
+    pub fn looking(mut self, lookup: Arc<dyn Lookup>) -> Self {
+        Arc::make_mut(&mut self.0).lookup = Some(lookup);
         self
     }
 
@@ -113,39 +156,44 @@ impl Scope {
     /// The same with the secrets that `secrets.…` reads.
     #[must_use]
     pub fn with_secrets(mut self, secrets: Secrets) -> Self {
-        Arc::make_mut(&mut self.0).secrets = Value::from_object(secrets);
+        self.change().secrets = Value::from_object(secrets);
         self
     }
 
     /// The same with the values that `with.…` reads.
     #[must_use]
     pub fn with_given(mut self, given: Given) -> Self {
-        Arc::make_mut(&mut self.0).given = given;
+        self.change().given = given;
         self
     }
 
     /// The same with `data` also known as `name`; empty or `data`: without a second name.
     #[must_use]
     pub fn bind(mut self, name: &str) -> Self {
-        Arc::make_mut(&mut self.0).bind = Some(name)
+        self.change().bind = Some(name)
             .filter(|name| !name.is_empty() && *name != "data")
             .map(Arc::from);
         self
     }
 
+    fn change(&mut self) -> &mut Lasting {
+        Arc::make_mut(&mut Arc::make_mut(&mut self.0).lasting)
+    }
+
     /// The same with `***` for every secret: what is rendered in it may be shown.
     #[must_use]
     pub fn masked(&self) -> Self {
-        let mut names = (*self.0).clone();
-        if let Some(secrets) = names.secrets.downcast_object_ref::<Secrets>() {
-            let masked = Secrets {
+        let mut masked = self.clone();
+        let secrets = &mut masked.change().secrets;
+        if let Some(known) = secrets.downcast_object_ref::<Secrets>() {
+            let known = Secrets {
                 is_masked: true,
-                ..secrets.clone()
+                ..known.clone()
             };
-            names.secrets = Value::from_object(masked);
+            *secrets = Value::from_object(known);
         }
-        names.is_masked = true;
-        Self(Arc::new(names))
+        Arc::make_mut(&mut masked.0).is_masked = true;
+        masked
     }
 
     /// The same, with values of so many more `bytes` in it beside the event: an answer, what steps stored.
@@ -248,19 +296,48 @@ impl Names {
 
     /// The text that `path` names, if it stands in the event as it is; `None`: it may be something else, see [`Names::follow`].
     pub(super) fn text(&self, path: &[Box<str>]) -> Option<&str> {
+        self.written(path, members::text)
+    }
+
+    /// The integer that `path` names, if it stands in the event as it is printed; `None`: as for [`Names::text`].
+    pub(super) fn integer(&self, path: &[Box<str>]) -> Option<&str> {
+        self.written(path, members::integer)
+    }
+
+    fn written<'a>(
+        &'a self,
+        path: &[Box<str>],
+        find: fn(&'a Value, &[Box<str>]) -> Option<&'a str>,
+    ) -> Option<&'a str> {
         let (first, below) = path.split_first()?;
         let event = self.event.value();
         match &**first {
-            "event" => members::text(event, below),
-            name if self.is_data(name) => members::text(members::member(event, "data")?, below),
+            "event" => find(event, below),
+            name if self.is_data(name) => find(members::member(event, "data")?, below),
             _ => None,
         }
     }
 
     /// Whether `name` is the event's `data`, or its second name, which any other name goes before.
     fn is_data(&self, name: &str) -> bool {
-        let is_other = || self.others.iter().any(|(known, _)| *known == name);
-        name == "data" || self.bind.as_deref() == Some(name) && !is_other()
+        name == "data" || self.lasting.bind.as_deref() == Some(name) && !self.has(name)
+    }
+
+    fn has(&self, name: &str) -> bool {
+        let mut named = self.others.iter().chain(&self.lasting.named);
+        let looked = self.lookup.as_ref().map(|lookup| lookup.names());
+        named.any(|(known, _)| *known == name) || looked.unwrap_or_default().contains(&name)
+    }
+
+    /// What was added under `name`; what comes and goes with the event goes before what lasts.
+    fn named(&self, name: &str) -> Option<Value> {
+        let of = |named: &[Named]| {
+            let found = named.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| value.clone())
+        };
+        of(&self.others)
+            .or_else(|| Arc::clone(self.lookup.as_ref()?).look(name))
+            .or_else(|| of(&self.lasting.named))
     }
 }
 
@@ -281,18 +358,12 @@ impl Object for Names {
             "event" => Some(self.event.value().clone()),
             "data" => self.event.data(),
             "now" => Some(Value::from_object(Moment::from_unix_ms(self.now_unix_ms))),
-            "secrets" => Some(self.secrets.clone()),
-            "with" => Some(GivenIn::value(&self.given, &Scope(Arc::clone(self)))),
-            _ => self
-                .others
-                .iter()
-                .find(|(name, _)| *name == key)
-                .map(|(_, value)| value.clone())
-                .or_else(|| {
-                    (self.bind.as_deref() == Some(key))
-                        .then(|| self.event.data())
-                        .flatten()
-                }),
+            "secrets" => Some(self.lasting.secrets.clone()),
+            "with" => Some(GivenIn::value(&self.lasting.given, &Scope(Arc::clone(self)))),
+            _ => self.named(key).or_else(|| {
+                let is_bound = self.lasting.bind.as_deref() == Some(key);
+                is_bound.then(|| self.event.data()).flatten()
+            }),
         }
     }
 

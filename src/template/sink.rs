@@ -14,6 +14,8 @@ use super::xml::XmlPlace;
 pub(super) const MARK: char = '\0';
 /// A printed text.
 pub(super) const TEXT: char = 't';
+/// A printed text that stands in JSON's quotes as it is: nothing in it needs an escape.
+pub(super) const VERBATIM: char = 'v';
 /// A printed value as JSON.
 pub(super) const JSON: char = 'j';
 /// Nothing was printed.
@@ -144,8 +146,10 @@ impl Sink {
                 after_backslash: true,
                 ..
             } => return Err("a value is printed right after a backslash; write \\\\ for one".to_owned()),
+            Place::Json { in_string: true, .. } if kind == VERBATIM => self.text.push_str(value),
             Place::Json { in_string: true, .. } => escape_json(value, &mut self.text),
             Place::Json { .. } => match kind {
+                VERBATIM => self.text.extend(["\"", value, "\""]),
                 TEXT => quote(value, &mut self.text),
                 NOTHING => self.text.push_str("null"),
                 _ => self.text.push_str(value),

@@ -200,8 +200,16 @@ pub fn to_json(value: &Value) -> Result<serde_json::Value, Problem> {
 /// As [`to_json`].
 pub fn to_json_text(value: &Value) -> Result<String, Problem> {
     let mut json = String::new();
-    write_json(value, &mut json, 0).map_err(|error| Problem::from_engine(&error, ""))?;
+    append_json(value, &mut json)?;
     Ok(json)
+}
+
+/// Appends `value` to `json` as compact JSON text.
+///
+/// # Errors
+/// As [`to_json`]; then a part of it may be there.
+pub fn append_json(value: &Value, json: &mut String) -> Result<(), Problem> {
+    write_json(value, json, 0).map_err(|error| Problem::from_engine(&error, ""))
 }
 
 /// `json` as a value for templates: integers stay integers.

@@ -45,16 +45,21 @@ impl Way {
         }
     }
 
-    /// The URL for what `scope` shows.
-    pub(super) fn place(&self, scope: Option<&Scope>, allows_plaintext: bool) -> Result<Place, String> {
+    /// The URL for what `scope` shows, and the credentials that stood in it.
+    pub(super) fn target(
+        &self,
+        scope: Option<&Scope>,
+        allows_plaintext: bool,
+    ) -> Result<(Url, Option<HeaderValue>), String> {
         match (self, scope) {
-            (Self::Fixed(place), _) => Ok(place.clone()),
+            (Self::Fixed(place), _) => Ok((place.url.clone(), place.credentials.clone())),
             (Self::Made(template), Some(scope)) => {
                 let text = template
                     .render(scope)
                     .map_err(|problem| format!("url: {problem}"))?;
-                Place::parse(&text, allows_plaintext)
-                    .map_err(|why| format!("url {}: {why}", template.source()))
+                let place = Place::parse(&text, allows_plaintext)
+                    .map_err(|why| format!("url {}: {why}", template.source()))?;
+                Ok((place.url, place.credentials))
             }
             (Self::Made(_), None) => Err("url: it is made from an event, and there is none".to_owned()),
         }

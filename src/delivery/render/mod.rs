@@ -13,6 +13,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Url;
+use smallvec::SmallVec;
 
 use super::body::{self, Item, Shape};
 use super::scene::{Load, Scene};
@@ -23,7 +24,7 @@ use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::domain::url::mask_parts;
 use crate::template::{Expression, Scope, Template};
-use address::{Chooser, Place, Way};
+use address::{Chooser, Way};
 use headers::Configured;
 
 /// The event's id, the same on every try (Standard Webhooks 1.0.0, "Webhook headers").
@@ -235,11 +236,12 @@ impl Composer {
         self.shown.first().map_or("", |shown| shown)
     }
 
-    /// `host:port` of `url`, which one of the requests goes to: what messages call the endpoint.
+    /// `host:port` of `url`, which the request to the address number `stop` of `course` goes to: what messages call the
+    /// endpoint.
     #[must_use]
-    pub fn address_of(&self, url: &Url) -> Cow<'_, str> {
-        match (&*self.ways, self.is_plain && self.fallbacks.is_empty()) {
-            ([Way::Fixed(place)], true) => Cow::Borrowed(&place.address),
+    pub fn address_of(&self, course: &Course, stop: usize, url: &Url) -> Cow<'_, str> {
+        match self.way(course, stop) {
+            Ok(Way::Fixed(place)) => Cow::Borrowed(&place.address),
             _ => Cow::Owned(address::host_and_port(url)),
         }
     }
@@ -318,9 +320,7 @@ impl Composer {
         let event = load.first()?;
         let branch = self.branch(course);
         let scope = course.scope.as_ref();
-        let Place {
-            mut url, credentials, ..
-        } = self.way(course, stop)?.place(scope, self.allows_plaintext)?;
+        let (mut url, credentials) = self.way(course, stop)?.target(scope, self.allows_plaintext)?;
         let mut headers = self.headers.clone();
         if let Some(scope) = scope {
             self.add_query(&mut url, scope)?;
@@ -363,7 +363,7 @@ impl Composer {
             json: event.json.clone(),
             scope: self.scene.within(scope, event),
         };
-        let items: Vec<Item> = load.events.iter().map(item).collect();
+        let items: SmallVec<[Item; 1]> = load.events.iter().map(item).collect();
         body::write(&self.body, self.shape(), &items, scope)
     }
 
