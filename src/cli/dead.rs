@@ -9,7 +9,7 @@ use super::client::{Client, Connect, encoded, with_query};
 use super::failure::{Done, Failure};
 use super::print::{self, Color, Column, Paint, ask, counted, or_dash};
 use super::progress::Progress;
-use super::{ids, kept};
+use super::{ids, input, kept};
 use crate::control::types::{AttemptView, Change, ChangeReport, DeadLetterView, DeadSelect};
 
 /// Arguments of `dead`.
@@ -99,7 +99,7 @@ impl Anew {
         match (&self.data, self.edit, &which.ids[..]) {
             (None, false, _) => Ok(None),
             (Some(file), _, _) => {
-                if file == Path::new("-") && which.ids.iter().any(|id| id == "-") {
+                if input::is_standard(file) && which.ids.iter().any(|id| id == "-") {
                     return Err(Failure::Usage(
                         "standard input holds ids or a payload, not both".to_owned(),
                     ));
@@ -113,13 +113,8 @@ impl Anew {
 }
 
 fn payload_in(file: &Path) -> Result<Value, Failure> {
-    let text = if file == Path::new("-") {
-        std::io::read_to_string(std::io::stdin())
-    } else {
-        std::fs::read_to_string(file)
-    };
     let wrong = |problem: String| Failure::Usage(format!("--data {}: {problem}", file.display()));
-    let text = text.map_err(|error| wrong(error.to_string()))?;
+    let text = input::text(file).map_err(|error| wrong(error.to_string()))?;
     serde_json::from_str(&text).map_err(|error| wrong(format!("not JSON: {error}")))
 }
 

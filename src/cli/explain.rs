@@ -1,6 +1,5 @@
 //! `posthaste explain`: who would get an event, why or why not, and with which request. Sends nothing.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -9,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::client::Connect;
 use super::failure::{Done, Failure};
-use super::print;
+use super::{input, print};
 use crate::control::types::{ExplainRequest, ExplainedEndpoint, Explanation, RequestView};
 
 /// Arguments of `explain`.
@@ -113,12 +112,7 @@ pub(super) fn message_text(line: &str, headers: &[(String, String)], body: &str)
 /// It can't be read, or is not JSON.
 pub(super) fn read_event(file: &Path) -> Result<Box<RawValue>, Failure> {
     let shown = file.display();
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
+    let text = input::text(file);
     raw(text.map_err(|error| Failure::Wrong(format!("{shown} can't be read: {error}")))?)
 }
 

@@ -15,6 +15,7 @@ pub mod events;
 pub mod explain;
 pub mod failure;
 mod ids;
+mod input;
 mod kept;
 pub mod man;
 pub mod print;

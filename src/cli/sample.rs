@@ -2,13 +2,11 @@
 //! is rendered, and what fails is shown where it was written. Sends nothing. What an answer or a step's answer has to be
 //! there for is left to saved cases, which bring their own.
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::cases;
+use super::{cases, input};
 use crate::config::{Loaded, Noted, Problem};
 use crate::daemon::clock::Clock;
 use crate::delivery::scene::{Load, Scene};
@@ -135,20 +133,12 @@ fn of_one(prepared: &Prepared<'_>, event: &Event, now: Timestamp, config: &Path,
 /// # Errors
 /// One sentence.
 fn events(file: &Path) -> Result<Vec<Box<RawValue>>, String> {
-    let text = read(file).map_err(|error| format!("the file can't be read: {error}"))?;
+    let text = input::text(file).map_err(|error| format!("the file can't be read: {error}"))?;
     let events = parsed(&text).map_err(|error| format!("it is not JSON: {error}"))?;
     match events.is_empty() {
         true => Err("there is no event in it".to_owned()),
         false => Ok(events),
     }
-}
-
-fn read(file: &Path) -> io::Result<String> {
-    if file != Path::new("-") {
-        return fs::read_to_string(file);
-    }
-    let mut text = String::new();
-    io::stdin().read_to_string(&mut text).map(|_| text)
 }
 
 fn parsed(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {

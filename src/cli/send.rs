@@ -498,7 +498,7 @@ fn payload(data: &str) -> Result<String, Failure> {
 
 /// The input and, if it can be known, its length in bytes.
 fn open(input: &Path) -> Result<(Box<dyn Read + Send>, Option<u64>), Failure> {
-    if input == Path::new("-") {
+    if super::input::is_standard(input) {
         return Ok((Box::new(io::stdin()), None));
     }
     let failed = |error: io::Error| Failure::usage(format!("{}: {error}", input.display()));

@@ -15,6 +15,7 @@ use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::{
     BatchPolicy, BatchShape, Concurrency, Endpoint, OrderPolicy, RetryMatch, TlsPolicy,
 };
+use crate::domain::names::name_of;
 use crate::domain::network::AddressRange;
 use crate::domain::outcome::Detail;
 
@@ -89,12 +90,6 @@ fn allow_rule(rule: &AllowRule) -> Value {
         };
     }
     shown
-}
-
-/// The name of `meant` among `names`.
-fn name_of<T: PartialEq>(names: &[(&'static str, T)], meant: &T) -> &'static str {
-    let named = names.iter().find(|(_, known)| known == meant);
-    named.map_or("", |(name, _)| name)
 }
 
 fn store(config: &Config) -> Value {

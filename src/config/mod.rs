@@ -31,6 +31,7 @@ use std::time::Duration;
 
 use crate::domain::access::{AllowRule, Who};
 use crate::domain::endpoint::{Endpoint, Settings};
+use crate::domain::names::Names;
 use crate::domain::network::NetworkPolicy;
 use crate::domain::outcome::Detail;
 use crate::domain::secret::Secret;
@@ -235,7 +236,7 @@ pub struct TracesEndpoint {
 
 impl LogFormat {
     /// Every format with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
+    pub const NAMES: &'static Names<Self> = &[
         ("auto", Self::Auto),
         ("text", Self::Text),
         ("json", Self::Json),

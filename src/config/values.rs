@@ -10,6 +10,7 @@ use jiff::SpanRelativeTo;
 use super::FreeMin;
 use super::raw::Value;
 use super::source::Place;
+use crate::domain::names::{Names, called};
 use crate::domain::rate::Rate;
 
 /// What is wrong with a value.
@@ -232,17 +233,12 @@ pub(super) fn socket_path(value: &Value<'_>) -> Read<PathBuf> {
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&Value<'_>) -> Read<T> {
+pub(super) fn choice<T: Copy>(words: &'static Names<T>) -> impl Fn(&Value<'_>) -> Read<T> {
     move |value| {
-        let text = text(value)?;
-        words
-            .iter()
-            .find(|(word, _)| *word == text)
-            .map(|(_, meaning)| *meaning)
-            .ok_or_else(|| {
-                let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
-                Wrong::new("is not known here", format!("write one of {}", known.join(" ")))
-            })
+        called(words, &text(value)?).ok_or_else(|| {
+            let known: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            Wrong::new("is not known here", format!("write one of {}", known.join(" ")))
+        })
     }
 }
 

@@ -56,7 +56,7 @@ impl ListQuery {
             (None, None) => Ok(None),
             (None | Some("error"), Some(name)) => {
                 let class = ErrorClass::named(name)
-                    .ok_or_else(|| ApiError::unknown("class", name, "a class of error", &ErrorClass::ALL))?;
+                    .ok_or_else(|| ApiError::unknown("class", name, "a class of error", ErrorClass::NAMES))?;
                 Ok(Some(OutcomeSet::default().with(Outcome::Error(class))))
             }
             (Some(name), None) => OutcomeSet::named(name).map(Some).ok_or_else(|| {

@@ -81,7 +81,7 @@ pub fn filter(select: &DeadSelect, lanes: &[LaneTotals], now: Timestamp) -> ApiR
 }
 
 fn reason(name: &str) -> ApiResult<DeadReason> {
-    DeadReason::named(name).ok_or_else(|| ApiError::unknown("reason", name, "a reason", &DeadReason::ALL))
+    DeadReason::named(name).ok_or_else(|| ApiError::unknown("reason", name, "a reason", DeadReason::NAMES))
 }
 
 /// What to list: the fields of [`DeadSelect`] beside those of a page. Flat, so that unknown ones are noticed.

@@ -19,6 +19,7 @@ use super::{page, status};
 use crate::config::effective;
 use crate::domain::endpoint::Endpoint;
 use crate::domain::event::Seq;
+use crate::domain::names::called;
 use crate::scheduler::Input;
 use crate::store::Pause;
 
@@ -42,10 +43,9 @@ impl ListQuery {
         let Some(name) = &self.state else {
             return Ok(None);
         };
-        let found = EndpointState::ALL.iter().find(|(_, known)| known == name);
-        found
-            .map(|(state, _)| Some(*state))
-            .ok_or_else(|| ApiError::unknown("state", name, "a state", &EndpointState::ALL))
+        called(EndpointState::NAMES, name)
+            .map(Some)
+            .ok_or_else(|| ApiError::unknown("state", name, "a state", EndpointState::NAMES))
     }
 
     /// The type of an event, which those asked for take.

@@ -7,6 +7,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::types::{ErrorBody, ErrorDetail};
+use crate::domain::names::{self, Names};
 use crate::store::StoreError;
 
 /// An answer that is not a success.
@@ -41,12 +42,9 @@ impl ApiError {
 
     /// 400: `key` has a name that is not `what`; `all` are those there are.
     #[must_use]
-    pub fn unknown<T>(key: &str, name: &str, what: &str, all: &[(T, &str)]) -> Self {
-        let known: Vec<&str> = all.iter().map(|(_, name)| *name).collect();
-        Self::bad_request(format!(
-            "{key}: {name:?} is not {what}; there are {}",
-            known.join(", ")
-        ))
+    pub fn unknown<T>(key: &str, name: &str, what: &str, all: &Names<T>) -> Self {
+        let known = names::list(all).join(", ");
+        Self::bad_request(format!("{key}: {name:?} is not {what}; there are {known}"))
     }
 
     /// 401: over TCP everything but `/healthz` needs the token.

@@ -209,7 +209,7 @@ impl Dispatcher {
             {
                 self.live.committed(lane, seq, deferred);
             }
-            self.scheduler.handle(input_of(notice), now);
+            self.scheduler.handle(notice.into(), now);
         }
         for message in messages.drain(..) {
             match message {
@@ -476,29 +476,32 @@ fn order_key(seq: Seq, event: Result<Event, LoadError>, to: &Destination) -> Res
     }))
 }
 
-fn input_of(notice: Notice) -> Input {
-    match notice {
-        Notice::Accepted {
-            lane,
-            seq,
-            due,
-            bytes,
-        } => Input::Accepted {
-            lane,
-            seq,
-            due,
-            bytes,
-        },
-        Notice::Committed {
-            lane,
-            seq,
-            deferred,
-            tries,
-        } => Input::Committed {
-            lane,
-            seq,
-            deferred,
-            tries,
-        },
+/// What is durable is news for the scheduler.
+impl From<Notice> for Input {
+    fn from(notice: Notice) -> Self {
+        match notice {
+            Notice::Accepted {
+                lane,
+                seq,
+                due,
+                bytes,
+            } => Self::Accepted {
+                lane,
+                seq,
+                due,
+                bytes,
+            },
+            Notice::Committed {
+                lane,
+                seq,
+                deferred,
+                tries,
+            } => Self::Committed {
+                lane,
+                seq,
+                deferred,
+                tries,
+            },
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::delivery::trial::{Shown, ShownRequest, Trial};
 use crate::domain::endpoint::{Endpoint, Judgement, Stage};
 use crate::domain::event::Event;
 use crate::domain::filter::EventJson;
+use crate::domain::names::name_of;
 use crate::domain::outcome::Exchange;
 use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
@@ -131,10 +132,9 @@ fn why_not(endpoint: &Endpoint, kind: &str, tenant: Option<&str>, addressed: Opt
 }
 
 fn step_view(step: ShownStep) -> ExplainedStep {
-    let stage = Stage::NAMES.iter().find(|(_, stage)| *stage == step.stage);
     ExplainedStep {
         name: step.name.to_string(),
-        stage: stage.map_or("", |(name, _)| name).to_owned(),
+        stage: name_of(Stage::NAMES, &step.stage).to_owned(),
         request: step.request.map(view),
         why: step.why.to_string(),
     }

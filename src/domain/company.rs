@@ -68,10 +68,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::domain::delivery::tests::{NOW, tried};
     use crate::domain::endpoint::{RetryMatch, fixture};
-    use crate::domain::outcome::EndpointSignal;
-
-    const NOW: Timestamp = Timestamp(1_000_000);
 
     fn endpoint() -> Endpoint {
         let mut endpoint = fixture::endpoint("crm", "http://localhost/");
@@ -82,16 +80,6 @@ mod tests {
         ];
         endpoint.retry.max_attempts = 5;
         endpoint
-    }
-
-    fn tried(tries_before: u32, outcome: Outcome, status: Option<u16>) -> Tried {
-        Tried {
-            first_attempt: NOW,
-            tries_before,
-            outcome,
-            status,
-            signal: EndpointSignal::default(),
-        }
     }
 
     /// C8: one poisonous event does not sink its batch: what only an event can be to blame for parts it at once,

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::endpoint::Endpoint;
 use super::outcome::{EndpointSignal, ErrorClass, Outcome};
 use super::time::Timestamp;
+use crate::domain::names::{Names, called, name_of};
 
 /// Why a delivery is among the dead letters. The names stand in the API, the CLI and the metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -44,33 +45,27 @@ pub enum DeadReason {
 
 impl DeadReason {
     /// Every reason with its name.
-    pub const ALL: [(Self, &'static str); 8] = [
-        (Self::Rejected, "rejected"),
-        (Self::NotRetried, "not_retried"),
-        (Self::MaxAttempts, "max_attempts"),
-        (Self::MaxAge, "max_age"),
-        (Self::Aborted, "aborted"),
-        (Self::Render, "render"),
-        (Self::Damaged, "damaged"),
-        (Self::Orphaned, "orphaned"),
+    pub const NAMES: &'static Names<Self> = &[
+        ("rejected", Self::Rejected),
+        ("not_retried", Self::NotRetried),
+        ("max_attempts", Self::MaxAttempts),
+        ("max_age", Self::MaxAge),
+        ("aborted", Self::Aborted),
+        ("render", Self::Render),
+        ("damaged", Self::Damaged),
+        ("orphaned", Self::Orphaned),
     ];
 
     /// The reason's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(reason, _)| *reason == self)
-            .map_or("", |(_, name)| name)
+        name_of(Self::NAMES, &self)
     }
 
     /// The reason called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map(|(reason, _)| *reason)
+        called(Self::NAMES, name)
     }
 }
 
@@ -151,14 +146,14 @@ pub fn after(endpoint: &Endpoint, tried: &Tried, now: Timestamp, random: u64) ->
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::time::Duration;
 
     use super::*;
     use crate::domain::backoff::{RetryPolicy, Schedule};
     use crate::domain::endpoint::{Endpoint, RetryMatch, fixture};
 
-    const NOW: Timestamp = Timestamp(1_000_000);
+    pub const NOW: Timestamp = Timestamp(1_000_000);
     const SECOND: Duration = Duration::from_secs(1);
 
     fn endpoint() -> Endpoint {
@@ -180,7 +175,8 @@ mod tests {
         }
     }
 
-    fn tried(tries_before: u32, outcome: Outcome, status: Option<u16>) -> Tried {
+    /// A try that began at [`NOW`].
+    pub fn tried(tries_before: u32, outcome: Outcome, status: Option<u16>) -> Tried {
         Tried {
             first_attempt: NOW,
             tries_before,

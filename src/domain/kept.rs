@@ -6,6 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
+use crate::domain::names::{Names, name_of};
 use crate::template::quote;
 
 /// Bound on [`Kept::captured`], in bytes.
@@ -63,21 +64,20 @@ pub enum StepEnd {
 
 impl StepEnd {
     /// Every end with its name.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Done, "done"),
-        (Self::Cached, "cached"),
-        (Self::LastGood, "last_good"),
-        (Self::Default, "default"),
-        (Self::Skipped, "skipped"),
-        (Self::LeftOut, "left_out"),
-        (Self::Failed, "failed"),
+    pub const NAMES: &'static Names<Self> = &[
+        ("done", Self::Done),
+        ("cached", Self::Cached),
+        ("last_good", Self::LastGood),
+        ("default", Self::Default),
+        ("skipped", Self::Skipped),
+        ("left_out", Self::LeftOut),
+        ("failed", Self::Failed),
     ];
 
     /// The end's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        let named = Self::ALL.iter().find(|(end, _)| *end == self);
-        named.map_or("", |(_, name)| name)
+        name_of(Self::NAMES, &self)
     }
 }
 

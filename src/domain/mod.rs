@@ -4,7 +4,7 @@
 //! (an event and the endpoints give the deliveries owed), [`outcome`] (how one try ended), [`backoff`]
 //! (when to try again), [`delivery`] (the durable state machine that puts the last two together), [`company`] (the
 //! same for a batch that failed as one) and [`age`] (how old what waits is). Beside them stand [`access`] (who may
-//! send what, and how fast: [`rate`]) and [`people`] (users and groups by number).
+//! send what, and how fast: [`rate`]), [`people`] (users and groups by number) and [`names`] (of values, read both ways).
 
 pub mod access;
 pub mod age;
@@ -15,6 +15,7 @@ pub mod endpoint;
 pub mod event;
 pub mod filter;
 pub mod kept;
+pub mod names;
 pub mod network;
 pub mod outcome;
 pub mod people;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kept::Kept;
 use super::time::Timestamp;
+use crate::domain::names::{Names, called, name_of};
 
 /// The kind of a technical error. The names are those of the configuration (`retry_on`), the logs, the
 /// metrics and the dead letters.
@@ -41,36 +42,30 @@ pub enum ErrorClass {
 
 impl ErrorClass {
     /// Every class with its name, in the order of an attempt's life.
-    pub const ALL: [(Self, &'static str); 11] = [
-        (Self::Render, "render"),
-        (Self::Blocked, "blocked"),
-        (Self::Dns, "dns"),
-        (Self::Connect, "connect"),
-        (Self::Tls, "tls"),
-        (Self::Timeout, "timeout"),
-        (Self::Reset, "reset"),
-        (Self::InvalidResponse, "invalid_response"),
-        (Self::Http3xx, "http_3xx"),
-        (Self::Http4xx, "http_4xx"),
-        (Self::Http5xx, "http_5xx"),
+    pub const NAMES: &'static Names<Self> = &[
+        ("render", Self::Render),
+        ("blocked", Self::Blocked),
+        ("dns", Self::Dns),
+        ("connect", Self::Connect),
+        ("tls", Self::Tls),
+        ("timeout", Self::Timeout),
+        ("reset", Self::Reset),
+        ("invalid_response", Self::InvalidResponse),
+        ("http_3xx", Self::Http3xx),
+        ("http_4xx", Self::Http4xx),
+        ("http_5xx", Self::Http5xx),
     ];
 
     /// The class's name, as in `retry_on = ["timeout"]`.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(class, _)| *class == self)
-            .map_or("", |(_, name)| name)
+        name_of(Self::NAMES, &self)
     }
 
     /// The class called `name`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .iter()
-            .find(|(_, n)| *n == name)
-            .map(|(class, _)| *class)
+        called(Self::NAMES, name)
     }
 
     /// The class of a status that did not mean success.
@@ -162,7 +157,7 @@ impl OutcomeSet {
     /// All that are called `name` (see [`Outcome::name`]); `None`: no outcome is called that.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let errors = ErrorClass::ALL.iter().map(|(class, _)| Outcome::Error(*class));
+        let errors = ErrorClass::NAMES.iter().map(|(_, class)| Outcome::Error(*class));
         let all = [Outcome::Delivered, Outcome::Rejected, Outcome::Skipped]
             .into_iter()
             .chain(errors);
@@ -256,7 +251,7 @@ pub enum Detail {
 
 impl Detail {
     /// Both with their names in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("failed", Self::Failed), ("all", Self::All)];
+    pub const NAMES: &'static Names<Self> = &[("failed", Self::Failed), ("all", Self::All)];
 }
 
 impl Attempt {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::numbers::Reading;
 use crate::config::AlertsConfig;
+use crate::domain::names::{Names, name_of};
 use crate::domain::time::Timestamp;
 
 /// Attempts of the last minute below which neither their share of errors nor their time says anything.
@@ -29,21 +30,18 @@ pub enum AlertKind {
 
 impl AlertKind {
     /// Every kind with its name.
-    pub const ALL: [(Self, &'static str); 5] = [
-        (Self::ResponseTimeP95, "response_time_p95"),
-        (Self::ErrorRate, "error_rate"),
-        (Self::AuthFailures, "auth_failures"),
-        (Self::FailingFor, "failing_for"),
-        (Self::DeadLetters, "dead_letters"),
+    pub const NAMES: &'static Names<Self> = &[
+        ("response_time_p95", Self::ResponseTimeP95),
+        ("error_rate", Self::ErrorRate),
+        ("auth_failures", Self::AuthFailures),
+        ("failing_for", Self::FailingFor),
+        ("dead_letters", Self::DeadLetters),
     ];
 
     /// The kind's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(kind, _)| *kind == self)
-            .map_or("", |(_, name)| name)
+        name_of(Self::NAMES, &self)
     }
 
     /// The limit, in the unit of the value; `None`: switched off.
@@ -129,7 +127,7 @@ impl Alerts {
         let mut changes = Vec::new();
         let before = std::mem::take(&mut self.0);
         for endpoint in seen {
-            for (kind, _) in AlertKind::ALL {
+            for &(_, kind) in AlertKind::NAMES {
                 let key = (endpoint.endpoint.clone(), kind);
                 let was = before.get(&key);
                 if let Some(alert) = judge_one(kind, limits, endpoint, was, now) {

@@ -250,7 +250,7 @@ fn queues(text: &mut Exposition, status: &Status) {
     let name = "posthaste_endpoint_state";
     text.metric(name, gauge, "1 for the state the endpoint is in.");
     for row in rows {
-        for (state, state_name) in EndpointState::ALL {
+        for &(state_name, state) in EndpointState::NAMES {
             let labels = [("endpoint", row.name.as_str()), ("state", state_name)];
             text.sample(name, &labels, f64::from(u8::from(row.state == state)));
         }

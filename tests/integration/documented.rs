@@ -2,7 +2,6 @@
 //! a daemon that has what they name.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use serde_json::json;
 
@@ -32,20 +31,10 @@ const ELSEWHERE: &[&str] = &[
 ];
 
 fn shell(daemon: &Daemon, line: &str) -> Ran {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_posthaste"));
-    let path = format!(
-        "{}:{}",
-        program.parent().unwrap().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(line).current_dir(daemon.path(""));
+    let mut command = daemon.shell(line);
     command
-        .env("PATH", path)
         .env("EDITOR", "sed -i s/404/200/")
-        .env("POSTHASTE_CONFIG", daemon.path("config.toml"))
-        .env("POSTHASTE_SOCKET", daemon.control())
-        .env("POSTHASTE_INGEST", daemon.ingest());
+        .env("POSTHASTE_CONFIG", daemon.path("config.toml"));
     run(&mut command, "").unwrap()
 }
 

@@ -215,6 +215,20 @@ impl Daemon {
         self.path("control.sock")
     }
 
+    /// `line` for a shell in its folder that finds the program, and the daemon's sockets by the environment.
+    pub fn shell(&self, line: &str) -> Command {
+        let program = Path::new(env!("CARGO_BIN_EXE_posthaste"));
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", line])
+            .current_dir(self.path(""))
+            .env("PATH", format!("{}:{path}", program.parent().unwrap().display()))
+            .env("POSTHASTE_SOCKET", self.control())
+            .env("POSTHASTE_INGEST", self.ingest());
+        command
+    }
+
     /// What it has written to standard error, in all its lives.
     pub fn log(&self) -> String {
         fs::read(self.path("log"))

@@ -1,8 +1,6 @@
 //! I6, I8: the commands of docs/OPERATIONS.md do what it says: each line of its `sh` blocks, in order, against a daemon
 //! and folders with the names it uses.
 
-use std::process::Command;
-
 use crate::harness::servers::Target;
 use crate::harness::{Daemon, Ran, Setup, endpoint, event, run};
 
@@ -20,19 +18,7 @@ fn commands() -> Vec<String> {
 }
 
 fn shell(daemon: &Daemon, line: &str) -> Ran {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_posthaste"));
-    let path = format!(
-        "{}:{}",
-        program.parent().unwrap().display(),
-        std::env::var("PATH").unwrap_or_default()
-    );
-    let mut command = Command::new("sh");
-    command.arg("-c").arg(line).current_dir(daemon.path(""));
-    command
-        .env("PATH", path)
-        .env("POSTHASTE_SOCKET", daemon.control())
-        .env("POSTHASTE_INGEST", daemon.ingest());
-    run(&mut command, "").unwrap()
+    run(&mut daemon.shell(line), "").unwrap()
 }
 
 #[test]

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use posthaste::domain::event::{Event, EventHead, Seq};
 use posthaste::domain::time::Timestamp;
-use posthaste::scheduler::Input;
 use posthaste::store::committer::Notice;
 use posthaste::store::memory::Reached;
 use posthaste::store::{
@@ -248,7 +247,7 @@ impl World {
     /// The dispatcher hears what is durable, then the producers get their answers.
     pub fn told(&mut self, notices: Vec<Notice>, answers: Vec<Answer>) {
         for notice in notices {
-            self.tell(input_of(notice));
+            self.tell(notice.into());
         }
         for answer in answers {
             let line = self.unanswered.remove(&answer.line);
@@ -282,33 +281,6 @@ fn moved(settle: &Settle) -> Notice {
         seq,
         deferred,
         tries,
-    }
-}
-
-fn input_of(notice: Notice) -> Input {
-    match notice {
-        Notice::Accepted {
-            lane,
-            seq,
-            due,
-            bytes,
-        } => Input::Accepted {
-            lane,
-            seq,
-            due,
-            bytes,
-        },
-        Notice::Committed {
-            lane,
-            seq,
-            deferred,
-            tries,
-        } => Input::Committed {
-            lane,
-            seq,
-            deferred,
-            tries,
-        },
     }
 }
 

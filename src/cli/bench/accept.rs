@@ -68,11 +68,8 @@ struct Round {
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let receiver = Counter::start()?;
     let target = Target {
-        name: "live",
-        address: receiver.address(),
-        path: "/",
         enabled: false,
-        keys: "",
+        ..Target::live(receiver.address())
     };
     let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
     for load in [ONE_EACH, MANY_EACH] {

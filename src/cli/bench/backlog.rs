@@ -26,11 +26,8 @@ const ID_BYTES: u64 = 16;
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
     let parking = Target {
-        name: "live",
-        address: receiver.address(),
-        path: "/",
         enabled: false,
-        keys: "",
+        ..Target::live(receiver.address())
     };
     let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&parking))?;
     let fresh_bytes = stage.disk_bytes().max(1) as f64;

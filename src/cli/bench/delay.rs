@@ -25,13 +25,7 @@ const REST: Duration = Duration::from_millis(15);
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut receiver = Receiver::bind(any_port, Options::default()).await?;
-    let target = Target {
-        name: "live",
-        address: receiver.addr(),
-        path: "/",
-        enabled: true,
-        keys: "",
-    };
+    let target = Target::live(receiver.addr());
     let stage = Stage::new(&bench.args.dir, "delay", &[target])?;
     let mut producer = Producer::connect(&stage.socket()).await?;
     let line = line("live", "");

@@ -40,13 +40,7 @@ pub(super) struct Round {
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
     let address = receiver.address();
-    let target = Target {
-        name: "live",
-        address,
-        path: "/",
-        enabled: true,
-        keys: "",
-    };
+    let target = Target::live(address);
     let stage = Stage::new(&bench.args.dir, "deliver", &[target])?;
     let (mut to_reqwest, mut to_raw, mut to_bare, mut cpu_us) = (vec![], vec![], vec![], vec![]);
     for round in 0..bench.args.rounds {

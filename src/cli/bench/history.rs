@@ -19,13 +19,7 @@ struct Side {
 impl Side {
     fn new(bench: &Bench, name: &str, store: &'static str) -> io::Result<Self> {
         let receiver = Counter::start()?;
-        let target = Target {
-            name: "live",
-            address: receiver.address(),
-            path: "/",
-            enabled: true,
-            keys: "",
-        };
+        let target = Target::live(receiver.address());
         Ok(Self {
             stage: Stage::with_store(&bench.args.dir, name, store, &[target])?,
             receiver,

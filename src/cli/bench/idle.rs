@@ -19,13 +19,7 @@ const SETTLE_DOWN: Duration = Duration::from_secs(8);
 /// When something does not work at all.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let receiver = Counter::start()?;
-    let target = Target {
-        name: "live",
-        address: receiver.address(),
-        path: "/",
-        enabled: true,
-        keys: "",
-    };
+    let target = Target::live(receiver.address());
     let stage = Stage::new(&bench.args.dir, "idle", &[target])?;
     let rss = machine::rss_bytes(stage.pid())? as f64 / 1_048_576.0;
     bench

@@ -27,17 +27,12 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut live = Receiver::bind(any_port, Options::default()).await?;
     let hanging = Receiver::bind(any_port, Options::default()).await?;
-    let target = |name, address, path| Target {
-        name,
-        address,
-        path,
-        enabled: true,
-        keys: "",
+    let dead = Target {
+        name: "dead",
+        path: "/hang",
+        ..Target::live(hanging.addr())
     };
-    let targets = [
-        target("live", live.addr(), "/"),
-        target("dead", hanging.addr(), "/hang"),
-    ];
+    let targets = [Target::live(live.addr()), dead];
     let stage = Stage::new(&bench.args.dir, "isolation", &targets)?;
     let stage_alone = Stage::new(&bench.args.dir, "alone", &targets[..1])?;
     let crew = Crew {

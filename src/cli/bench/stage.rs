@@ -64,7 +64,18 @@ pub struct Target<'a> {
     pub keys: &'a str,
 }
 
-impl Target<'_> {
+impl<'a> Target<'a> {
+    /// The endpoint `live` at `address`, which sends what it gets as it is.
+    pub fn live(address: SocketAddr) -> Self {
+        Self {
+            name: "live",
+            address,
+            path: "/",
+            enabled: true,
+            keys: "",
+        }
+    }
+
     fn config(&self) -> String {
         let Self {
             name,

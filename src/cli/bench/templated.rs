@@ -31,10 +31,9 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
     let target = |name, keys| Target {
         name,
-        address: receiver.address(),
         path: "/created",
-        enabled: true,
         keys,
+        ..Target::live(receiver.address())
     };
     let targets = [target("plain", ""), target("templated", KEYS)];
     let stage = Stage::new(&bench.args.dir, "templated", &targets)?;

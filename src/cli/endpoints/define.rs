@@ -1,12 +1,12 @@
 //! Endpoints of the API's own: putting, deleting, enabling and disabling them.
 
-use std::io::Read;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::super::client::Client;
 use super::super::failure::{Done, Failure};
+use super::super::input;
 use super::super::print::{self, ask, counted};
 use super::path;
 use crate::control::types::{EndpointView, Removed};
@@ -86,12 +86,7 @@ fn tell(view: &EndpointView, done: &str, json: bool) -> Done {
 /// The keys of an `[[endpoint]]` from a file: a JSON object, or TOML.
 fn keys(file: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = file.display();
-    let text = if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(file)
-    };
+    let text = input::text(file);
     let text = text.map_err(|error| Failure::Usage(format!("{shown} can't be read: {error}")))?;
     parse(&text).map_err(|problem| Failure::Usage(format!("{shown}: {problem}")))
 }

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::domain::endpoint::Preset;
+use crate::domain::names::{self, called};
 
 pub mod behaviour;
 pub mod server;
@@ -55,7 +56,7 @@ pub struct ReceiveArgs {
 }
 
 fn scheme_names() -> clap::builder::PossibleValuesParser {
-    clap::builder::PossibleValuesParser::new(Preset::NAMES.iter().map(|(name, _)| *name))
+    clap::builder::PossibleValuesParser::new(names::list(Preset::NAMES))
 }
 
 /// Why receiving ended, or never began.
@@ -79,8 +80,7 @@ pub enum ReceiveError {
 /// # Errors
 /// [`ReceiveError`]: nothing was received.
 pub async fn run(args: ReceiveArgs) -> Result<ExitCode, ReceiveError> {
-    let known = Preset::NAMES.iter().find(|(name, _)| *name == args.scheme);
-    let preset = known.map_or(Preset::Standard, |(_, preset)| *preset);
+    let preset = called(Preset::NAMES, &args.scheme).unwrap_or(Preset::Standard);
     let verifier = Verifier::new(preset, &args.secrets).map_err(ReceiveError::Secret)?;
     let options = Options {
         otherwise: Behaviour::Status(args.status),

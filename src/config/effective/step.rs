@@ -2,8 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{credentials, name_of, request, response, retry_match, show_duration, show_size, tls};
+use super::{credentials, request, response, retry_match, show_duration, show_size, tls};
 use crate::domain::endpoint::{CannedAnswer, OnError, SavedCase, Stage, Step};
+use crate::domain::names::name_of;
 
 /// One `[[endpoint.step]]`
 pub(super) fn step(step: &Step) -> Value {

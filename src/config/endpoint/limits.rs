@@ -1,7 +1,5 @@
 //! How much an endpoint is asked at once, and when it is left alone: `concurrency` and `[endpoint.breaker]`.
 
-use std::time::Duration;
-
 use crate::config::keys;
 use crate::config::raw::{Table, Value};
 use crate::config::values::{self, Wrong};
@@ -12,7 +10,7 @@ const CONCURRENCY_MAX: u32 = 1024;
 const CONCURRENCY_DEFAULT: Concurrency = Concurrency { min: 1, max: 32 };
 
 pub(super) fn breaker(table: &Table<'_>) -> BreakerPolicy {
-    let default = default_breaker();
+    let default = BreakerPolicy::default();
     let count = |key, default| table.read(key, values::count(1..=1_000_000)).unwrap_or(default);
     let duration = |key, default| table.read(key, values::some_duration).unwrap_or(default);
     let open = duration("open", default.open);
@@ -32,19 +30,6 @@ pub(super) fn breaker(table: &Table<'_>) -> BreakerPolicy {
         min_requests: count("min_requests", default.min_requests),
         open,
         max_open,
-    }
-}
-
-/// The breaker of an endpoint that says nothing.
-#[must_use]
-pub(super) fn default_breaker() -> BreakerPolicy {
-    BreakerPolicy {
-        failures: 5,
-        rate: 0.5,
-        window: Duration::from_secs(60),
-        min_requests: 20,
-        open: Duration::from_secs(30),
-        max_open: Duration::from_secs(600),
     }
 }
 

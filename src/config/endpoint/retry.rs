@@ -6,6 +6,7 @@ use crate::config::raw::{Table, Value};
 use crate::config::values::{self, Read, Wrong};
 use crate::domain::backoff::{RetryPolicy, Schedule};
 use crate::domain::endpoint::RetryMatch;
+use crate::domain::names;
 use crate::domain::outcome::ErrorClass;
 
 const INITIAL_DEFAULT: Duration = Duration::from_secs(1);
@@ -136,7 +137,7 @@ fn retry_match(value: &Value<'_>) -> Read<RetryMatch> {
         .map(RetryMatch::StatusClass)
         .or_else(|| ErrorClass::named(&text).map(RetryMatch::Class))
         .ok_or_else(|| {
-            let classes: Vec<_> = ErrorClass::ALL.iter().map(|(_, name)| *name).collect();
+            let classes = names::list(ErrorClass::NAMES);
             Wrong::new(
                 "is not known here",
                 format!("write a status, 4xx, 5xx, or one of {}", classes.join(" ")),

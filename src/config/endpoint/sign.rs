@@ -10,6 +10,7 @@ use crate::domain::endpoint::{
     CustomSign, HmacHash, Preset, SignPolicy, SignScheme, SignatureEncoding, SigningKey, SigningSecret,
     TimestampFormat,
 };
+use crate::domain::names::{self, called};
 use crate::domain::time::Timestamp;
 
 /// What only a scheme of one's own spells out.
@@ -64,13 +65,9 @@ fn scheme(value: &Value<'_>) -> Read<Named> {
     if text == "custom" {
         return Ok(Named::Custom);
     }
-    let found = Preset::NAMES.iter().find(|(name, _)| *name == text);
-    found.map(|(_, preset)| Named::Preset(*preset)).ok_or_else(|| {
-        let known: Vec<_> = Preset::NAMES.iter().map(|(name, _)| *name).collect();
-        Wrong::new(
-            "is not known here",
-            format!("write one of {} custom", known.join(" ")),
-        )
+    called(Preset::NAMES, &text).map(Named::Preset).ok_or_else(|| {
+        let known = names::list(Preset::NAMES).join(" ");
+        Wrong::new("is not known here", format!("write one of {known} custom"))
     })
 }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use crate::domain::delivery::DeadReason;
+use crate::domain::names;
 use crate::domain::outcome::ErrorClass;
 
 /// An instant.
@@ -29,8 +30,7 @@ impl JsonSchema for Reason {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = DeadReason::ALL.iter().map(|(_, name)| *name).collect();
-        json_schema!({ "type": "string", "enum": names })
+        json_schema!({ "type": "string", "enum": names::list(DeadReason::NAMES) })
     }
 }
 
@@ -43,7 +43,6 @@ impl JsonSchema for Class {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let names: Vec<&str> = ErrorClass::ALL.iter().map(|(_, name)| *name).collect();
-        json_schema!({ "type": "string", "enum": names })
+        json_schema!({ "type": "string", "enum": names::list(ErrorClass::NAMES) })
     }
 }

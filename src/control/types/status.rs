@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::rfc3339;
 use super::schema::Instant;
 use crate::domain::age::Ages;
+use crate::domain::names::{Names, name_of};
 use crate::domain::time::Timestamp;
 
 /// The whole daemon on one screen.
@@ -236,23 +237,20 @@ pub enum EndpointState {
 
 impl EndpointState {
     /// Every state with its name.
-    pub const ALL: [(Self, &'static str); 7] = [
-        (Self::Ready, "ready"),
-        (Self::Suspended, "suspended"),
-        (Self::Tripped, "tripped"),
-        (Self::Probing, "probing"),
-        (Self::Paused, "paused"),
-        (Self::Disabled, "disabled"),
-        (Self::Orphaned, "orphaned"),
+    pub const NAMES: &'static Names<Self> = &[
+        ("ready", Self::Ready),
+        ("suspended", Self::Suspended),
+        ("tripped", Self::Tripped),
+        ("probing", Self::Probing),
+        ("paused", Self::Paused),
+        ("disabled", Self::Disabled),
+        ("orphaned", Self::Orphaned),
     ];
 
     /// The state's name.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL
-            .iter()
-            .find(|(state, _)| *state == self)
-            .map_or("", |(_, name)| name)
+        name_of(Self::NAMES, &self)
     }
 }
 

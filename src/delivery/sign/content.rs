@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::keyed::hex;
 use crate::delivery::render::{OutgoingRequest, WEBHOOK_ID};
 use crate::domain::endpoint::TimestampFormat;
+use crate::domain::names::{self, Names};
 use crate::domain::time::Timestamp;
 use crate::template::{Scope, Target, Template};
 
@@ -42,7 +43,7 @@ pub(super) enum Part {
 }
 
 /// What the templates call the parts.
-const NAMES: &[(&str, Part)] = &[
+const NAMES: &Names<Part> = &[
     ("id", Part::Id),
     ("timestamp", Part::Time(TimestampFormat::Unix)),
     ("timestamp_ms", Part::Time(TimestampFormat::UnixMs)),
@@ -187,11 +188,8 @@ fn named(name: &str) -> Option<&'static Part> {
 fn compiled(template: &str) -> Result<Template, String> {
     let template = Template::compile(template, Target::Text).map_err(|problem| problem.says)?;
     if let Some(name) = template.names().find(|name| named(name).is_none()) {
-        let known: Vec<_> = NAMES.iter().map(|(name, _)| *name).collect();
-        return Err(format!(
-            "`{name}` is not known here: known are {}",
-            known.join(" ")
-        ));
+        let known = names::list(NAMES).join(" ");
+        return Err(format!("`{name}` is not known here: known are {known}"));
     }
     Ok(template)
 }

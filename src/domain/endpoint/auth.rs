@@ -3,6 +3,7 @@
 
 use http::HeaderName;
 
+use crate::domain::names::Names;
 use crate::domain::secret::Secret;
 
 /// The credentials of an endpoint's requests.
@@ -84,7 +85,7 @@ pub enum AuthStyle {
 
 impl AuthStyle {
     /// Both with their names in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("body", Self::Body), ("basic", Self::Basic)];
+    pub const NAMES: &'static Names<Self> = &[("body", Self::Body), ("basic", Self::Basic)];
 }
 
 /// A list of tokens of which one is in use.
@@ -120,6 +121,6 @@ pub enum Rotate {
 
 impl Rotate {
     /// Both with their names in the file.
-    pub const NAMES: &'static [(&'static str, Self)] =
+    pub const NAMES: &'static Names<Self> =
         &[("on_401", Self::OnRefusal), ("each_request", Self::EachRequest)];
 }

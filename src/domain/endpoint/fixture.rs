@@ -58,7 +58,7 @@ pub fn endpoint(name: &str, url: &str) -> Endpoint {
             dont_retry_on: Vec::new(),
             max_retry_after: Duration::from_secs(3600),
         },
-        breaker: breaker(),
+        breaker: BreakerPolicy::default(),
         concurrency: Concurrency { min: 1, max: 32 },
         batch: None,
         rate: None,
@@ -87,17 +87,4 @@ pub fn address(url: &str) -> Address {
 #[must_use]
 pub fn fixed(text: &str, target: Target) -> Template {
     Template::compile(text, target).unwrap()
-}
-
-/// The configuration's breaker.
-#[must_use]
-pub fn breaker() -> BreakerPolicy {
-    BreakerPolicy {
-        failures: 5,
-        rate: 0.5,
-        window: Duration::from_secs(60),
-        min_requests: 20,
-        open: Duration::from_secs(30),
-        max_open: Duration::from_secs(600),
-    }
 }

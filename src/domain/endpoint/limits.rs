@@ -47,6 +47,20 @@ pub struct BreakerPolicy {
     pub max_open: Duration,
 }
 
+/// That of an endpoint that says nothing.
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            rate: 0.5,
+            window: Duration::from_secs(60),
+            min_requests: 20,
+            open: Duration::from_secs(30),
+            max_open: Duration::from_secs(600),
+        }
+    }
+}
+
 /// How many requests to one endpoint may be under way at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {

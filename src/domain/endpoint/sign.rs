@@ -1,6 +1,7 @@
 //! How an endpoint's requests are signed: the scheme and its secrets, checked. How a signature is computed
 //! is `delivery::sign`'s business.
 
+use crate::domain::names::{Names, name_of};
 use crate::domain::time::Timestamp;
 
 /// One signature on each request.
@@ -80,7 +81,7 @@ pub enum Preset {
 
 impl Preset {
     /// Every preset with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
+    pub const NAMES: &'static Names<Self> = &[
         ("standard", Self::Standard),
         ("standard-ed25519", Self::StandardEd25519),
         ("github", Self::Github),
@@ -98,8 +99,7 @@ impl Preset {
     /// The name in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
-        let found = Self::NAMES.iter().find(|(_, preset)| *preset == self);
-        found.map_or("", |(name, _)| name)
+        name_of(Self::NAMES, &self)
     }
 }
 
@@ -135,7 +135,7 @@ pub enum HmacHash {
 
 impl HmacHash {
     /// Every hash with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
+    pub const NAMES: &'static Names<Self> = &[
         ("sha256", Self::Sha256),
         ("sha512", Self::Sha512),
         ("sha1", Self::Sha1),
@@ -153,7 +153,7 @@ pub enum SignatureEncoding {
 
 impl SignatureEncoding {
     /// Every encoding with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[("hex", Self::Hex), ("base64", Self::Base64)];
+    pub const NAMES: &'static Names<Self> = &[("hex", Self::Hex), ("base64", Self::Base64)];
 }
 
 /// How a time is written.
@@ -169,7 +169,7 @@ pub enum TimestampFormat {
 
 impl TimestampFormat {
     /// Every format with its name in the file.
-    pub const NAMES: &'static [(&'static str, Self)] = &[
+    pub const NAMES: &'static Names<Self> = &[
         ("unix", Self::Unix),
         ("unix_ms", Self::UnixMs),
         ("rfc3339", Self::Rfc3339),

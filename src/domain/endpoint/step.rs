@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value as Json};
 
 use super::{AuthPolicy, RequestPolicy, ResponsePolicy, SignPolicy};
+use crate::domain::names::Names;
 use crate::template::Expression;
 
 /// One step of an endpoint.
@@ -53,7 +54,7 @@ pub enum Stage {
 
 impl Stage {
     /// The stages by the names they have in the configuration.
-    pub const NAMES: &[(&str, Self)] = &[("before", Self::Before), ("after", Self::After)];
+    pub const NAMES: &'static Names<Self> = &[("before", Self::Before), ("after", Self::After)];
 }
 
 /// What happens when a step fails.
@@ -71,7 +72,7 @@ pub enum OnError {
 
 impl OnError {
     /// The ways by the names they have in the configuration.
-    pub const NAMES: &[(&str, Self)] = &[
+    pub const NAMES: &'static Names<Self> = &[
         ("fail", Self::Fail),
         ("default", Self::Default),
         ("cached", Self::Cached),

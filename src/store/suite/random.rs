@@ -100,7 +100,7 @@ fn to() -> impl Strategy<Value = To> {
     prop_oneof![
         3 => Just(To::Settled),
         2 => (0u64..3000, 0u32..5).prop_map(|(after_ms, tries)| To::Later { after_ms, tries }),
-        1 => prop::sample::select(DeadReason::ALL.map(|(reason, _)| reason).to_vec()).prop_map(To::Dead),
+        1 => prop::sample::select(DeadReason::NAMES).prop_map(|(_, reason)| To::Dead(reason)),
     ]
 }
 
