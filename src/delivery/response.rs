@@ -443,6 +443,19 @@ mod tests {
                 "{expression}"
             );
         }
+        let spaced = answer(
+            "text/xml",
+            "<soap:Envelope xmlns:soap='urn:s'><soap:Body><Lead xmlns='urn:l' xmlns:p='urn:p'><Id>7</Id><p:Id>8</p:Id></Lead>\
+             </soap:Body></soap:Envelope>",
+        );
+        for (expression, expected) in [
+            ("response.xpath('/soap:Envelope/soap:Body/Lead/Id')", r#""7""#),
+            ("response.xpath('//p:Id')", r#""8""#),
+            ("response.xpath('//Body')", "undefined"),
+        ] {
+            let found = eval(&spaced, Parse::Auto, expression);
+            assert_eq!(found.as_deref(), Ok(expected), "{expression}");
+        }
         for (answer, expression, expected) in [
             (&text, "response.xpath('//a')", "not XML"),
             (&xml, "response.xpath('//[')", "xpath("),
@@ -463,6 +476,7 @@ mod tests {
         for (content_type, body, parse, is_fine, shown) in [
             ("application/json", "[1]", Parse::Auto, true, "[1]"),
             ("application/problem+json", "[1]", Parse::Auto, true, "[1]"),
+            ("application/json", "\u{feff}[1]", Parse::Json, true, "[1]"),
             ("application/json", "[1", Parse::Auto, true, r#""[1""#),
             ("text/plain", "[1]", Parse::Auto, true, r#""[1]""#),
             ("text/plain", "[1]", Parse::Json, true, "[1]"),
