@@ -288,6 +288,12 @@ fn headers(headers: &HeaderMap) -> Value {
     )
 }
 
+/// Whether the body of `answer` looks like JSON and is not taken for it.
+pub fn is_unread_json(answer: &Answer, parse: Parse) -> bool {
+    let begins = answer.body.trim_ascii_start().first();
+    parse == Parse::Auto && !is_json(&answer.headers) && matches!(begins, Some(b'{' | b'['))
+}
+
 /// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -369,6 +375,7 @@ mod tests {
             status: StatusCode::CREATED,
             headers: headers.into_iter().collect::<HeaderMap>().into(),
             body: body.to_owned().into(),
+            is_cut: false,
             broken: None,
         }
     }
