@@ -6,22 +6,21 @@
 //! and `match("regex")`. Whatever is asked of a hostile answer has a bound: its bytes, its depth, the steps of a
 //! search, and how often it is searched.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, OnceLock};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap};
 use minijinja::value::{Enumerator, ObjectRepr};
 use minijinja::{Error, ErrorKind, State};
-use regex::{Regex, RegexBuilder};
 use uppsala::dom::Document;
 use uppsala::xpath::{XPathEvaluator, XPathValue};
 
 use super::send::Answer;
 use crate::domain::endpoint::Parse;
-use crate::template::{Object, Scope, Value, json_value};
+use crate::template::{Object, Scope, Value, json_value, search};
 
 /// U+FEFF in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -29,14 +28,8 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const XML_BYTES_MAX: usize = 256 << 10;
 /// The longest tag in it, in bytes: the parser compares each attribute of a tag with all others.
 const TAG_BYTES_MAX: usize = 8 << 10;
-/// Nodes that one XPath may look at.
-const XPATH_VISITS_MAX: usize = 200_000;
 /// Parts that a text is split into; the last one is the rest.
 const PARTS_MAX: usize = 10_000;
-/// Size of one compiled regular expression, in bytes.
-const REGEX_BYTES_MAX: usize = 1 << 20;
-/// Compiled regular expressions that are kept.
-const REGEXES_MAX: usize = 256;
 /// Method calls on one answer: each may look at all of it.
 const CALLS_MAX: u32 = 1000;
 
@@ -157,7 +150,7 @@ impl Response {
 
     /// The whole match and its groups; an empty list when there is none.
     fn find(&self, pattern: &str) -> Result<Value, String> {
-        let groups = regex(pattern)?.captures(self.text());
+        let groups = search::regex(pattern)?.captures(self.text());
         let text = |group: Option<regex::Match<'_>>| group.map(|group| Value::from(group.as_str()));
         Ok(groups
             .iter()
@@ -207,7 +200,7 @@ impl Xml {
             }
         }
         document.prepare_xpath();
-        let mut evaluator = XPathEvaluator::new().with_max_node_visits(XPATH_VISITS_MAX);
+        let mut evaluator = search::xpaths();
         prefixes
             .into_iter()
             .for_each(|(prefix, uri)| evaluator.add_namespace(prefix, uri));
@@ -342,23 +335,6 @@ fn tag_bytes(after: &str) -> usize {
     after.len()
 }
 
-/// The compiled `pattern`: compiling takes far longer than searching, and a configuration has few of them.
-fn regex(pattern: &str) -> Result<Regex, String> {
-    static COMPILED: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
-    let mut compiled = COMPILED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    if let Some(known) = compiled.get(pattern) {
-        return Ok(known.clone());
-    }
-    let new = RegexBuilder::new(pattern)
-        .size_limit(REGEX_BYTES_MAX)
-        .build()
-        .map_err(|error| format!("match({pattern:?}): {error}"))?;
-    if compiled.len() < REGEXES_MAX {
-        compiled.insert(pattern.to_owned(), new.clone());
-    }
-    Ok(new)
-}
-
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, StatusCode};
@@ -465,10 +441,9 @@ mod tests {
         }
         for (answer, expression, expected) in [
             (&text, "response.xpath('//a')", "not XML"),
-            (&xml, "response.xpath('//[')", "xpath("),
-            (&text, "response.match('(')", "match("),
+            (&xml, "response.xpath('//' ~ '[')", "xpath("),
+            (&text, "response.match('(' ~ '')", "match("),
             (&text, "response.split('')", "a text to split at"),
-            (&text, "response.find('x')", "no method named find"),
             (&text, "response.match(5)", "takes a text"),
             (&text, "response.match()", "one text"),
         ] {
@@ -544,7 +519,7 @@ mod tests {
         let huge = eval(
             &answer("text/plain", "x"),
             Parse::Auto,
-            "response.match('(a{1000}){1000}')",
+            "response.match('(a{1000}' ~ '){1000}')",
         );
         assert!(huge.unwrap_err().contains("match("));
         let response = Response::new(&answer("text/plain", "a"), Parse::Auto);

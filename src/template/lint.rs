@@ -10,6 +10,7 @@ use super::engine::{ENGINE, syntax};
 use super::limits::{CONCATENATIONS_MAX, ELIF_MAX, LOOP_DEPTH_MAX, TAG_TOKENS_MAX};
 use super::problem::Problem;
 use super::quick::Quick;
+use super::search;
 use super::target::Target;
 
 /// What the lint learnt of a source that it lets pass.
@@ -332,10 +333,23 @@ impl<'s> Lint<'s> {
                     self.found.listed += call.args.len();
                 }
             }
-            CallType::Method(object, _) => self.expression(object)?,
+            CallType::Method(object, name) => {
+                if matches!(object, Expr::Var(name) if name.id == "response") {
+                    self.search(name, &call.args, at)?;
+                }
+                self.expression(object)?;
+            }
             CallType::Object(_) => return self.refuse(at, "only functions and methods can be called", ""),
         }
         self.arguments(&call.args)
+    }
+
+    fn search(&self, method: &str, arguments: &[CallArg<'_>], at: u32) -> Result<(), Problem> {
+        let argument = match arguments {
+            [CallArg::Pos(Expr::Const(argument))] => argument.value.as_str(),
+            _ => None,
+        };
+        search::check(method, argument).or_else(|why| self.refuse(at, why, ""))
     }
 
     /// The variable of the innermost loop that has one called `name`.

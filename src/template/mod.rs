@@ -4,7 +4,7 @@
 //! Pure: knows no clock, no socket, no store and no configuration files, and imports no other room. Read in this
 //! order: [`Target`] (where a text goes) · [`Scope`] (what it sees) · [`Template`] and [`Expression`] (compile,
 //! render) · [`Problem`] (what can be wrong) · `lint` and `limits` (what is allowed) · `engine` and `filters` (what
-//! there is to call) · `sink`, `xml` and `value` (how it is printed) · `members`,
+//! there is to call; [`search`]: of answers) · `sink`, `xml` and `value` (how it is printed) · `members`,
 //! `cursor`, `pieces` and `quick` (what is parsed late, and what needs no engine).
 
 mod compiled;
@@ -21,6 +21,7 @@ mod pieces;
 mod problem;
 mod quick;
 mod scope;
+pub mod search;
 mod sink;
 mod target;
 #[cfg(test)]
