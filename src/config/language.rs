@@ -287,6 +287,31 @@ mod tests {
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     }
 
+    /// B2: a text stands after every number, so what may come as a text wants to be made a number first.
+    #[test]
+    fn b2_texts_are_compared_with_numbers() {
+        for (when, data, expected) in [
+            ("data.score >= 50", r#"{"score":7}"#, Some(false)),
+            ("data.score >= 50", r#"{"score":"7"}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":"7"}"#, Some(false)),
+            ("data.score|int >= 50", r#"{"score":"50"}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":50}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":"many"}"#, None),
+            ("data.score|int >= 50", "{}", None),
+            ("data.score|float >= 49.5", r#"{"score":"49.5"}"#, Some(true)),
+        ] {
+            let loaded = read(&format!("when = \"{when}\"")).unwrap();
+            let json = format!("{{\"data\":{data}}}");
+            let scope = loaded.config.endpoints[0].scope(&json.clone().into(), Timestamp(0));
+            let judged = loaded.config.endpoints[0].selection.judge(&scope);
+            assert_eq!(
+                judged.as_ref().ok().map(|judged| *judged == Judgement::Send),
+                expected,
+                "{when} {json} {judged:?}"
+            );
+        }
+    }
+
     /// C4: a mistake is shown with its file, line, key, its place in the text, and how to mend it.
     #[test]
     fn c4_mistakes_are_shown_where_they_are() {

@@ -151,10 +151,16 @@ fn h9_c4_the_nearest_module_is_named() {
         ("jsonpost", "did you mean \"standard/json_post\"?"),
         ("standard/jsonpost", "did you mean \"standard/json_post\"?"),
         ("slack", "did you mean \"slack/message\"?"),
-        ("our/crm", "beside the configuration; built in are standard/json_post"),
+        (
+            "our/crm",
+            "beside the configuration; built in are standard/json_post",
+        ),
     ] {
         let found = read(&format!("use = \"{name}\"")).unwrap_err();
-        assert!(found.0.len() == 1 && found.0[0].help.contains(help), "{name}: {found}");
+        assert!(
+            found.0.len() == 1 && found.0[0].help.contains(help),
+            "{name}: {found}"
+        );
     }
 }
 
