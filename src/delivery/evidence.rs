@@ -13,6 +13,7 @@ use super::send::Answer;
 use super::{Tried, Unsent};
 use crate::domain::kept::Kept;
 use crate::domain::outcome::{Attempt, Detail, EXCERPT_BYTES_MAX, Exchange};
+use crate::template::quote;
 
 /// What a masked value is shown as.
 const MASK: &str = "[secret]";
@@ -33,14 +34,14 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Of a request; its line is shown by whoever made it.
+    /// Of a request; its line is shown by whoever made it. `hidden`: secrets that may stand in it unmarked.
     #[must_use]
-    pub fn of(request: &OutgoingRequest, detail: Detail) -> Self {
+    pub fn of(request: &OutgoingRequest, detail: Detail, hidden: &[Box<str>]) -> Self {
         Self {
             detail,
             request_line: String::new(),
             request_headers: listed(&request.headers, &[]),
-            secrets: secrets(request),
+            secrets: secrets(request, hidden),
         }
     }
 
@@ -100,8 +101,8 @@ impl Witness {
 }
 
 /// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
-/// them alone too, and what stands in the URL's query.
-pub(super) fn secrets(request: &OutgoingRequest) -> Vec<String> {
+/// them alone too, what stands in the URL's query, and what is `hidden`; each also as it stands in JSON.
+pub(super) fn secrets(request: &OutgoingRequest, hidden: &[Box<str>]) -> Vec<String> {
     let sensitive = request.headers.values().filter(|value| value.is_sensitive());
     let values = sensitive
         .filter_map(|value| value.to_str().ok())
@@ -116,12 +117,23 @@ pub(super) fn secrets(request: &OutgoingRequest) -> Vec<String> {
     let mut secrets: Vec<String> = values
         .chain(encoded)
         .chain(decoded)
+        .chain(hidden.iter().map(|secret| secret.to_string()))
         .filter(|secret| secret.len() >= ECHO_BYTES_MIN)
         .collect();
+    let in_json = secrets.iter().filter_map(|secret| escaped(secret));
+    secrets.extend(in_json.collect::<Vec<_>>());
     // The longest first, for a part of it may be another one.
     secrets.sort_unstable_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
     secrets.dedup();
     secrets
+}
+
+/// `secret` as it stands between JSON's quotes, where that is another text.
+fn escaped(secret: &str) -> Option<String> {
+    let mut json = String::new();
+    quote(secret, &mut json);
+    let inside = json.strip_prefix('"')?.strip_suffix('"')?;
+    (inside != secret).then(|| inside.to_owned())
 }
 
 /// The password in basic credentials (RFC 7617); empty if they are none.
@@ -216,8 +228,14 @@ mod tests {
             headers,
             body: bytes::Bytes::new(),
         };
-        let secrets = secrets(&request);
+        let hidden = ["in \"body\"".into(), "short".into()];
+        let secrets = secrets(&request, &hidden);
         for (text, wanted) in [
+            ("in \"body\"!", "[secret]!"),
+            (
+                r#"{"error":"in \"body\" short"}"#,
+                r#"{"error":"[secret] short"}"#,
+            ),
             ("got Bearer tok-hunter2!", "got [secret]!"),
             ("token=tok-hunter2", "token=[secret]"),
             (

@@ -136,6 +136,7 @@ impl Couriers {
             parse: endpoint.response.parse,
             captures: !endpoint.response.capture.is_empty(),
             fallback_on: endpoint.request.fallback_on.clone(),
+            hidden: endpoint.secrets(),
             steps: None,
             detail: Detail::Failed,
             composer,
@@ -157,6 +158,8 @@ pub struct Courier {
     /// Whether values of answers are kept.
     captures: bool,
     fallback_on: Vec<RetryMatch>,
+    /// Secrets that may stand in requests unmarked.
+    hidden: Vec<Box<str>>,
     /// `None`: there is the delivery alone.
     steps: Option<Box<Steps>>,
     /// Of which tries the report tells what was said.
@@ -248,11 +251,11 @@ impl Courier {
     /// captured, secrets are masked that the answer repeats.
     fn take_down(&self, request: &OutgoingRequest) -> Option<Box<Witness>> {
         match self.detail {
-            Detail::All => Some(Box::new(Witness::of(request, Detail::All))),
+            Detail::All => Some(Box::new(Witness::of(request, Detail::All, &self.hidden))),
             Detail::Failed if !self.captures => None,
             Detail::Failed => {
                 let witness = Witness {
-                    secrets: evidence::secrets(request),
+                    secrets: evidence::secrets(request, &self.hidden),
                     ..Witness::default()
                 };
                 (!witness.secrets.is_empty()).then(|| Box::new(witness))
@@ -270,7 +273,7 @@ impl Courier {
                 let request = self.request_with(&ended.pass, load, course, ended.stop);
                 request.map_or_else(
                     |_| Witness::default(),
-                    |request| Witness::of(&request, self.detail),
+                    |request| Witness::of(&request, self.detail, &self.hidden),
                 )
             }
             Detail::All => taken_down,

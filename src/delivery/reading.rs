@@ -236,22 +236,34 @@ impl Reader {
             return Err("`items` is no list in the answer".to_owned());
         }
         let list = list.try_iter().map_err(|error| error.to_string())?;
-        let mut by_id: HashMap<String, Value> = HashMap::new();
+        let mut by_id: HashMap<String, Vec<Value>> = HashMap::new();
         for item in list.checked() {
             let item = item.map_err(|error| format!("`items` can't be read: {error}"))?;
             // An item without an id is nobody's.
             if let Ok(id) = policy.id.text(&judged.scope.clone().with("item", item.clone())) {
-                by_id.entry(id).or_insert(item);
+                by_id.entry(id).or_default().push(item);
             }
         }
-        let of_event = |event: &Event| {
-            let found = by_id.get(&*event.head.id).or_else(|| by_id.get(&data_id(event)?));
-            let Some(item) = found else {
+        let mut asked: HashMap<&str, usize> = HashMap::new();
+        let mut of_event = |event: &Event| {
+            let own = by_id.get_key_value(&*event.head.id);
+            let found = own.or_else(|| by_id.get_key_value(&data_id(event)?));
+            let item = found.and_then(|(id, items)| {
+                let turn = asked.entry(id).or_default();
+                *turn += 1;
+                // One item speaks of all events with its id; of several, each speaks of one.
+                if let [item] = &items[..] {
+                    Some(item)
+                } else {
+                    items.get(*turn - 1)
+                }
+            });
+            let Some(item) = item else {
                 return (missing(judged), Value::UNDEFINED);
             };
             (self.item(policy, judged, item, event), item.clone())
         };
-        Ok(Some(load.events.iter().map(of_event).collect()))
+        Ok(Some(load.events.iter().map(&mut of_event).collect()))
     }
 
     fn item(&self, policy: &ItemsPolicy, judged: &Judged<'_>, item: &Value, event: &Event) -> Item {
@@ -536,6 +548,25 @@ mod tests {
             data: json!({ "id": 5 }),
         };
         assert_eq!(reading.emissions, [Some(Ok(born)), None, None]);
+
+        // Three events about one thing: each has its own result, or all have the same.
+        let events = ["a", "b", "c"].map(|id| event(id, r#"{"data":{"id":"L"}}"#));
+        let (done, no) = (Outcome::Delivered, Outcome::Rejected);
+        for (statuses, expected) in [
+            (&["success", "no", "success"][..], [done, no, done]),
+            (&["success", "no"], [done, no, INVALID]),
+            (&["no"], [no, no, no]),
+        ] {
+            let item = |status: &&str| json!({ "id": "L", "status": status });
+            let list: Vec<_> = statuses.iter().map(item).collect();
+            let reading = read(
+                &endpoint,
+                &events,
+                &answer(200, &json!({ "list": list }).to_string()),
+            );
+            let outcomes: Vec<Outcome> = reading.items.iter().flatten().map(|item| item.outcome).collect();
+            assert_eq!(outcomes, expected, "{statuses:?}");
+        }
 
         for body in ["{}", r#"{"list":5}"#, r#"{"list":{"a":1}}"#, r#"{"list":"a"}"#] {
             let reading = read(&endpoint, &events, &answer(200, body));

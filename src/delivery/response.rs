@@ -6,7 +6,7 @@
 //! and `match("regex")`. Whatever is asked of a hostile answer has a bound: its bytes, its depth, the steps of a
 //! search, and how often it is searched.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, OnceLock};
@@ -23,6 +23,8 @@ use super::send::Answer;
 use crate::domain::endpoint::Parse;
 use crate::template::{Object, Scope, Value, json_value};
 
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// The longest XML that is parsed, in bytes.
 const XML_BYTES_MAX: usize = 256 << 10;
 /// The longest tag in it, in bytes: the parser compares each attribute of a tag with all others.
@@ -47,7 +49,7 @@ pub struct Response {
     text: OnceLock<Arc<str>>,
     parse: Parse,
     body: OnceLock<Result<Value, String>>,
-    xml: OnceLock<Result<Document<'static>, String>>,
+    xml: OnceLock<Result<Xml, String>>,
     calls: AtomicU32,
 }
 
@@ -102,6 +104,13 @@ impl Response {
             Ok(_) => self.bytes.clone(),
             Err(_) => Bytes::copy_from_slice(self.text().as_bytes()),
         };
+        // A parser may ignore a byte order mark (RFC 8259, section 8.1).
+        let begin = if bytes.starts_with(BYTE_ORDER_MARK) {
+            BYTE_ORDER_MARK.len()
+        } else {
+            0
+        };
+        let bytes = bytes.slice(begin..);
         json_value(bytes).map_err(|error| format!("the answer is not JSON: {error}"))
     }
 
@@ -115,22 +124,14 @@ impl Response {
         Value::from(Arc::clone(self.text()))
     }
 
-    fn xml(&self) -> &Result<Document<'static>, String> {
-        self.xml.get_or_init(|| {
-            check_xml(self.text())?;
-            let parsed = uppsala::parse_bytes(self.text().as_bytes());
-            let mut document = parsed.map_err(|error| format!("the answer is not XML: {error}"))?;
-            document.prepare_xpath();
-            Ok(document)
-        })
+    fn xml(&self) -> &Result<Xml, String> {
+        self.xml.get_or_init(|| Xml::parse(self.text()))
     }
 
     /// What `path` finds: the text of the first node, or the value; undefined when it finds nothing.
     fn xpath(&self, path: &str) -> Result<Value, String> {
-        static EVALUATOR: LazyLock<XPathEvaluator> =
-            LazyLock::new(|| XPathEvaluator::new().with_max_node_visits(XPATH_VISITS_MAX));
-        let document = self.xml().as_ref().map_err(Clone::clone)?;
-        let found = EVALUATOR.evaluate(document, document.root(), path);
+        let Xml { document, evaluator } = self.xml().as_ref().map_err(Clone::clone)?;
+        let found = evaluator.evaluate(document, document.root(), path);
         Ok(
             match found.map_err(|error| format!("xpath({path:?}): {error}"))? {
                 XPathValue::Boolean(holds) => Value::from(holds),
@@ -175,6 +176,42 @@ impl Response {
             "match" => Some(self.find(argument)),
             _ => None,
         }
+    }
+}
+
+/// An answer's XML, and what searches it.
+struct Xml {
+    document: Document<'static>,
+    evaluator: XPathEvaluator,
+}
+
+impl Xml {
+    /// Paths name things as the document does: prefixes stand for what they are first declared as, and a name without one is
+    /// found in whatever namespace is the default, which XPath itself has no way to say (XPath 1.0, section 2.3).
+    fn parse(text: &str) -> Result<Self, String> {
+        check_xml(text)?;
+        let parsed = uppsala::parse_bytes(text.as_bytes());
+        let mut document = parsed.map_err(|error| format!("the answer is not XML: {error}"))?;
+        let mut prefixes: BTreeMap<String, String> = BTreeMap::new();
+        for node in document.descendants(document.root()) {
+            let Some(element) = document.element_mut(node) else {
+                continue;
+            };
+            if element.name.prefix.is_none() {
+                element.name.namespace_uri = None;
+            }
+            for (prefix, uri) in &element.namespace_declarations {
+                prefixes
+                    .entry(prefix.to_string())
+                    .or_insert_with(|| uri.to_string());
+            }
+        }
+        document.prepare_xpath();
+        let mut evaluator = XPathEvaluator::new().with_max_node_visits(XPATH_VISITS_MAX);
+        prefixes
+            .into_iter()
+            .for_each(|(prefix, uri)| evaluator.add_namespace(prefix, uri));
+        Ok(Self { document, evaluator })
     }
 }
 

@@ -192,7 +192,8 @@ impl Courier {
             Err(why) => return (unsent(scope, why.verdict.outcome, why.verdict.message), None),
         };
         let request = self.request_of(&ended.pass, load, &course, ended.stop);
-        let masked = request.as_ref().map(secrets).unwrap_or_default();
+        let masked = request.as_ref().map(|request| secrets(request, &self.hidden));
+        let masked = masked.unwrap_or_default();
         let shown = request.and_then(|request| self.shown(&request, load, &course, ended.stop).ok());
         let answer = ended.sent.result.ok();
         let trial = Trial {
@@ -201,7 +202,7 @@ impl Courier {
                 None => scope,
             },
             outcome: ended.reading.verdict.outcome,
-            message: ended.reading.verdict.message,
+            message: hide(ended.reading.verdict.message, &masked),
             took: clock.elapsed(),
             exchange: ended.sent.exchange,
             request: shown,

@@ -45,7 +45,7 @@ enum Form {
     /// Nothing to fill in.
     Fixed {
         text: Box<str>,
-        has_reference: bool,
+        references: Vec<Box<str>>,
     },
     Made(Box<Made>),
 }
@@ -56,7 +56,7 @@ struct Made {
     references: Vec<Box<str>>,
     names: BTreeSet<Box<str>>,
     settings: BTreeSet<Box<str>>,
-    concatenations: usize,
+    copies: usize,
     /// Where its text begins.
     place: Place,
     /// `None`: it needs the engine.
@@ -115,7 +115,7 @@ impl Template {
         } else {
             Form::Fixed {
                 text: plain.into(),
-                has_reference: !references.is_empty(),
+                references,
             }
         };
         Ok(Self(Arc::new(Compiled {
@@ -150,11 +150,20 @@ impl Template {
     #[must_use]
     pub fn has_secret(&self) -> bool {
         match &self.0.form {
-            Form::Fixed { has_reference, .. } => *has_reference,
+            Form::Fixed { references, .. } => !references.is_empty(),
             Form::Made(made) => {
                 !made.references.is_empty() || made.names.contains("secrets") || made.names.contains("with")
             }
         }
+    }
+
+    /// What the configuration's references (`${env:…}`) in it stand for: secrets.
+    pub fn references(&self) -> impl Iterator<Item = &str> {
+        let references = match &self.0.form {
+            Form::Fixed { references, .. } => references,
+            Form::Made(made) => &made.references,
+        };
+        references.iter().map(|text| &**text)
     }
 
     /// The names it reads from its scope (`data`, `vars`, a bound name …), sorted.
@@ -193,7 +202,7 @@ impl Template {
     /// Undefined values, values that can't stand where they are printed, and exhausted bounds.
     pub fn render(&self, scope: &Scope) -> Result<String, RenderError> {
         match &self.0.form {
-            Form::Fixed { has_reference, .. } if *has_reference && scope.0.is_masked => {
+            Form::Fixed { references, .. } if !references.is_empty() && scope.0.is_masked => {
                 Ok(self.0.shown.to_string())
             }
             Form::Fixed { text, .. } => Ok(text.to_string()),
@@ -223,18 +232,18 @@ impl Made {
         let place = Place::begin(target, found.base_from_config);
         Ok(Self {
             env,
+            copies: found.copies(),
             pieces: pieces.and_then(|source| Pieces::of(source, target, place)),
             source: source.into(),
             references,
             names: found.names,
             settings: found.settings,
-            concatenations: found.concatenations,
             place,
         })
     }
 
     fn render(&self, scope: &Scope, target: Target) -> Result<String, RenderError> {
-        check_concatenations(self.concatenations, scope)?;
+        check_copies(self.copies, scope)?;
         // Most templates print about what the event holds.
         let bytes = self.source.len() + scope.event_bytes().min(EXPECTED_BYTES_MAX);
         let sink = || Sink::new(target, self.place, bytes);
@@ -305,11 +314,11 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, RenderError> {
     })
 }
 
-/// Each `~` and `+` may copy all of the event.
-pub(super) fn check_concatenations(count: usize, scope: &Scope) -> Result<(), RenderError> {
+/// Each `~` and `+` may copy all of the event, and a list that is written out holds it several times.
+pub(super) fn check_copies(count: usize, scope: &Scope) -> Result<(), RenderError> {
     if count.saturating_mul(scope.event_bytes()) > CONCATENATED_BYTES_MAX {
         return Err(Problem::new(
-            format!("the event is too large to be put together by {count} of ~ and +"),
+            format!("the event is too large to be copied {count} times by ~ and +"),
             "print the values side by side",
         ));
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use minijinja::Value;
 
-use super::compiled::{check_concatenations, guarded, masked_error};
+use super::compiled::{check_copies, guarded, masked_error};
 use super::engine::ENGINE;
 use super::limits::EXPRESSION_BYTES_MAX;
 use super::lint;
@@ -26,7 +26,7 @@ struct Compiled {
     quick: Option<Quick>,
     names: BTreeSet<Box<str>>,
     settings: BTreeSet<Box<str>>,
-    concatenations: usize,
+    copies: usize,
 }
 
 impl Expression {
@@ -56,10 +56,10 @@ impl Expression {
         Ok(Self(Arc::new(Compiled {
             source: text.into(),
             code,
+            copies: found.copies(),
             quick: found.quick,
             names: found.names,
             settings: found.settings,
-            concatenations: found.concatenations,
         })))
     }
 
@@ -94,7 +94,7 @@ impl Expression {
         if let Some(value) = quick.and_then(|quick| quick.value(scope)) {
             return Ok(value);
         }
-        check_concatenations(self.0.concatenations, scope)?;
+        check_copies(self.0.copies, scope)?;
         let root = Value::from_dyn_object(scope.0.clone());
         let value = guarded(|| self.0.code.eval(root))?;
         value.map_err(|error| {

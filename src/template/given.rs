@@ -42,6 +42,17 @@ impl Given {
     }
 }
 
+impl Given {
+    /// The secrets among them, to be looked for in what is shown.
+    pub fn secrets(&self) -> impl Iterator<Item = &str> {
+        self.0.values().flat_map(|form| match form {
+            GivenForm::Secret(text) => vec![&**text],
+            GivenForm::Template(template) => template.references().collect(),
+            GivenForm::Value(_) | GivenForm::Expression(_) => Vec::new(),
+        })
+    }
+}
+
 impl GivenIn {
     /// `given`, to be read in `scope`.
     pub(super) fn value(given: &Given, scope: &Scope) -> Value {

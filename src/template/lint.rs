@@ -20,10 +20,19 @@ pub(super) struct Findings {
     pub(super) settings: BTreeSet<Box<str>>,
     /// How many `~` and `+` there are.
     pub(super) concatenations: usize,
+    /// How many values the lists and objects written out in it hold that are no constants.
+    pub(super) listed: usize,
     /// The expression, if it needs no engine.
     pub(super) quick: Option<Quick>,
     /// The text begins with a printed value of the operator's own (`vars.…`, `secrets.…`).
     pub(super) base_from_config: bool,
+}
+
+impl Findings {
+    /// How often all of the event may be copied by `~` and `+`.
+    pub(super) fn copies(&self) -> usize {
+        self.concatenations.saturating_mul(1 + self.listed)
+    }
 }
 
 /// Checks the source of a template.
@@ -83,8 +92,18 @@ fn is_from_config(expression: &Expr<'_>) -> bool {
 struct Lint<'s> {
     source: &'s str,
     /// Names of the loops we are in.
-    locals: Vec<Vec<Box<str>>>,
+    locals: Vec<Local>,
+    loops: usize,
+    /// How often variables were named that may be as large as a list that is written out.
+    built: usize,
     found: Findings,
+}
+
+/// A loop's variable.
+struct Local {
+    name: Box<str>,
+    /// It may be as large as a list that the template writes out.
+    is_built: bool,
 }
 
 impl<'s> Lint<'s> {
@@ -92,6 +111,8 @@ impl<'s> Lint<'s> {
         Self {
             source,
             locals: Vec::new(),
+            loops: 0,
+            built: 0,
             found: Findings::default(),
         }
     }
@@ -136,16 +157,16 @@ impl<'s> Lint<'s> {
         each: &minijinja::machinery::ast::Spanned<minijinja::machinery::ast::ForLoop<'_>>,
     ) -> Result<(), Problem> {
         let at = each.span().start_offset;
-        if each.recursive || self.locals.len() >= LOOP_DEPTH_MAX {
+        if each.recursive || self.loops >= LOOP_DEPTH_MAX {
             return self.refuse(
                 at,
                 format!("loops nest at most {LOOP_DEPTH_MAX} deep and never recurse"),
                 "",
             );
         }
-        let before = self.found.concatenations;
+        let (concatenations, listed, built) = (self.found.concatenations, self.found.listed, self.built);
         self.expression(&each.iter)?;
-        if self.found.concatenations != before {
+        if self.found.concatenations != concatenations {
             // A loop variable that grows with each loop around it would double and double again.
             return self.refuse(
                 at,
@@ -153,14 +174,29 @@ impl<'s> Lint<'s> {
                 "loop over a list",
             );
         }
+        let (is_listed, is_of_built) = (self.found.listed != listed, self.built != built);
+        if is_listed && is_of_built {
+            // So would a list of lists of lists.
+            return self.refuse(
+                at,
+                "what a loop goes over can't be written out of the variable of another loop that is",
+                "loop over a list of the event's",
+            );
+        }
+        let outside = self.locals.len();
         let mut names = vec!["loop".into()];
         targets(&each.target, &mut names);
-        self.locals.push(names);
+        self.locals.extend(names.into_iter().map(|name| Local {
+            name,
+            is_built: is_listed || is_of_built,
+        }));
+        self.loops += 1;
         if let Some(filter) = &each.filter_expr {
             self.expression(filter)?;
         }
         self.statements(&each.body)?;
-        self.locals.pop();
+        self.locals.truncate(outside);
+        self.loops -= 1;
         self.statements(&each.else_body)
     }
 
@@ -217,13 +253,19 @@ impl<'s> Lint<'s> {
                 self.arguments(&test.args)
             }
             Expr::Call(call) => self.call(call, expression.span().start_offset),
-            Expr::List(list) => list.items.iter().try_for_each(|item| self.expression(item)),
-            Expr::Tuple(tuple) => tuple.items.iter().try_for_each(|item| self.expression(item)),
+            Expr::List(list) => self.written_out(&list.items),
+            Expr::Tuple(tuple) => self.written_out(&tuple.items),
             Expr::Map(map) => {
                 map.keys.iter().try_for_each(|key| self.expression(key))?;
-                map.values.iter().try_for_each(|value| self.expression(value))
+                self.written_out(&map.values)
             }
         }
+    }
+
+    fn written_out(&mut self, values: &[Expr<'_>]) -> Result<(), Problem> {
+        let is_constant = |value: &&Expr<'_>| matches!(value, Expr::Const(_));
+        self.found.listed += values.len() - values.iter().filter(is_constant).count();
+        values.iter().try_for_each(|value| self.expression(value))
     }
 
     fn both(&mut self, one: &Expr<'_>, other: &Expr<'_>) -> Result<(), Problem> {
@@ -240,16 +282,22 @@ impl<'s> Lint<'s> {
 
     fn call(&mut self, call: &Call<'_>, at: u32) -> Result<(), Problem> {
         match call.identify_call() {
-            CallType::Function(name) if self.is_local(name) => {}
-            CallType::Function(name) => self.known("function", name, &ENGINE.functions, at)?,
+            CallType::Function(name) if self.local(name).is_some() => {}
+            CallType::Function(name) => {
+                self.known("function", name, &ENGINE.functions, at)?;
+                if name == "dict" {
+                    self.found.listed += call.args.len();
+                }
+            }
             CallType::Method(object, _) => self.expression(object)?,
             CallType::Object(_) => return self.refuse(at, "only functions and methods can be called", ""),
         }
         self.arguments(&call.args)
     }
 
-    fn is_local(&self, name: &str) -> bool {
-        self.locals.iter().flatten().any(|local| **local == *name)
+    /// The variable of the innermost loop that has one called `name`.
+    fn local(&self, name: &str) -> Option<&Local> {
+        self.locals.iter().rev().find(|local| *local.name == *name)
     }
 
     fn name(&mut self, name: &str, at: u32) -> Result<(), Problem> {
@@ -260,8 +308,11 @@ impl<'s> Lint<'s> {
                 format!("call it: {name}(…)"),
             );
         }
-        if !self.is_local(name) {
-            self.found.names.insert(name.into());
+        match self.local(name) {
+            Some(local) => self.built += usize::from(local.is_built),
+            None => {
+                self.found.names.insert(name.into());
+            }
         }
         Ok(())
     }

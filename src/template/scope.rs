@@ -216,6 +216,11 @@ impl Secrets {
         self.values.keys().map(|name| &**name)
     }
 
+    /// The secrets themselves, to be looked for in what is shown.
+    pub fn values(&self) -> impl Iterator<Item = &str> {
+        self.values.values().map(|value| &**value)
+    }
+
     /// Wraps `values`.
     #[must_use]
     pub fn new(values: impl IntoIterator<Item = (Box<str>, Box<str>)>) -> Self {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use minijinja::value::ValueKind;
 use minijinja::{Error, ErrorKind, Value};
 
-use super::limits::VALUE_DEPTH_MAX;
+use super::limits::{BODY_BYTES_MAX, VALUE_DEPTH_MAX};
 use super::moment::Moment;
 use super::problem::Problem;
 
@@ -71,6 +71,11 @@ pub(super) fn text_of(value: &Value) -> Result<String, Error> {
 pub(super) fn write_json(value: &Value, json: &mut String, depth: usize) -> Result<(), Error> {
     if depth > VALUE_DEPTH_MAX {
         return Err(invalid("the value nests too deep to be printed"));
+    }
+    if json.len() > BODY_BYTES_MAX {
+        return Err(invalid(format!(
+            "the value has more than {BODY_BYTES_MAX} bytes when it is written out"
+        )));
     }
     match value.kind() {
         ValueKind::Undefined | ValueKind::None => json.push_str("null"),

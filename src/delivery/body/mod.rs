@@ -164,7 +164,10 @@ fn document(kind: DocumentKind, template: &Template, scope: &Scope) -> Result<St
         .render(scope)
         .map_err(|problem| format!("body.template: {problem}"))?;
     Ok(match kind {
-        DocumentKind::Soap if !text.contains("Envelope") => format!("{SOAP_OPEN}{text}{SOAP_CLOSE}"),
+        // What is written decides, not what is printed into it.
+        DocumentKind::Soap if !template.source().contains("Envelope") => {
+            format!("{SOAP_OPEN}{text}{SOAP_CLOSE}")
+        }
         _ => text,
     })
 }

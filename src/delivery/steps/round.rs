@@ -123,7 +123,7 @@ impl Courier {
         let witness = Witness {
             secrets: self
                 .request(load)
-                .map_or_else(|_| Vec::new(), |request| secrets(&request)),
+                .map_or_else(|_| Vec::new(), |request| secrets(&request, &self.hidden)),
             ..Witness::default()
         };
         witness.report(load, Duration::ZERO, Some(answer), reading)

@@ -44,7 +44,7 @@ use super::backoff::RetryPolicy;
 use super::rate::Rate;
 use super::route::TypePattern;
 use super::time::Timestamp;
-use crate::template::{Scope, Value};
+use crate::template::{Scope, Template, Value};
 
 /// One destination and its policies. `name` is the identity of its queue: renaming makes a new queue.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,5 +107,23 @@ impl Endpoint {
             .with("vars", self.settings.vars().clone())
             .with_secrets(self.settings.secrets().clone())
             .with_given(self.integration.given.clone())
+    }
+
+    /// The secrets that may stand in its URLs and bodies, where nothing marks them, to be looked for in what is shown.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<Box<str>> {
+        let request = &self.request;
+        let addresses = request.addresses.iter().chain(&request.fallbacks);
+        let routed = request.routes.iter().filter_map(|route| route.address.as_ref());
+        let urls = addresses.chain(routed).map(|address| &address.url);
+        let body = match &request.body.format {
+            BodyFormat::Document { template, .. } => Some(template),
+            _ => None,
+        };
+        let query = request.query.iter().map(|(_, template)| template);
+        let references = urls.chain(query).chain(body).flat_map(Template::references);
+        let given = self.integration.given.secrets();
+        let all = references.chain(given).chain(self.settings.secrets().values());
+        all.map(Box::from).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Layouts that earlier versions wrote, each as a type of its own that becomes today's. Pure.
 
+use bincode::serde::Compat;
 use serde::Deserialize;
 
 use super::RecordError;
@@ -136,7 +137,7 @@ impl From<AttemptV1> for Attempt {
 
 /// Dead letters of version 1.
 pub(super) fn dead(bytes: &[u8]) -> Result<DeadEvidence, RecordError> {
-    let earlier: DeadEvidenceV1 = super::value(bytes)?;
+    let Compat(earlier) = super::value::<Compat<DeadEvidenceV1>>(bytes)?;
     Ok(DeadEvidence {
         reason: earlier.reason,
         since: earlier.since,
@@ -166,12 +167,12 @@ impl From<AttemptBlockV2> for AttemptBlock {
 
 /// Blocks of attempts of version 1.
 pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
-    let AttemptBlockV1 {
+    let Compat(AttemptBlockV1 {
         head,
         base_seq,
         texts,
         rows,
-    } = super::value(bytes)?;
+    }) = super::value(bytes)?;
     let second = AttemptBlockV2 {
         head,
         base_seq,
@@ -184,5 +185,5 @@ pub(in crate::store) fn attempts_v1(bytes: &[u8]) -> Result<AttemptBlock, Record
 
 /// Blocks of attempts of version 2.
 pub(in crate::store) fn attempts_v2(bytes: &[u8]) -> Result<AttemptBlock, RecordError> {
-    super::value::<AttemptBlockV2>(bytes).map(Into::into)
+    super::value(bytes).map(|Compat(earlier): Compat<AttemptBlockV2>| earlier.into())
 }

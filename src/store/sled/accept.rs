@@ -31,19 +31,25 @@ struct Packed {
     deliver_at: Option<Timestamp>,
 }
 
+/// An event that is not to be delivered yet: which of its chunk, until when, and to whom.
+type Delay = (usize, Timestamp, Arc<[LaneId]>);
+
 /// The chunk being filled.
 #[derive(Default)]
 pub struct Packer {
-    events: Vec<Packed>,
+    entries: Vec<Entry>,
     entry_bytes: usize,
+    /// What the chunk's record says of its events.
+    record: SlotRecord,
+    /// The lane sets of the record, as the events have them.
     lane_sets: Vec<Arc<[LaneId]>>,
-    first_seq: u64,
+    delays: Vec<Delay>,
 }
 
 impl Packer {
     /// Whether `more` fit beside what is there. One alone always does, over several slots if it must.
     fn fits(&self, more: &[Packed]) -> bool {
-        let events = self.events.len() + more.len();
+        let events = self.entries.len() + more.len();
         let bytes = self.entry_bytes + more.iter().map(|packed| packed.entry.len()).sum::<usize>();
         let lanes = self.lanes_named(more);
         events <= EVENTS_MAX
@@ -66,11 +72,31 @@ impl Packer {
     }
 
     fn add(&mut self, packed: Packed) {
+        let at = self.entries.len();
+        let lane_set = self.lane_set(&packed.lanes);
+        self.record.events.push(SlotEvent {
+            id_hash: packed.id_hash,
+            seq_delta: at as u32,
+            accepted_delta_ms: 0,
+            lane_set: lane_set as u16,
+        });
+        self.record.json_bytes += packed.json_bytes as u64;
         self.entry_bytes += packed.entry.len();
-        if !self.lane_sets.contains(&packed.lanes) {
-            self.lane_sets.push(packed.lanes.clone());
-        }
-        self.events.push(packed);
+        self.entries.push(packed.entry);
+        let delay = packed.deliver_at.map(|due| (at, due, packed.lanes));
+        self.delays.extend(delay);
+    }
+
+    /// The number of a set of lanes, given now if it is new.
+    fn lane_set(&mut self, lanes: &Arc<[LaneId]>) -> usize {
+        let known = self.lane_sets.iter().position(|set| set == lanes);
+        known.unwrap_or_else(|| {
+            self.record
+                .lane_sets
+                .push(lanes.iter().map(|lane| lane.0).collect());
+            self.lane_sets.push(lanes.clone());
+            self.lane_sets.len() - 1
+        })
     }
 }
 
@@ -166,16 +192,18 @@ impl Draft<'_> {
         packer: &mut Packer,
         large: &mut bool,
     ) -> Result<(), StoreError> {
-        if !packer.fits(&fresh) {
+        let mut all_fit = packer.fits(&fresh);
+        if !all_fit {
             self.close_chunk(packer)?;
+            all_fit = packer.fits(&fresh);
         }
-        *large |= fresh.len() > 1 && !packer.fits(&fresh);
+        *large |= fresh.len() > 1 && !all_fit;
         for (packed, seq) in fresh.into_iter().zip(first_seq..) {
-            if !packer.events.is_empty() && !packer.fits(std::slice::from_ref(&packed)) {
+            if !all_fit && !packer.fits(std::slice::from_ref(&packed)) {
                 self.close_chunk(packer)?;
             }
-            if packer.events.is_empty() {
-                packer.first_seq = seq;
+            if packer.entries.is_empty() {
+                packer.record.first_seq = seq;
             }
             packer.add(packed);
         }
@@ -185,37 +213,15 @@ impl Draft<'_> {
     /// Gives the open chunk its slots and adds its writes.
     fn close_chunk(&mut self, packer: &mut Packer) -> Result<(), StoreError> {
         let Packer {
-            events,
-            lane_sets,
-            first_seq,
+            entries,
+            mut record,
+            delays,
             ..
         } = std::mem::take(packer);
-        if events.is_empty() {
+        if entries.is_empty() {
             return Ok(());
         }
-        let lane_set = |packed: &Packed| lane_sets.iter().position(|set| *set == packed.lanes).unwrap_or(0);
-        let slot_event = |(at, packed): (usize, &Packed)| SlotEvent {
-            id_hash: packed.id_hash,
-            seq_delta: at as u32,
-            accepted_delta_ms: 0,
-            lane_set: lane_set(packed) as u16,
-        };
-        let record = SlotRecord {
-            first_seq,
-            accepted_ms: self.now.0,
-            json_bytes: events.iter().map(|packed| packed.json_bytes as u64).sum(),
-            lane_sets: lane_sets
-                .iter()
-                .map(|set| set.iter().map(|lane| lane.0).collect())
-                .collect(),
-            events: events.iter().enumerate().map(slot_event).collect(),
-            ..SlotRecord::default()
-        };
-        let mut delays = Vec::new();
-        for (at, packed) in events.iter().enumerate() {
-            delays.extend(packed.deliver_at.map(|due| (at, due, packed.lanes.clone())));
-        }
-        let entries: Vec<Entry> = events.into_iter().map(|packed| packed.entry).collect();
+        record.accepted_ms = self.now.0;
         let slot = self.place(record, &entries)?;
         self.delay(slot, &delays)
     }
@@ -241,11 +247,7 @@ impl Draft<'_> {
     }
 
     /// Defers events that are not to be delivered yet.
-    fn delay(
-        &mut self,
-        inserted: usize,
-        delays: &[(usize, Timestamp, Arc<[LaneId]>)],
-    ) -> Result<(), StoreError> {
+    fn delay(&mut self, inserted: usize, delays: &[Delay]) -> Result<(), StoreError> {
         for (at, due, lanes) in delays {
             let slot = &mut self.effects.inserted[inserted].1;
             let seq = slot.seq(*at);

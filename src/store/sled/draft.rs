@@ -2,7 +2,7 @@
 //! verb fills one of these; see [`super::accept`] for events coming in and [`super::moves`] for deliveries
 //! moving on.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Mutex;
 
 use bytes::Bytes;
@@ -56,7 +56,7 @@ pub struct Draft<'a> {
     pub(super) plan: Plan,
     pub(super) effects: Effects,
     pub(super) now: Timestamp,
-    pub(super) touched: HashMap<u32, Touched>,
+    pub(super) touched: BTreeMap<u32, Touched>,
     /// Where the deferrals written here are due; stands over what is on disk.
     pub(super) dues: HashMap<DeliveryId, Timestamp>,
     /// Deferrals that are no longer true.
@@ -73,7 +73,7 @@ impl<'a> Draft<'a> {
             plan: Plan::default(),
             effects: Effects::default(),
             now,
-            touched: HashMap::new(),
+            touched: BTreeMap::new(),
             dues: HashMap::new(),
             stale: BTreeSet::new(),
         }
@@ -88,8 +88,16 @@ impl<'a> Draft<'a> {
     /// Finds each event's slot and place in it, and makes the copies that moves work on.
     pub(super) fn locate(&mut self, seqs: impl Iterator<Item = Seq>) -> Vec<Option<(u32, usize)>> {
         let index = lock(self.index);
+        let mut latest: Option<(u32, &Slot)> = None;
         seqs.map(|seq| {
+            // What settles together was mostly accepted together.
+            if let Some((number, slot)) = latest
+                && let Some(at) = slot.index_of(seq)
+            {
+                return Some((number, at));
+            }
             let (number, slot, at) = index.find(seq)?;
+            latest = Some((number, slot));
             self.touched.entry(number).or_insert_with(|| Touched {
                 generation: slot.generation,
                 events: slot.events,
@@ -131,10 +139,8 @@ impl<'a> Draft<'a> {
 
     /// Closes the change: what touched slots owe now, which of them are free, what is no longer true.
     pub fn finish(mut self) -> Result<(Plan, Effects), StoreError> {
-        let mut touched: Vec<_> = std::mem::take(&mut self.touched).into_iter().collect();
-        touched.sort_unstable_by_key(|(number, _)| *number);
         let mut ids = Vec::new();
-        for (number, slot) in touched {
+        for (number, slot) in std::mem::take(&mut self.touched) {
             if slot.lanes.iter().all(LaneBits::is_empty) {
                 self.free(number, &mut ids)?;
                 continue;

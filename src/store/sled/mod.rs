@@ -6,10 +6,11 @@
 //! start ─► open ─► recover: engine ─► index and writer                readers: index ─► cache or engine
 //! ```
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
-//! (the order of writes), [`draft`] with [`accept`] and [`moves`] (a change in the making), [`recover`],
-//! [`read`], [`walk`], [`ages`], [`maintain`] with [`compact`] and [`rewrite`] (giving space back), [`check`],
-//! [`repair`] and [`rescue`] (what is left of a damaged queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways;
-//! [`limit`] is what they give without the rest.
+//! (the order of writes), [`pool`] with [`ring`] and [`pages`] (numbers that are used again), [`draft`] with
+//! [`accept`] and [`moves`] (a change in the making), [`recover`], [`read`], [`walk`], [`ages`], [`maintain`] with
+//! [`compact`] and [`rewrite`] (giving space back), [`check`], [`repair`] and [`rescue`] (what is left of a damaged
+//! queue). [`engine`], [`durable`] and [`witness`] are all that knows sled's ways; [`limit`] is what they give
+//! without the rest.
 
 mod accept;
 mod ages;
@@ -31,6 +32,7 @@ mod moves;
 mod open;
 mod pages;
 mod plan;
+mod pool;
 mod read;
 mod recover;
 mod repair;

@@ -1,6 +1,5 @@
 //! Ids that outlive their events: when a slot is freed, the hashes of its ids move to pages, so that a
-//! repeated event is still known after a restart. The keys of pages are made beforehand and only ever
-//! overwritten: a leaf that splits is written anew with all that is in it, so it had better be empty then.
+//! repeated event is still known after a restart.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ops::Range;
@@ -8,6 +7,7 @@ use std::ops::Range;
 use super::ids::IdHash;
 use super::keys;
 use super::plan::{Plan, Step};
+use super::pool::{Numbered, Pool};
 use crate::domain::time::Timestamp;
 use crate::store::StoreError;
 use crate::store::record::{self, IdPage};
@@ -16,10 +16,23 @@ use crate::store::record::{self, IdPage};
 const FILL_UP_TO: usize = 64;
 /// No page has more. Sixteen of them share a leaf, which has to stay far below a quarter segment.
 const IDS_PER_PAGE_MAX: usize = 512;
-/// Pages made at a time.
-const GROW_PAGES: u32 = 64;
-/// As many as a leaf holds: the last pages share theirs with what follows, and it splits when there are more.
-const UNUSED_LAST: u32 = 16;
+
+/// The numbers of pages.
+pub type PageNumbers = Pool<IdPages>;
+
+/// What [`PageNumbers`] numbers. A page without content is free.
+#[derive(Debug)]
+pub struct IdPages;
+
+impl Numbered for IdPages {
+    const MADE_AT_ONCE: u32 = 64;
+    /// As many as a leaf holds.
+    const UNUSED_LAST: u32 = 16;
+
+    fn make(plan: &mut Plan, pages: Range<u32>) {
+        pages.for_each(|page| plan.put(Step::Ring, keys::ids(page), Vec::new()));
+    }
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Kept {
@@ -28,22 +41,10 @@ struct Kept {
     newest: Timestamp,
 }
 
-/// Makes the keys of pages, in their order. A page without content is free.
-fn make(plan: &mut Plan, pages: Range<u32>) {
-    pages.for_each(|page| plan.put(Step::Ring, keys::ids(page), Vec::new()));
-}
-
-/// Makes the keys of `used` pages that are about to be written, and of those that are left unused behind them.
-pub fn make_room(plan: &mut Plan, used: u32) {
-    let len = (used + UNUSED_LAST).next_multiple_of(GROW_PAGES);
-    make(plan, 0..len);
-}
-
 /// The pages in use, oldest first.
 #[derive(Debug, Default)]
 pub struct Pages {
-    len: u32,
-    free: BTreeSet<u32>,
+    numbers: PageNumbers,
     kept: VecDeque<Kept>,
     ids: usize,
     /// The content of the newest page.
@@ -71,8 +72,7 @@ impl Pages {
     /// Every page below `len` that was not found is free.
     pub fn all_found(&mut self, len: u32) {
         let used: BTreeSet<u32> = self.kept.iter().map(|kept| kept.page).collect();
-        self.len = len;
-        self.free = (0..len).filter(|page| !used.contains(page)).collect();
+        self.numbers = PageNumbers::new(len, &used);
     }
 
     /// Writes `ids` with the time of their acceptance to pages, and lets the oldest pages go when more than
@@ -107,15 +107,7 @@ impl Pages {
     }
 
     fn begin(&mut self, plan: &mut Plan) {
-        let usable = |pages: &Self| {
-            let lowest = pages.free.first().copied();
-            lowest.filter(|page| page + UNUSED_LAST < pages.len)
-        };
-        let page = usable(self).unwrap_or_else(|| {
-            self.grow(plan);
-            usable(self).unwrap_or(self.len)
-        });
-        self.free.remove(&page);
+        let page = self.numbers.take(plan);
         self.kept.push_back(Kept {
             page,
             ids: 0,
@@ -125,13 +117,6 @@ impl Pages {
             oldest_ms: u64::MAX,
             ..IdPage::default()
         };
-    }
-
-    fn grow(&mut self, plan: &mut Plan) {
-        let new = self.len..self.len + GROW_PAGES;
-        make(plan, new.clone());
-        self.len = new.end;
-        self.free.extend(new);
     }
 
     fn fill(&mut self, plan: &mut Plan, ids: &[(IdHash, Timestamp)]) -> Result<(), StoreError> {
@@ -153,7 +138,7 @@ impl Pages {
     fn drop_oldest(&mut self, plan: &mut Plan) {
         if let Some(oldest) = self.kept.pop_front() {
             self.ids -= oldest.ids;
-            self.free.insert(oldest.page);
+            self.numbers.release(oldest.page);
             plan.put(Step::Ids, keys::ids(oldest.page), Vec::new());
         }
     }
@@ -209,37 +194,21 @@ mod tests {
         }
     }
 
-    /// What a plan makes new, before it writes any content.
-    fn made(plan: Plan) -> Vec<u32> {
-        let mut steps = plan.into_steps().filter(|(name, _)| *name == "after-ring");
-        let writes = steps.next().map_or_else(Vec::new, |(_, writes)| writes);
-        assert!(
-            writes
-                .iter()
-                .all(|write| write.value.as_ref().unwrap().is_empty())
-        );
-        writes
-            .iter()
-            .filter_map(|write| keys::number(&write.key))
-            .collect()
-    }
-
     #[test]
-    fn pages_are_made_in_order_before_they_are_needed_and_the_last_wait() {
+    fn pages_are_made_before_they_are_written_and_the_last_sixteen_wait() {
         let mut pages = Pages::default();
-        let usable = u64::from(GROW_PAGES - UNUSED_LAST) * IDS_PER_PAGE_MAX as u64;
-        for (lot, wanted) in [
-            (0..1, (0..GROW_PAGES).collect::<Vec<_>>()),
-            (1..usable, Vec::new()),
-            (usable..usable + 1, (GROW_PAGES..2 * GROW_PAGES).collect()),
+        for (lot, made) in [
+            (0..1, 0..64),
+            (1..48 * 512, 0..0),
+            (48 * 512..48 * 512 + 1, 64..128),
         ] {
             let mut plan = Plan::default();
             pages.add(&mut plan, &ids(lot), usize::MAX).unwrap();
-            assert_eq!(made(plan), wanted);
+            let mut wanted = Plan::default();
+            IdPages::make(&mut wanted, made);
+            let ring = |plan: Plan| plan.into_steps().find(|(name, _)| *name == "after-ring");
+            assert_eq!(ring(plan), ring(wanted));
         }
-        let mut plan = Plan::default();
-        make_room(&mut plan, GROW_PAGES - UNUSED_LAST + 1);
-        assert_eq!(made(plan), (0..2 * GROW_PAGES).collect::<Vec<_>>());
     }
 
     #[test]

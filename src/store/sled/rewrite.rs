@@ -9,12 +9,13 @@ use super::engine::Engine;
 use super::ids::{IdHash, Ids};
 use super::index::Index;
 use super::open::id_bounds;
+use super::pages::PageNumbers;
 use super::plan::{Plan, Step};
 use super::recover::recover;
 use super::ring::Ring;
 use super::space::Space;
 use super::writer::Writer;
-use super::{SledStore, keys, lock, pages};
+use super::{SledStore, keys, lock};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, SlotRecord};
 use crate::store::{StoreError, files};
@@ -176,7 +177,7 @@ impl<'a> Copy<'a> {
             page?;
             count += 1;
         }
-        pages::make_room(&mut self.plan, count);
+        PageNumbers::make_room(&mut self.plan, count);
         self.write()?;
         for (number, page) in (0..).zip(pages()) {
             self.put(Step::Ids, keys::ids(number), page?.to_vec())?;

@@ -1,76 +1,38 @@
-//! Which slots are free. The keys of all slots are made beforehand and only ever overwritten, so that the
-//! tree keeps its shape: no splits, no merges on the way of an event.
+//! The slots: which keys they have, and how what a free one held is cleared.
 
-use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::keys;
 use super::plan::{Plan, Step};
+use super::pool::{Numbered, Pool};
 
-/// Slots made at a time.
-const GROW_SLOTS: u32 = 256;
-/// The last slots share a leaf with whatever follows them, and that leaf splits when the ring grows.
-const UNUSED_LAST: u32 = 2;
 /// A chunk smaller than this is left lying when its slot is freed.
 const SCRUB_BYTES_MIN: u64 = 8 << 10;
 /// sled rewrites a leaf as a whole at this change after the last time, and only then lets go of old values.
 pub const CHANGES_TO_REWRITE: u8 = 10;
 
 /// The slots of the ring.
-#[derive(Debug, Default)]
-pub struct Ring {
-    len: u32,
-    free: BTreeSet<u32>,
-}
+pub type Ring = Pool<Slots>;
 
-impl Ring {
-    /// A ring of `len` slots, of which those in `used` are not free.
-    pub fn new(len: u32, used: &BTreeSet<u32>) -> Self {
-        Self {
-            len,
-            free: (0..len).filter(|slot| !used.contains(slot)).collect(),
-        }
-    }
+/// What a [`Ring`] numbers.
+#[derive(Debug)]
+pub struct Slots;
 
-    /// Takes the lowest free slot, making new ones if there is none.
-    pub fn take(&mut self, plan: &mut Plan) -> u32 {
-        let usable = |ring: &Self| {
-            ring.free
-                .first()
-                .copied()
-                .filter(|slot| slot + UNUSED_LAST < ring.len)
-        };
-        let slot = usable(self).unwrap_or_else(|| {
-            self.grow(plan);
-            usable(self).unwrap_or(self.len)
-        });
-        self.free.remove(&slot);
-        slot
-    }
+impl Numbered for Slots {
+    const MADE_AT_ONCE: u32 = 256;
+    const UNUSED_LAST: u32 = 2;
 
-    /// Gives a slot back. Only once it is durably free, and memory no longer leads readers to it.
-    pub fn release(&mut self, slot: u32) {
-        self.free.insert(slot);
-    }
-
-    /// Whether a slot is free.
-    pub fn is_free(&self, slot: u32) -> bool {
-        self.free.contains(&slot)
-    }
-
-    /// Makes the keys of further slots, in their order; a slot counts once its record's key is there.
-    fn grow(&mut self, plan: &mut Plan) {
-        let new = self.len..self.len + GROW_SLOTS;
-        for slot in new.clone() {
+    /// A slot counts once its record's key is there.
+    fn make(plan: &mut Plan, slots: Range<u32>) {
+        for slot in slots.clone() {
             for j in 0..keys::KEYS_PER_SLOT {
                 plan.put(Step::Ring, keys::chunk(slot, j), Vec::new());
             }
         }
-        new.clone()
+        slots
+            .clone()
             .for_each(|slot| plan.put(Step::Ring, keys::owed(slot), Vec::new()));
-        new.clone()
-            .for_each(|slot| plan.put(Step::Ring, keys::slot(slot), Vec::new()));
-        self.len = new.end;
-        self.free.extend(new);
+        slots.for_each(|slot| plan.put(Step::Ring, keys::slot(slot), Vec::new()));
     }
 }
 
@@ -90,22 +52,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_lowest_free_slot_goes_first_and_the_last_two_wait() {
-        let mut ring = Ring::new(6, &BTreeSet::from([0, 2]));
+    fn all_chunks_are_made_before_any_record_and_each_class_in_its_order() {
         let mut plan = Plan::default();
-        assert_eq!((ring.take(&mut plan), ring.take(&mut plan)), (1, 3));
-        ring.release(1);
-        assert_eq!(ring.take(&mut plan), 1);
-        assert!(plan.is_empty(), "no new slots yet");
-        assert_eq!(ring.take(&mut plan), 4, "of the grown ring");
-        let keys: Vec<_> = plan
-            .into_steps()
-            .flat_map(|(_, writes)| writes)
-            .map(|write| write.key)
-            .collect();
+        Slots::make(&mut plan, 6..262);
+        let (_, writes) = plan.into_steps().next().unwrap();
+        let keys: Vec<_> = writes.into_iter().map(|write| write.key).collect();
         assert_eq!(keys.len(), 256 * 10);
-        assert_eq!(keys[0], keys::chunk(6, 0));
-        assert!(keys[..2048].is_sorted());
+        assert_eq!((&keys[0], &keys[2559]), (&keys::chunk(6, 0), &keys::slot(261)));
+        for (class, keys) in [
+            (keys::CHUNK, &keys[..2048]),
+            (keys::OWED, &keys[2048..2304]),
+            (keys::SLOT, &keys[2304..]),
+        ] {
+            assert!(keys.is_sorted() && keys.iter().all(|key| key[0] == class));
+        }
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub(super) fn register(engine: &mut Engine) {
 
 fn builtin_filters(engine: &mut Engine) {
     for (name, filter) in [
-        ("title", Value::from_function(filters::title)),
-        ("capitalize", Value::from_function(filters::capitalize)),
         ("split", Value::from_function(filters::split)),
         ("lines", Value::from_function(filters::lines)),
         ("length", Value::from_function(filters::length)),
@@ -81,8 +79,6 @@ fn builtin_tests(engine: &mut Engine) {
         ("odd", Value::from_function(tests::is_odd)),
         ("even", Value::from_function(tests::is_even)),
         ("divisibleby", Value::from_function(tests::is_divisibleby)),
-        ("startingwith", Value::from_function(tests::is_startingwith)),
-        ("endingwith", Value::from_function(tests::is_endingwith)),
         ("lower", Value::from_function(tests::is_lower)),
         ("upper", Value::from_function(tests::is_upper)),
         ("true", Value::from_function(tests::is_true)),

@@ -16,10 +16,12 @@ const WIDTH_MAX: usize = 65_536;
 pub(in crate::template) type Change = fn(&str) -> String;
 
 /// The filters that are no more than that, by name.
-const SIMPLE: [(&str, Change); 6] = [
+const SIMPLE: [(&str, Change); 8] = [
     ("upper", str::to_uppercase),
     ("lower", str::to_lowercase),
     ("string", str::to_owned),
+    ("title", |text| filters::title(text.into())),
+    ("capitalize", capitalize),
     ("digits", digits),
     ("urlencode", |text| utf8_percent_encode(text, ENCODED).to_string()),
     ("squeeze", squeeze),
@@ -37,6 +39,18 @@ pub(in crate::template) fn change(name: &str) -> Option<Change> {
 }
 
 pub(super) fn register(engine: &mut Engine) {
+    // The engine's own take any value as the text that it prints of it, which has no bound.
+    for (name, holds) in [
+        (
+            "startingwith",
+            (|text, part| text.starts_with(part)) as fn(&str, &str) -> bool,
+        ),
+        ("endingwith", |text, part| text.ends_with(part)),
+    ] {
+        let test =
+            move |value: &Value, part: &Value| Ok::<_, Error>(holds(&text_of(value)?, &text_of(part)?));
+        engine.test(name, Value::from_function(test));
+    }
     for (name, change) in SIMPLE {
         let filter = move |value: &Value| Ok::<_, Error>(change(&text_of(value)?));
         engine.filter(name, Value::from_function(filter));
@@ -65,6 +79,13 @@ pub(super) fn register(engine: &mut Engine) {
             pad(value, width, fill, |missing| (missing / 2, missing - missing / 2))
         }),
     );
+}
+
+/// `mAPLE Street` → `Maple street`
+fn capitalize(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_uppercase);
+    first.into_iter().flatten().collect::<String>() + &chars.as_str().to_lowercase()
 }
 
 /// `+1 (555) 123-4567` → `15551234567`

@@ -34,6 +34,13 @@ enum Stopped {
 fn c4_careless_templates_on_large_events_end() {
     use Stopped::{ByBytes, BySteps, Not};
     let side_by_side = format!("{{{{ data.text{} }}}}", " ~ data.text".repeat(60));
+    let many = vec!["data.text"; 140].join(", ");
+    let (printed, titled) = (
+        format!("{{{{ [{many}] }}}}"),
+        format!("{{{{ [{many}]|title|length }}}}"),
+    );
+    let as_json = format!("{{% for one in [[{many}]] %}}{{{{ one|tojson|length }}}}{{% endfor %}}");
+    let copied = format!("{{{{ ([{many}] ~ '' ~ '' ~ '')|length }}}}");
     let scope = Scope::new(large(), 0);
     for (text, stopped) in [
         ("{% for a in data.list %}{{ a }},{% endfor %}", BySteps),
@@ -59,6 +66,10 @@ fn c4_careless_templates_on_large_events_end() {
         ("{{ data.text|replace('x', data.text) }}", ByBytes),
         ("{{ data.text|replace('', data.text) }}", ByBytes),
         (&side_by_side, ByBytes),
+        (&printed, ByBytes),
+        (&titled, ByBytes),
+        (&as_json, ByBytes),
+        (&copied, ByBytes),
         ("{{ data.words|join(',') }}", Not),
         ("{{ data.list|unique|join(',') }}", Not),
         ("{{ data.text|upper|b64 }}", Not),
@@ -75,5 +86,45 @@ fn c4_careless_templates_on_large_events_end() {
         };
         let length = rendered.as_ref().map(String::len);
         assert!(holds, "{text:.80}: {stopped:?}, but {length:?}");
+    }
+}
+
+/// C4: a list of lists of lists would be as large as the product of their lengths, however small the event is.
+#[test]
+fn c4_lists_that_are_written_out_do_not_multiply() {
+    for (text, is_fine) in [
+        (
+            "{% for a in [[data.x, data.x]] %}{% for b in [[a, a]] %}{{ b|length }}{% endfor %}{% endfor %}",
+            false,
+        ),
+        (
+            "{% for a in [[data.x]] %}{% for b in a %}{% for c in [b, b] %}{{ c }}{% endfor %}{% endfor %}{% endfor %}",
+            false,
+        ),
+        (
+            "{% for a in [[data.x]] %}{% for b in dict(c=a) %}{{ b }}{% endfor %}{% endfor %}",
+            false,
+        ),
+        (
+            "{% for a in data.list %}{% for b in [['x', a.x], ['y', a.y]] %}{{ b[0] }}{{ b[1] }}{% endfor %}{% endfor %}",
+            true,
+        ),
+        (
+            "{% for a in [[data.x]] %}{% for b in a %}{{ [b, b]|join }}{% endfor %}{% endfor %}",
+            true,
+        ),
+        (
+            "{% for a in ['x', 'y'] %}{% for b in [a, data.z] %}{{ b }}{% endfor %}{% endfor %}",
+            true,
+        ),
+        (
+            "{% for a in [data.x] %}{% endfor %}{% for a in data.list %}{% for b in [a] %}{% endfor %}{% endfor %}",
+            true,
+        ),
+    ] {
+        let compiled = Template::compile(text, Target::Text);
+        let says = compiled.as_ref().err().map_or("", |problem| &problem.says);
+        assert_eq!(says.is_empty(), is_fine, "{text}: {says}");
+        assert!(is_fine || says.contains("written out"), "{text}: {says}");
     }
 }
