@@ -167,6 +167,38 @@ fn h3_a_test_sends_one_marked_event_and_leaves_no_trace() {
     );
 }
 
+/// H3, A1: a body that is not the event shows a ping where the endpoint says so; GET has a body like any method, or none.
+#[test]
+fn h3_pings_are_marked_where_the_endpoint_says_so() {
+    let mut target = Target::new();
+    let mark = "method = \"GET\"\nheaders = { X-Test = \"{{ event.is_ping or false }}\" }\n";
+    let text = endpoint(
+        "data",
+        &target.url("/ok"),
+        &format!("{mark}body = {{ format = \"data\" }}"),
+    ) + &endpoint(
+        "none",
+        &target.url("/ok"),
+        &format!("{mark}body = {{ format = \"none\" }}"),
+    );
+    let daemon = Daemon::start(&text);
+    for (name, body) in [("data", "{}"), ("none", "")] {
+        daemon.cli(&["endpoints", "test", name]).exits(0);
+        let received = target.next();
+        assert_eq!(
+            (
+                received.method.as_str(),
+                header(&received, "x-test"),
+                &*received.body
+            ),
+            ("GET", "true", body.as_bytes()),
+            "{name}"
+        );
+    }
+    daemon.accept(r#"{"type":"a.b","endpoint":"none"}"#);
+    assert_eq!(header(&target.next(), "x-test"), "false");
+}
+
 /// H5: saved cases run without a daemon, by real requests; one that fails is told with its reason and by the exit code.
 #[test]
 fn h5_saved_cases_are_run_and_judged() {
