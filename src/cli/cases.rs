@@ -52,6 +52,8 @@ pub(super) struct Ran {
     passed: bool,
     /// Why not; `null`: it passed.
     why: Option<String>,
+    /// What would keep the event from going out, though the case was run; `null`: nothing.
+    note: Option<String>,
     /// Status of the answer; `null`: none came.
     status: Option<u16>,
     /// What the request took.
@@ -116,6 +118,8 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         case: case.name.to_string(),
         passed: true,
         why: None,
+        note: (!endpoint.enabled)
+            .then(|| "the endpoint is disabled, so the delivery would be parked".to_owned()),
         status: None,
         duration_ms: 0,
     };
@@ -218,7 +222,7 @@ fn show(ran: &[Ran], json: bool) -> Done {
             if ran.passed { "ok" } else { "FAILED" }.to_owned(),
             print::or_dash(ran.status),
             ran.duration_ms.to_string(),
-            ran.why.clone().unwrap_or_default(),
+            ran.why.clone().or_else(|| ran.note.clone()).unwrap_or_default(),
         ]
     });
     print::line(&print::printable(&print::table(&columns, rows)))

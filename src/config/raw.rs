@@ -427,10 +427,12 @@ impl<'a> Value<'a> {
         let refuse = |value: Self| value.in_place().is_some_and(|value| value.refuse_templates());
         match self.written {
             DeValue::String(text) if text.contains("{{") || text.contains("{%") => {
-                self.reject(&Wrong::whole(
-                    "a template can't stand here: the braces would be sent as they are",
-                    "write a secret as ${env:NAME}, ${file:/path} or ${cred:NAME}",
-                ));
+                let help = match self.reading.secrets {
+                    Some(_) => "write a secret as ${env:NAME}, ${file:/path} or ${cred:NAME}",
+                    None => "write the secret itself",
+                };
+                let says = "a template can't stand here: the braces would be sent as they are";
+                self.reject(&Wrong::whole(says, help));
                 true
             }
             DeValue::Array(items) => items.iter().filter(|item| refuse(self.inner(item))).count() > 0,

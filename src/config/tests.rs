@@ -329,6 +329,12 @@ fn c4_c8_batches_that_cant_work() {
         );
         assert_eq!(found.is_empty(), expected.is_empty(), "{lines}\n{found}");
     }
+    let step = "[[endpoint.step]]\nname = \"a\"\nurl = \"https://s.example/\"\nbody = { format = \"form\", wrap = \"x\" }";
+    let found = problems(&with(step));
+    assert!(
+        found.contains("step[1].body.wrap: wrap puts JSON into a field"),
+        "{found}"
+    );
     // What is inherited may wait for what the endpoint says, or stay unused; a clash is told of the endpoint that has it.
     let defaults = |keys: &str| format!("[defaults.batch]\nmax_events = 9\n{keys}\n");
     for (keys, lines, expected) in [

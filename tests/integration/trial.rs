@@ -218,7 +218,7 @@ fn h5_saved_cases_are_run_and_judged() {
         )
         + &case("wrong", "response.id == data.n");
     let text = text
-        + &endpoint("other", &gate.url(), "")
+        + &endpoint("other", &gate.url(), "enabled = false")
         + &case("fine", "response.headers['content-type'] == 'application/json'");
     let daemon = Setup::new(&text).stopped();
     let config = daemon.path("config.toml");
@@ -233,6 +233,10 @@ fn h5_saved_cases_are_run_and_judged() {
         .exits(0)
         .lines();
     assert_eq!((lines.len(), &lines[0]["passed"]), (1, &json!(true)));
+    assert!(
+        lines[0]["note"].as_str().unwrap().contains("disabled"),
+        "{lines:?}"
+    );
     daemon.cli(&["test", "nobody", "--config", config]).exits(1);
 }
 
