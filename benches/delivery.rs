@@ -101,6 +101,7 @@ fn answer() -> Answer {
         status: http::StatusCode::CREATED,
         headers: headers.into(),
         body: Bytes::from_static(br#"{"status":"created","lead":{"id":"L-1002003","score":85.5}}"#),
+        is_cut: false,
         broken: None,
     }
 }

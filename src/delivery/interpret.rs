@@ -216,6 +216,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: headers.into(),
             body: Bytes::new(),
+            is_cut: false,
             broken: None,
         }
     }

@@ -11,10 +11,10 @@ use serde_json::{Map, Value as Json};
 
 use super::Item;
 use super::interpret::Verdict;
-use super::response::Response;
+use super::response::{Response, is_unread_json};
 use super::scene::{Load, Scene};
 use super::send::Answer;
-use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, ResponsePolicy};
+use crate::domain::endpoint::{Emit, Endpoint, ItemsPolicy, Parse, ResponsePolicy};
 use crate::domain::event::Event;
 use crate::domain::kept::Captured;
 use crate::domain::outcome::{ErrorClass, Outcome};
@@ -85,6 +85,7 @@ impl fmt::Debug for Reader {
 struct Judged<'a> {
     answer: &'a Answer,
     address: &'a str,
+    parse: Parse,
     scope: Scope,
 }
 
@@ -123,6 +124,7 @@ impl Reader {
         let judged = Judged {
             answer,
             address,
+            parse: self.response.parse,
             scope,
         };
         let verdict = match self.verdict(&judged, parsed, by_status.clone()) {
@@ -348,10 +350,16 @@ impl Judged<'_> {
     /// The beginning of a sentence.
     fn answered(&self) -> String {
         let (address, status) = (self.address, self.answer.status);
-        match status.canonical_reason() {
-            Some(reason) => format!("{address} answered {} {reason}", status.as_u16()),
-            None => format!("{address} answered {}", status.as_u16()),
-        }
+        let reason = status.canonical_reason().unwrap_or_default();
+        let line = format!("{address} answered {} {reason}", status.as_u16());
+        let why_unread = if self.answer.is_cut {
+            " (with more than max_response, so its body was cut)"
+        } else if is_unread_json(self.answer, self.parse) {
+            " (its body looks like JSON, but its content-type does not say so: response.parse = \"json\" reads it)"
+        } else {
+            ""
+        };
+        format!("{}{why_unread}", line.trim_end())
     }
 
     fn invalid(&self, verdict: Verdict, why: &str) -> Verdict {
@@ -403,12 +411,15 @@ fn said(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use http::header::{CONTENT_TYPE, HeaderValue};
     use http::{HeaderMap, StatusCode};
     use serde_json::json;
 
     use super::*;
     use crate::delivery::tests::{endpoint, event, load};
-    use crate::domain::endpoint::{BatchPolicy, BatchShape, ErrorFields, Parse};
+    use crate::domain::endpoint::{BatchPolicy, BatchShape, ErrorFields};
     use crate::domain::outcome::EndpointSignal;
     use crate::domain::time::Timestamp;
     use crate::template::{Target, Template};
@@ -428,6 +439,7 @@ mod tests {
             status: StatusCode::from_u16(status).unwrap(),
             headers: HeaderMap::new().into(),
             body: body.to_owned().into(),
+            is_cut: false,
             broken: None,
         }
     }
@@ -482,6 +494,38 @@ mod tests {
                 "{rejects} {success} {code} {body}: {verdict:?}"
             );
             assert_eq!(verdict.message.is_empty(), expected == delivered, "{verdict:?}");
+        }
+    }
+
+    /// E4: what keeps a rule from being worked out is said where it can be known.
+    #[test]
+    fn e4_why_an_answer_can_not_be_read() {
+        let mut endpoint = endpoint("http://localhost/");
+        endpoint.response.success = rule("response.ok");
+        let html = Answer {
+            headers: Arc::new(HeaderMap::from_iter([(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/html"),
+            )])),
+            ..answer(200, " {\"ok\":true}")
+        };
+        let cut = Answer {
+            is_cut: true,
+            ..answer(200, "{\"ok\":tr")
+        };
+        for (answer, expected) in [
+            (
+                &html,
+                "does not say so: response.parse = \"json\" reads it), but `success`",
+            ),
+            (
+                &cut,
+                "host answered 200 OK (with more than max_response, so its body was cut), but `success`",
+            ),
+        ] {
+            let verdict = read(&endpoint, &[event("a", "{}")], answer).verdict;
+            assert_eq!(verdict.outcome, INVALID);
+            assert!(verdict.message.contains(expected), "{}", verdict.message);
         }
     }
 

@@ -288,6 +288,12 @@ fn headers(headers: &HeaderMap) -> Value {
     )
 }
 
+/// Whether the body of `answer` looks like JSON and is not taken for it.
+pub fn is_unread_json(answer: &Answer, parse: Parse) -> bool {
+    let begins = answer.body.trim_ascii_start().first();
+    parse == Parse::Auto && !is_json(&answer.headers) && matches!(begins, Some(b'{' | b'['))
+}
+
 /// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).
 fn is_json(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -369,6 +375,7 @@ mod tests {
             status: StatusCode::CREATED,
             headers: headers.into_iter().collect::<HeaderMap>().into(),
             body: body.to_owned().into(),
+            is_cut: false,
             broken: None,
         }
     }
@@ -443,6 +450,19 @@ mod tests {
                 "{expression}"
             );
         }
+        let spaced = answer(
+            "text/xml",
+            "<soap:Envelope xmlns:soap='urn:s'><soap:Body><Lead xmlns='urn:l' xmlns:p='urn:p'><Id>7</Id><p:Id>8</p:Id></Lead>\
+             </soap:Body></soap:Envelope>",
+        );
+        for (expression, expected) in [
+            ("response.xpath('/soap:Envelope/soap:Body/Lead/Id')", r#""7""#),
+            ("response.xpath('//p:Id')", r#""8""#),
+            ("response.xpath('//Body')", "undefined"),
+        ] {
+            let found = eval(&spaced, Parse::Auto, expression);
+            assert_eq!(found.as_deref(), Ok(expected), "{expression}");
+        }
         for (answer, expression, expected) in [
             (&text, "response.xpath('//a')", "not XML"),
             (&xml, "response.xpath('//[')", "xpath("),
@@ -463,6 +483,7 @@ mod tests {
         for (content_type, body, parse, is_fine, shown) in [
             ("application/json", "[1]", Parse::Auto, true, "[1]"),
             ("application/problem+json", "[1]", Parse::Auto, true, "[1]"),
+            ("application/json", "\u{feff}[1]", Parse::Json, true, "[1]"),
             ("application/json", "[1", Parse::Auto, true, r#""[1""#),
             ("text/plain", "[1]", Parse::Auto, true, r#""[1]""#),
             ("text/plain", "[1]", Parse::Json, true, "[1]"),

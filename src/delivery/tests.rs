@@ -14,6 +14,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -24,11 +25,14 @@ use super::render::{Composer, OutgoingRequest};
 use super::scene::Load;
 use super::send::{Bounds, Clients};
 use super::{Couriers, Tried, sign};
-use crate::domain::endpoint::{Endpoint, Preset, SignPolicy, SignScheme, SigningKey, SigningSecret, fixture};
+use crate::domain::endpoint::{
+    BodyFormat, DocumentKind, Endpoint, Preset, Settings, SignPolicy, SignScheme, SigningKey, SigningSecret,
+    fixture,
+};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::outcome::{EXCERPT_BYTES_MAX, ErrorClass, Outcome};
 use crate::domain::time::Timestamp;
-use crate::template::{Target, Template};
+use crate::template::{Expression, Part, Secrets, Target, Template};
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
@@ -308,6 +312,45 @@ async fn c6_evidence_shows_no_secrets() {
                 .request_headers
                 .contains(&(name.to_owned(), "[secret]".to_owned())),
             "{name}"
+        );
+    }
+}
+
+/// C6: nor are those that stood in a body, when the answer repeats them; nobody who tries it out sees them either.
+#[tokio::test]
+async fn c6_what_stood_in_a_body_is_masked_in_what_comes_back() {
+    let body = r#"{"error":"no such key: top\"secret-1, nor tok-en-2"}"#;
+    let head = "HTTP/1.1 400 No\r\ncontent-type: application/json\r\n";
+    let answer = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+    let peer = Peer::answering(answer, Then::KeepAlive).await;
+    let mut endpoint = endpoint(&peer.url());
+    let secret = ("k".into(), "top\"secret-1".into());
+    endpoint.settings = Settings::new(json!({}), Secrets::new([secret])).into();
+    let parts = [
+        Part::Written("{\"key\": {{ secrets.k }}, \"token\": \""),
+        Part::Reference("tok-en-2"),
+        Part::Written("\"}"),
+    ];
+    endpoint.request.body.format = BodyFormat::Document {
+        kind: DocumentKind::Json,
+        template: Template::compile_parts(&parts, Target::Json).unwrap(),
+    };
+    endpoint.response.error.message = Some(Expression::compile("response.error").unwrap());
+    let tried = deliver(&endpoint).await;
+    assert!(peer.requests()[0].contains(r#"{"key": "top\"secret-1", "token": "tok-en-2"}"#));
+    let trial = Couriers::new().prepare(&endpoint).unwrap();
+    let trial = trial.try_out(&event("e", "{}"), Timestamp(0), &[]).await;
+    for message in [&tried.attempt.message, &trial.message] {
+        assert!(
+            message.contains("no such key: [secret], nor [secret]"),
+            "{message}"
+        );
+    }
+    let answer = trial.answer.unwrap();
+    for shown in [format!("{tried:?}"), answer.body] {
+        assert!(
+            !shown.contains("secret-1") && !shown.contains("tok-en"),
+            "{shown}"
         );
     }
 }

@@ -223,7 +223,7 @@ impl Template {
 
 impl Made {
     fn compile(source: String, references: Vec<Box<str>>, target: Target) -> Result<Self, Problem> {
-        let found = lint::template(&source)?;
+        let found = lint::template(&source, target)?;
         let mut env = ENGINE.printing(target);
         env.add_template_owned(TEMPLATE_NAME, source.clone())
             .map_err(|error| Problem::from_engine(&error, &source))?;
@@ -318,7 +318,10 @@ pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, RenderError> {
 pub(super) fn check_copies(count: usize, scope: &Scope) -> Result<(), RenderError> {
     if count.saturating_mul(scope.event_bytes()) > CONCATENATED_BYTES_MAX {
         return Err(Problem::new(
-            format!("the event is too large to be copied {count} times by ~ and +"),
+            format!(
+                "the event's {} bytes are too many to be copied {count} times by ~ and +",
+                scope.event_bytes()
+            ),
             "print the values side by side",
         ));
     }

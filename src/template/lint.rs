@@ -10,6 +10,7 @@ use super::engine::{ENGINE, syntax};
 use super::limits::{CONCATENATIONS_MAX, ELIF_MAX, LOOP_DEPTH_MAX, TAG_TOKENS_MAX};
 use super::problem::Problem;
 use super::quick::Quick;
+use super::target::Target;
 
 /// What the lint learnt of a source that it lets pass.
 #[derive(Default)]
@@ -36,15 +37,18 @@ impl Findings {
 }
 
 /// Checks the source of a template.
-pub(super) fn template(source: &str) -> Result<Findings, Problem> {
+pub(super) fn template(source: &str, target: Target) -> Result<Findings, Problem> {
     count_tokens(source, false)?;
     let parsed = parse(source, "", syntax()).map_err(|error| Problem::from_engine(&error, source))?;
     let mut lint = Lint::new(source);
     lint.statement(&parsed)?;
-    if let Stmt::Template(template) = &parsed
-        && let Some(Stmt::EmitExpr(emit)) = template.children.first()
-    {
-        lint.found.base_from_config = is_from_config(&emit.expr);
+    if let Stmt::Template(template) = &parsed {
+        if let Some(Stmt::EmitExpr(emit)) = template.children.first() {
+            lint.found.base_from_config = is_from_config(&emit.expr);
+        }
+        if target == Target::Url {
+            lint.host(&template.children)?;
+        }
     }
     Ok(lint.found)
 }
@@ -119,6 +123,45 @@ impl<'s> Lint<'s> {
 
     fn refuse<T>(&self, at: u32, says: impl Into<String>, help: impl Into<String>) -> Result<T, Problem> {
         Err(Problem::new(says, help).at(self.source, at as usize))
+    }
+
+    /// A value of the event may be the whole host of a URL, where the operator wants that, or a part before its fixed end;
+    /// at the end of a host that is fixed otherwise it would lead to `api.example.com.another.example`.
+    fn host(&self, children: &[Stmt<'_>]) -> Result<(), Problem> {
+        let (mut is_host, mut is_begun, mut last) = (false, false, None);
+        for child in children {
+            match child {
+                Stmt::EmitRaw(raw) => {
+                    let text = match (is_host, raw.raw.split_once("://")) {
+                        (true, _) => raw.raw,
+                        (false, Some((_, text))) => text,
+                        (false, None) => return Ok(()),
+                    };
+                    is_host = true;
+                    let fixed = text.split(['/', '?', '#', ':']).next().unwrap_or_default();
+                    if fixed.is_empty() && !text.is_empty() {
+                        break;
+                    }
+                    (is_begun, last) = (is_begun || !fixed.is_empty(), None);
+                    if fixed.len() < text.len() {
+                        break;
+                    }
+                }
+                Stmt::EmitExpr(emit) if is_host && is_from_config(&emit.expr) => {
+                    (is_begun, last) = (true, None)
+                }
+                Stmt::EmitExpr(emit) if is_host => last = Some(emit.span().start_offset),
+                _ => return Ok(()),
+            }
+        }
+        match last {
+            Some(at) if is_begun => self.refuse(
+                at,
+                "a value of the event ends the host, so an event could lead the request to another one",
+                "write / before it, or take what ends the host from vars",
+            ),
+            _ => Ok(()),
+        }
     }
 
     fn statements(&mut self, statements: &[Stmt<'_>]) -> Result<(), Problem> {

@@ -75,7 +75,7 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
         }
         (format, Shape::Single) => single(format, items)?,
         (format, shape) => {
-            let pieces: Result<Vec<Piece>, String> = items.iter().map(|item| piece(format, item)).collect();
+            let pieces: Result<Vec<Piece>, String> = items.iter().map(|item| part(format, item)).collect();
             put_together(pieces?, shape)?
         }
     };
@@ -137,6 +137,20 @@ fn single(format: &BodyFormat, items: &[Item]) -> Result<Bytes, String> {
         Piece::Line(line) => (line + "\n").into(),
         Piece::Document(text) => text.into(),
     })
+}
+
+/// What one event contributes to a body that it shares with others: where texts are lines, one line.
+fn part(format: &BodyFormat, item: &Item) -> Result<Piece, String> {
+    let piece = piece(format, item)?;
+    if let (BodyFormat::Document { template, .. }, Piece::Line(line)) = (format, &piece) {
+        let is_one = |text: &str| !text.trim_end().contains(['\n', '\r']);
+        if is_one(template.source()) && !is_one(line) {
+            return Err(
+                "body.template: a value holds a line break, and would make two lines of one event".to_owned(),
+            );
+        }
+    }
+    Ok(piece)
 }
 
 fn piece(format: &BodyFormat, item: &Item) -> Result<Piece, String> {

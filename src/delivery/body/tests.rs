@@ -62,6 +62,29 @@ fn separated(columns: Fields, delimiter: u8) -> BodyFormat {
     BodyFormat::Line(LineLayout::Separated { columns, delimiter })
 }
 
+/// C2, C3: what an event holds makes neither a second line of it in a batch of lines, nor an envelope out of what stands in one.
+#[test]
+fn c3_an_event_stays_one_line_and_in_its_envelope() {
+    let forged = r#"{"id":"e","type":"t","data":{"x":"1\nLEAD forged"}}"#;
+    let envelope = r#"{"id":"e","type":"t","data":{"x":"Envelope"}}"#;
+    let lines = policy(document(DocumentKind::Text, "LEAD {{ data.x }}\n"));
+    assert_eq!(
+        written(&lines, Shape::Single, &[forged]).unwrap(),
+        "LEAD 1\nLEAD forged\n\n"
+    );
+    let wrong = written(&lines, Shape::Lines, &[envelope, forged]).unwrap_err();
+    assert!(wrong.contains("line break"), "{wrong}");
+    let several = policy(document(DocumentKind::Text, "LEAD\n{{ data.x }}"));
+    assert_eq!(
+        written(&several, Shape::Lines, &[forged]).unwrap(),
+        "LEAD\n1\nLEAD forged\n"
+    );
+
+    let soap = policy(document(DocumentKind::Soap, "<a>{{ data.x }}</a>"));
+    let body = written(&soap, Shape::Single, &[envelope]).unwrap();
+    assert!(body.contains("<soap:Body><a>Envelope</a></soap:Body>"), "{body}");
+}
+
 /// C2: one event in every format, with its media type.
 #[test]
 fn c2_every_format() {

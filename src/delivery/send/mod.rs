@@ -58,6 +58,8 @@ pub struct Answer {
     pub headers: Arc<HeaderMap>,
     /// The body, decompressed, cut at [`Bounds::response_bytes_max`].
     pub body: Bytes,
+    /// Whether there was more of it than that.
+    pub is_cut: bool,
     /// Set when the body broke off before its end or that bound.
     pub broken: Option<Failure>,
 }
@@ -74,6 +76,7 @@ impl Answer {
             status: StatusCode::from_u16(written.status).unwrap_or_default(),
             headers: headers.into(),
             body: Bytes::copy_from_slice(written.body.as_bytes()),
+            is_cut: false,
             broken: None,
         }
     }
@@ -205,15 +208,16 @@ impl Sender {
         let (status, headers) = arriving.take_head();
         let mut body = Vec::new();
         let reading = read_body(arriving, &mut body, bounds.response_bytes_max);
-        let broken = match timeout_at(deadline, reading).await {
-            Ok(read) => read.err(),
-            Err(_) => Some(Failure::deadline(bounds.timeout, Phase::Body)),
+        let read = match timeout_at(deadline, reading).await {
+            Ok(read) => read,
+            Err(_) => Err(Failure::deadline(bounds.timeout, Phase::Body)),
         };
         Ok(Answer {
             status,
             headers: Arc::new(headers),
             body: body.into(),
-            broken,
+            is_cut: matches!(read, Ok(Read::Part)),
+            broken: read.err(),
         })
     }
 }
@@ -250,16 +254,23 @@ impl Arriving {
     }
 }
 
+/// How much of a body was read.
+enum Read {
+    All,
+    /// There was more than may be read.
+    Part,
+}
+
 /// Reads the body into `body`, to its end if that comes within `bytes_max`: only then can the connection be
 /// used again. Else the rest stays unread, and dropping the answer closes the connection.
-async fn read_body(mut arriving: Arriving, body: &mut Vec<u8>, bytes_max: usize) -> Result<(), Failure> {
+async fn read_body(mut arriving: Arriving, body: &mut Vec<u8>, bytes_max: usize) -> Result<Read, Failure> {
     while let Some(chunk) = arriving.chunk().await? {
         let room = bytes_max - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
-            return Ok(());
+            return Ok(Read::Part);
         }
     }
     arriving.finish().await;
-    Ok(())
+    Ok(Read::All)
 }

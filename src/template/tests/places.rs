@@ -201,3 +201,27 @@ fn decoded(text: &str) -> String {
         .unwrap()
         .into_owned()
 }
+
+/// C3: an event may say which host a request goes to where that is all the host, not where it only ends it.
+#[test]
+fn c3_events_do_not_end_a_host() {
+    for (text, is_fine) in [
+        ("https://api.example.com{{ data.x }}/hook", false),
+        ("https://api.example.com{{ data.x }}", false),
+        ("https://{{ vars.host }}{{ data.x }}?a=b", false),
+        ("https://api.example.com{{ data.x }}:8080/hook", false),
+        ("https://{{ data.a }}.{{ data.b }}/hook", false),
+        ("https://api.example.com/{{ data.x }}/hook", true),
+        ("https://api.example.com:{{ vars.port }}/{{ data.x }}", true),
+        ("https://{{ data.tenant }}.example.com/hook", true),
+        ("https://{{ data.host }}/hook", true),
+        ("https://{{ vars.host }}/{{ data.x }}", true),
+        ("https://api.{{ vars.domain }}/{{ data.x }}", true),
+        ("{{ vars.base }}/{{ data.x }}", true),
+        ("https://api.example.com{% if data.x %}/a{% endif %}", true),
+    ] {
+        let compiled = Template::compile(text, Target::Url);
+        let says = compiled.as_ref().err().map_or("", |problem| &problem.says);
+        assert_eq!(says.is_empty(), is_fine, "{text}: {says}");
+    }
+}
