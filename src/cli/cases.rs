@@ -11,10 +11,11 @@ use super::failure::{Done, Failure};
 use super::print::{self, Column};
 use crate::config::{self, Config, DEFAULT_PATH};
 use crate::daemon::clock::Clock;
-use crate::delivery::scene::{Load, Scene};
+use crate::daemon::trial;
+use crate::delivery::scene::Load;
 use crate::delivery::trial::Trial;
 use crate::delivery::{Courier, Couriers};
-use crate::domain::endpoint::{Endpoint, Judgement, SavedCase};
+use crate::domain::endpoint::{Endpoint, SavedCase};
 use crate::domain::event::Event;
 use crate::domain::outcome::{ErrorClass, Outcome};
 use crate::domain::time::Timestamp;
@@ -51,6 +52,8 @@ pub(super) struct Ran {
     passed: bool,
     /// Why not; `null`: it passed.
     why: Option<String>,
+    /// What would keep the event from going out, though the case was run; `null`: nothing.
+    note: Option<String>,
     /// Status of the answer; `null`: none came.
     status: Option<u16>,
     /// What the request took.
@@ -115,6 +118,8 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         case: case.name.to_string(),
         passed: true,
         why: None,
+        note: (!endpoint.enabled)
+            .then(|| "the endpoint is disabled, so the delivery would be parked".to_owned()),
         status: None,
         duration_ms: 0,
     };
@@ -123,10 +128,11 @@ async fn run_case(endpoint: &Endpoint, case: &SavedCase, courier: &Courier, limi
         Ok(event) => event,
         Err(why) => return unsent.judged(Some(why)),
     };
-    if let Some((scope, why)) = skipped(endpoint, &event, now) {
-        return unsent.judged(judged(case, scope, Outcome::Skipped, &why));
+    if let Err(why) = trial::owed(endpoint, &event) {
+        let scope = trial::seen(endpoint, &event, now);
+        return unsent.judged(judged(case, scope, Outcome::Skipped, &not_owed(&why)));
     }
-    let trial = courier.try_out(&event, now, &case.steps).await;
+    let trial = trial::try_out(endpoint, courier, &event, now, &case.steps).await;
     let sent = Ran {
         status: trial.answer.as_ref().map(|answer| answer.status),
         duration_ms: u64::try_from(trial.took.as_millis()).unwrap_or(u64::MAX),
@@ -141,15 +147,9 @@ fn event(case: &SavedCase, limits: &Limits, now: Timestamp) -> Result<Event, Str
     event.map_err(|refused| format!("the event: {}", refused.message))
 }
 
-/// What is seen of an event that `when` leaves out, and why it does.
-pub(super) fn skipped(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Scope, String)> {
-    let load = Load::alone(event, 1, now);
-    let scope = Scene::new(endpoint).of(&load).ok()?;
-    match endpoint.selection.judge(&scope) {
-        Ok(Judgement::Skip(reason)) => Some((scope, format!("skipped: {reason}"))),
-        // What can't be worked out ends every try, so the trial says so.
-        Ok(Judgement::Send) | Err(_) => None,
-    }
+/// What a case comes to whose event the endpoint is not owed.
+fn not_owed(why: &str) -> String {
+    format!("the endpoint does not get the event: {why}")
 }
 
 /// Why the case failed, if `expect` does not hold in `scope` of a try with this outcome; `ended` says more of it.
@@ -163,7 +163,8 @@ fn judged(case: &SavedCase, scope: Scope, outcome: Outcome, ended: &str) -> Opti
     }
 }
 
-/// Why no request can be made of the event of a case, though it is wanted: the case does not expect just that.
+/// Why a case fails before anything is sent: its event is kept from going out, or no request can be made of it, and the
+/// case does not expect just that.
 ///
 /// # Errors
 /// One sentence.
@@ -175,15 +176,18 @@ pub(super) fn renders(
 ) -> Result<(), String> {
     let now = Clock::wall();
     let event = event(case, limits, now)?;
-    if skipped(endpoint, &event, now).is_some() {
-        return Ok(());
-    }
-    let load = Load::alone(&event, 1, now);
-    let Err(why) = courier.show_all(&load).request else {
-        return Ok(());
+    let kept = match trial::owed(endpoint, &event) {
+        Ok(_) => trial::held_back(endpoint, &event, now),
+        Err(why) => Some((Outcome::Skipped, not_owed(&why))),
     };
-    let scope = Scene::new(endpoint).of(&load)?;
-    match judged(case, scope, Outcome::Error(ErrorClass::Render), &why) {
+    let (outcome, why) = match kept {
+        Some(kept) => kept,
+        None => match courier.show_all(&Load::alone(&event, 1, now)).request {
+            Ok(_) => return Ok(()),
+            Err(why) => (Outcome::Error(ErrorClass::Render), why),
+        },
+    };
+    match judged(case, trial::seen(endpoint, &event, now), outcome, &why) {
         None => Ok(()),
         Some(_) => Err(why),
     }
@@ -218,7 +222,7 @@ fn show(ran: &[Ran], json: bool) -> Done {
             if ran.passed { "ok" } else { "FAILED" }.to_owned(),
             print::or_dash(ran.status),
             ran.duration_ms.to_string(),
-            ran.why.clone().unwrap_or_default(),
+            ran.why.clone().or_else(|| ran.note.clone()).unwrap_or_default(),
         ]
     });
     print::line(&print::printable(&print::table(&columns, rows)))

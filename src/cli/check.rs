@@ -62,7 +62,7 @@ fn rendered(path: &Path, samples: Option<&Path>, mut loaded: Loaded) -> Result<L
     }
 }
 
-/// Why requests can't be made of the events of saved cases.
+/// Why saved cases fail before anything is sent.
 fn cases(path: &Path, loaded: &Loaded) -> Vec<Problem> {
     let limits = cases::limits(&loaded.config);
     let couriers = Couriers::new();
@@ -74,7 +74,7 @@ fn cases(path: &Path, loaded: &Loaded) -> Vec<Problem> {
         .filter(|endpoint| !endpoint.cases.is_empty())
     {
         let problem = |key: String, message| {
-            let help = "mend the template, or the event of the case";
+            let help = "mend what fails, or the event of the case, or what the case expects";
             let problem = Problem::of_file(path.to_owned(), message, help);
             Problem { key, ..problem }
         };
@@ -234,7 +234,7 @@ mod tests {
                 "[[endpoint.test]]\nname = \"{name}\"\nevent = '{{\"type\":\"a\",\"data\":{data}}}'\nexpect = \"{expect}\"\n"
             )
         };
-        let text = "[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\nwhen = \"data.score != 1\"\n\
+        let text = "[[endpoint]]\nname = \"crm\"\nurl = \"https://a.example/\"\nwhen = \"not data.score\"\n\
                     body = { format = \"text\", template = \"{{ data.name.upper() }}\" }\n"
             .to_owned()
             + &case("good", r#"{"name":"Ann"}"#, "outcome == 'delivered'")

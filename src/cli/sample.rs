@@ -9,13 +9,13 @@ use serde_json::value::RawValue;
 use super::{cases, input};
 use crate::config::{Loaded, Noted, Problem};
 use crate::daemon::clock::Clock;
+use crate::daemon::trial;
 use crate::delivery::scene::{Load, Scene};
 use crate::delivery::steps::show::ShownStep;
 use crate::delivery::{Courier, Couriers};
 use crate::domain::endpoint::{Endpoint, Stage};
 use crate::domain::event::Event;
-use crate::domain::filter::EventJson;
-use crate::domain::route::is_owed;
+use crate::domain::outcome::Outcome;
 use crate::domain::time::Timestamp;
 use crate::ingest::build;
 use crate::ingest::sender::Sender;
@@ -90,7 +90,7 @@ pub(super) fn rendered(file: &Path, config: &Path, loaded: &Loaded) -> Found {
         let name = format!("event {number} ({})", event.head.kind);
         let wanting: Vec<_> = endpoints
             .iter()
-            .filter(|(endpoint, ..)| asks_for(endpoint, &event))
+            .filter(|(endpoint, ..)| trial::owed(endpoint, &event).is_ok())
             .collect();
         if wanting.is_empty() {
             let warning = of_file(
@@ -153,18 +153,6 @@ fn parsed(text: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
     Ok(events)
 }
 
-/// Whether `endpoint` is owed the event, which it may still skip.
-fn asks_for(endpoint: &Endpoint, event: &Event) -> bool {
-    let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
-    let addressed = json.get("endpoint").and_then(serde_json::Value::as_str);
-    is_owed(
-        endpoint,
-        &event.head.kind,
-        event.head.tenant.as_deref(),
-        addressed,
-    ) && (addressed.is_some() || endpoint.selection.lets_pass(&EventJson::new(&event.json)))
-}
-
 /// The problems of those texts that can't be rendered in `scope`.
 fn failing<'n>(texts: impl Iterator<Item = &'n Noted>, scope: &Scope, whom: &str) -> Vec<Problem> {
     texts
@@ -184,7 +172,8 @@ struct One<'a> {
 impl One<'_> {
     /// Every text of the requests that fails; and where none does, why a request can't be made nonetheless.
     fn problems(&self, whom: &str, problem: &impl Fn(&str, &str) -> Problem) -> Vec<Problem> {
-        if cases::skipped(self.endpoint, self.event, self.now).is_some() {
+        let held_back = trial::held_back(self.endpoint, self.event, self.now);
+        if matches!(held_back, Some((Outcome::Skipped, _))) {
             return Vec::new();
         }
         let load = Load::alone(self.event, 1, self.now);
@@ -198,6 +187,9 @@ impl One<'_> {
         let mut problems = failing(reached, &scope, whom);
         if !problems.is_empty() {
             return problems;
+        }
+        if let Some((_, why)) = held_back {
+            return vec![problem(".when", &why)];
         }
         if let Err(why) = &shown.request
             && !self.hangs_on_answers(|key| !key.starts_with("step["))

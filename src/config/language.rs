@@ -96,26 +96,56 @@ impl<'n> Names<'n> {
     }
 
     /// Every name used has to be one that is there: a misspelt one would be undefined for every event.
-    fn check<'u>(&self, used: impl Iterator<Item = &'u str>) -> Result<(), Wrong> {
+    fn check<'u>(&self, mut used: impl Iterator<Item = &'u str>) -> Result<(), Unknown> {
         let known = || ALWAYS.iter().chain(self.also).copied().chain([self.bind]);
-        for name in used {
-            if !known().any(|known| known == name) {
-                let help = format!(
-                    "known here: {}; data is also called by `bind`",
-                    known().collect::<Vec<_>>().join(", ")
-                );
-                let help = if TAKEN.contains(&name) {
-                    format!("`{name}` is not there yet at this point")
-                } else {
-                    help
-                };
-                return Err(Wrong::whole(
-                    format!("there is nothing called `{name}` here"),
-                    help,
-                ));
-            }
+        let Some(name) = used.find(|name| !known().any(|known| known == *name)) else {
+            return Ok(());
+        };
+        let bound = Some(self.bind).filter(|bind| *bind != "data");
+        let known: Vec<_> = ALWAYS.iter().chain(self.also).copied().chain(bound).collect();
+        let help = match (TAKEN.contains(&name), bound) {
+            (true, _) => format!("`{name}` is not there yet at this point"),
+            (false, Some(_)) => format!("known here: {}", known.join(", ")),
+            (false, None) => format!(
+                "known here: {}; `bind` gives data a second name",
+                known.join(", ")
+            ),
+        };
+        Err(Unknown {
+            name: name.to_owned(),
+            help,
+        })
+    }
+}
+
+/// A name that is not there.
+struct Unknown {
+    name: String,
+    help: String,
+}
+
+impl Unknown {
+    /// It was a word of an expression: likely a text whose quotes were taken for the file's.
+    fn in_expression(self, text: &str) -> Wrong {
+        let stands_in_words = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/');
+        let text = text.trim();
+        if TAKEN.contains(&&*self.name) {
+            return self.into();
         }
-        Ok(())
+        let help = match text.chars().all(stands_in_words) {
+            true => format!("a text needs quotes of its own: \"'{text}'\"; {}", self.help),
+            false => format!("{}; a text needs quotes of its own: '{}'", self.help, self.name),
+        };
+        Self { help, ..self }.into()
+    }
+}
+
+impl From<Unknown> for Wrong {
+    fn from(unknown: Unknown) -> Self {
+        Self::whole(
+            format!("there is nothing called `{}` here", unknown.name),
+            unknown.help,
+        )
     }
 }
 
@@ -159,7 +189,9 @@ pub(super) fn expression<'n>(names: &'n Names<'n>) -> impl Fn(&Value<'_>) -> Rea
             ));
         }
         let expression = Expression::compile(&resolved.text).map_err(wrong)?;
-        names.check(expression.names())?;
+        names
+            .check(expression.names())
+            .map_err(|unknown| unknown.in_expression(&resolved.text))?;
         check_settings(value, names, expression.settings())?;
         value.note(Form::Expression(expression.clone()));
         Ok(expression)
@@ -255,6 +287,31 @@ mod tests {
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     }
 
+    /// B2: a text stands after every number, so what may come as a text wants to be made a number first.
+    #[test]
+    fn b2_texts_are_compared_with_numbers() {
+        for (when, data, expected) in [
+            ("data.score >= 50", r#"{"score":7}"#, Some(false)),
+            ("data.score >= 50", r#"{"score":"7"}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":"7"}"#, Some(false)),
+            ("data.score|int >= 50", r#"{"score":"50"}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":50}"#, Some(true)),
+            ("data.score|int >= 50", r#"{"score":"many"}"#, None),
+            ("data.score|int >= 50", "{}", None),
+            ("data.score|float >= 49.5", r#"{"score":"49.5"}"#, Some(true)),
+        ] {
+            let loaded = read(&format!("when = \"{when}\"")).unwrap();
+            let json = format!("{{\"data\":{data}}}");
+            let scope = loaded.config.endpoints[0].scope(&json.clone().into(), Timestamp(0));
+            let judged = loaded.config.endpoints[0].selection.judge(&scope);
+            assert_eq!(
+                judged.as_ref().ok().map(|judged| *judged == Judgement::Send),
+                expected,
+                "{when} {json} {judged:?}"
+            );
+        }
+    }
+
     /// C4: a mistake is shown with its file, line, key, its place in the text, and how to mend it.
     #[test]
     fn c4_mistakes_are_shown_where_they_are() {
@@ -266,6 +323,18 @@ mod tests {
             (
                 "when = \"scor > 5\"",
                 "there is nothing called `scor` here; known here: event, data",
+            ),
+            (
+                "when = \"scor > 5\"",
+                "now; `bind` gives data a second name; a text needs quotes of its own: 'scor'",
+            ),
+            (
+                "bind = \"lead\"\nwhen = \"lead.kind == b2c\"",
+                "known here: event, data, endpoint, delivery, batch, vars, secrets, with, appended, now, lead; a text needs",
+            ),
+            (
+                "body = { format = \"json\", fields = { a = \"landing-page\" } }",
+                "endpoint.crm.body.fields.a: there is nothing called `landing` here; a text needs quotes of its own: \"'landing-page'\"; known here",
             ),
             ("when = \"response.ok\"", "`response` is not there yet"),
             (

@@ -216,14 +216,28 @@ pub(super) fn of<'m, 'a>(table: &Table<'_>, modules: &'m [(&str, Module<'a>)]) -
         let text = values::text(value)?;
         let found = modules.iter().find(|(known, _)| *known == text);
         found.map(|(_, module)| module).ok_or_else(|| {
+            let own = format!("put one into {FOLDER}/NAME.toml beside the configuration");
             let known: Vec<_> = BUILT_IN.iter().map(|(known, _)| *known).collect();
-            let help = format!(
-                "put one into {FOLDER}/NAME.toml beside the configuration; built in are {}",
-                known.join(" ")
-            );
+            let help = match nearest(&text) {
+                Some(near) => format!("did you mean {near:?}? For a module of your own {own}"),
+                None => format!("{own}; built in are {}", known.join(" ")),
+            };
             Wrong::new("is no integration module that can be read", help)
         })
     })
+}
+
+/// The built-in module that `name` was probably meant to be, by its whole name or a part of it.
+fn nearest(name: &str) -> Option<&'static str> {
+    let likeness = |known: &str| {
+        let parts = known.split('/').chain([known]);
+        parts
+            .map(|part| strsim::normalized_damerau_levenshtein(part, name))
+            .fold(0.0, f64::max)
+    };
+    let scored = BUILT_IN.iter().map(|(known, _)| (*known, likeness(known)));
+    let (known, score) = scored.max_by(|a, b| a.1.total_cmp(&b.1))?;
+    (score >= 0.6).then_some(known)
 }
 
 /// That `with.name` is there.

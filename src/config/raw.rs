@@ -142,6 +142,15 @@ impl<'a> Table<'a> {
             .find_map(|layer| layer.value(key, layer.entries.get(key)?, private).in_place())
     }
 
+    /// Notes every template at a key other than `free`; true when there was one.
+    pub(super) fn refuse_templates_but(&self, free: &[&str]) -> bool {
+        let keys = self.section.keys.iter().map(|(key, _)| *key);
+        let values = keys
+            .filter(|key| !free.contains(key))
+            .filter_map(|key| self.value(key));
+        values.filter(Value::refuse_templates).count() > 0
+    }
+
     /// What stands at `key`, as `how` reads it; a problem of it is noted here.
     pub(super) fn read<T>(&self, key: &str, how: impl Fn(&Value<'a>) -> Result<T, Wrong>) -> Option<T> {
         self.value(key)?.read(how)
@@ -380,14 +389,7 @@ impl<'a> Value<'a> {
 
     /// Anything as JSON, references in its strings resolved.
     pub(super) fn json(&self) -> Result<serde_json::Value, Wrong> {
-        let within = |written: &'a Spanned<DeValue<'a>>| Self {
-            reading: self.reading,
-            written: written.get_ref(),
-            place: Place {
-                span: written.span(),
-                ..self.place.clone()
-            },
-        };
+        let within = |written| self.inner(written);
         Ok(match self.written {
             DeValue::String(_) => self.resolved()?.text.into(),
             DeValue::Integer(_) => self.integer()?.into(),
@@ -405,6 +407,38 @@ impl<'a> Value<'a> {
                 serde_json::Value::Object(members.collect::<Result<_, Wrong>>()?)
             }
         })
+    }
+
+    /// What stands inside the value.
+    fn inner(&self, written: &'a Spanned<DeValue<'a>>) -> Self {
+        Self {
+            reading: self.reading,
+            written: written.get_ref(),
+            place: Place {
+                span: written.span(),
+                ..self.place.clone()
+            },
+        }
+    }
+
+    /// Notes every string in the value in which a template was written, for a key whose strings go out as they are; true
+    /// when there was one. What a reference stands for may look like anything.
+    pub(super) fn refuse_templates(&self) -> bool {
+        let refuse = |value: Self| value.in_place().is_some_and(|value| value.refuse_templates());
+        match self.written {
+            DeValue::String(text) if text.contains("{{") || text.contains("{%") => {
+                let help = match self.reading.secrets {
+                    Some(_) => "write a secret as ${env:NAME}, ${file:/path} or ${cred:NAME}",
+                    None => "write the secret itself",
+                };
+                let says = "a template can't stand here: the braces would be sent as they are";
+                self.reject(&Wrong::whole(says, help));
+                true
+            }
+            DeValue::Array(items) => items.iter().filter(|item| refuse(self.inner(item))).count() > 0,
+            DeValue::Table(entries) => entries.values().filter(|item| refuse(self.inner(item))).count() > 0,
+            _ => false,
+        }
     }
 
     /// A string with its references resolved.
@@ -483,15 +517,8 @@ impl<'a> Value<'a> {
             self.reject(&self.wrong_type("an array").or_write(help));
             return None;
         };
-        let of_item = |item: &'a Spanned<DeValue<'a>>| Self {
-            reading: self.reading,
-            written: item.get_ref(),
-            place: Place {
-                span: item.span(),
-                ..self.place.clone()
-            },
-        };
-        Some(items.iter().map(of_item).filter_map(Self::in_place).collect())
+        let items = items.iter().map(|item| self.inner(item));
+        Some(items.filter_map(Self::in_place).collect())
     }
 
     /// The elements of an array that must have some; `empty` says why.

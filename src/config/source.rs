@@ -164,6 +164,11 @@ impl Place {
         format!("{}…", line.chars().take(QUOTE_CHARS_MAX).collect::<String>())
     }
 
+    /// Whether this was written for all endpoints and not for one.
+    pub(super) fn is_of_defaults(&self) -> bool {
+        self.key.starts_with("defaults.")
+    }
+
     /// A problem at this place.
     pub(super) fn problem(&self, message: impl Into<String>, help: impl Into<String>) -> Problem {
         let (line, column) = self.source.position(self.span.start);

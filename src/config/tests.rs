@@ -247,6 +247,145 @@ fn each_rule_says_what_is_wrong() {
     }
 }
 
+/// C4, C8: batches that could never be sent, and keys of them that nothing would read, are said where they are written.
+#[test]
+fn c4_c8_batches_that_cant_work() {
+    let xml = "template = '<a>{{ batch.size }}</a>'";
+    for (batch, body, expected) in [
+        (
+            "max_events = 2",
+            "format = \"xml\"\n@",
+            "4:24: endpoint.crm.batch.max_events: one body can't hold several",
+        ),
+        (
+            "max_events = 2, shape = \"ndjson\"",
+            "format = \"soap\"\n@",
+            "4:35: endpoint.crm.batch.shape: one body can't",
+        ),
+        ("max_events = 2, shape = \"template\"", "format = \"xml\"\n@", ""),
+        ("max_events = 1, shape = \"array\"", "format = \"xml\"\n@", ""),
+        (
+            "max_events = 1",
+            "format = \"xml\"\nwrap = \"leads\"\n@",
+            "body.wrap: wrap puts JSON into a field",
+        ),
+        (
+            "max_events = 2",
+            "format = \"form\"",
+            "batch.max_events: a form holds one event",
+        ),
+        (
+            "max_events = 2, shape = \"wrapped\"",
+            "format = \"form\"",
+            "batch.shape: a form holds one event",
+        ),
+        ("max_events = 1", "format = \"form\"", ""),
+        (
+            "max_events = 2, shape = \"template\"",
+            "format = \"event\"",
+            "batch.shape: there is no body.template",
+        ),
+        (
+            "max_events = 2, shape = \"template\"",
+            "format = \"json\"",
+            "add one that loops over batch.events",
+        ),
+        ("max_events = 1, shape = \"template\"", "format = \"json\"", ""),
+        ("max_events = 2, shape = \"template\"", "format = \"text\"\n@", ""),
+        (
+            "max_events = 2, shape = \"wrapped\"",
+            "format = \"csv\"",
+            "batch.shape: lines of text can't stand",
+        ),
+        (
+            "max_events = 2, shape = \"wrapped\"",
+            "format = \"text\"\n@",
+            "batch.shape: lines of text can't stand",
+        ),
+        (
+            "max_events = 2",
+            "format = \"csv\"\nwrap = \"leads\"",
+            "body.wrap: lines of text can't stand",
+        ),
+        ("max_events = 2", "format = \"csv\"", ""),
+        ("max_events = 2, shape = \"ndjson\"", "format = \"text\"\n@", ""),
+        ("max_events = 2", "format = \"data\"\nwrap = \"leads\"", ""),
+        ("max_events = 2", "format = \"none\"", ""),
+        (
+            "items = \"response.list\"",
+            "",
+            "4:19: endpoint.crm.batch.items: nothing reads it where each event goes alone",
+        ),
+        ("max_events = 2, items = \"response.list\"", "", ""),
+    ] {
+        let lines = format!(
+            "batch = {{ {batch} }}\n[endpoint.body]\n{}",
+            body.replace('@', xml)
+        );
+        let found = problems(&with(&lines));
+        assert!(
+            found.contains(expected) && found.lines().count() <= 1,
+            "{lines}\n{found}"
+        );
+        assert_eq!(found.is_empty(), expected.is_empty(), "{lines}\n{found}");
+    }
+    let step = "[[endpoint.step]]\nname = \"a\"\nurl = \"https://s.example/\"\nbody = { format = \"form\", wrap = \"x\" }";
+    let found = problems(&with(step));
+    assert!(
+        found.contains("step[1].body.wrap: wrap puts JSON into a field"),
+        "{found}"
+    );
+    // What is inherited may wait for what the endpoint says, or stay unused; a clash is told of the endpoint that has it.
+    let defaults = |keys: &str| format!("[defaults.batch]\nmax_events = 9\n{keys}\n");
+    for (keys, lines, expected) in [
+        (
+            "shape = \"template\"",
+            "body = { format = \"json\", template = \"{{ batch.size }}\" }",
+            "",
+        ),
+        ("items = \"response.list\"", "batch = { max_events = 1 }", ""),
+        (
+            "",
+            "body = { format = \"form\" }",
+            "endpoint.crm.body.format: a form holds one event",
+        ),
+    ] {
+        let found = problems(&(defaults(keys) + &with(lines)));
+        assert!(found.contains(expected), "{lines}\n{found}");
+        assert_eq!(found.is_empty(), expected.is_empty(), "{lines}\n{found}");
+    }
+}
+
+/// C2, C4: of two fields that stand in each other's way one would be lost; names of flat formats don't.
+#[test]
+fn c2_c4_fields_inside_each_other() {
+    for (body, expected) in [
+        (
+            "format = \"json\", fields = { \"contact.email\" = \"data.e\", contact = \"data.c\" }",
+            "4:38: endpoint.crm.body.fields.contact.email: the field contact.email lies inside the field contact",
+        ),
+        (
+            "format = \"json\", fields = { \"a.b.c\" = \"data.e\", \"a.b\" = \"data.c\" }",
+            "the field a.b.c lies inside the field a.b",
+        ),
+        (
+            "format = \"json\", fields = { \"a.b\" = \"data.e\", \"a.bc\" = \"data.c\", ab = \"data.c\" }",
+            "",
+        ),
+        (
+            "format = \"form\", fields = { \"a.b\" = \"data.e\", a = \"data.c\" }",
+            "",
+        ),
+    ] {
+        let found = problems(&with(&format!("body = {{ {body} }}")));
+        assert!(
+            found.contains(expected) && found.lines().count() <= 1,
+            "{body}\n{found}"
+        );
+        assert_eq!(found.is_empty(), expected.is_empty(), "{body}\n{found}");
+    }
+}
+
 /// Syntax errors come with their place, all of them, and without the line.
 #[test]
 fn syntax_errors_are_all_reported() {

@@ -15,7 +15,7 @@ pub mod runners;
 pub mod signals;
 pub mod sockets;
 pub mod traces;
-mod trial;
+pub mod trial;
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};

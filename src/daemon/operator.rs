@@ -365,12 +365,18 @@ impl Operator for Daemon {
     fn try_out(&self, endpoint: String, event: Option<String>) -> BoxFuture<'_, Result<TestView, String>> {
         Box::pin(async move {
             let now = Clock::wall();
+            let is_ping = event.is_none();
             let event = trial::marked(event.as_deref(), &self.intake.limits, now)?;
             let config = self.config.load_full();
             let found = config.endpoints.iter().find(|e| *e.name == *endpoint);
             let found = found.ok_or_else(|| format!("there is no endpoint {endpoint:?}"))?;
             let courier = self.workshop.courier(found)?;
-            Ok(trial::tested(endpoint, courier.try_out(&event, now, &[]).await))
+            let tried = match is_ping {
+                // A ping asks whether the endpoint answers; `when` is about events that were meant for it.
+                true => courier.try_out(&event, now, &[]).await,
+                false => trial::try_out(found, &courier, &event, now, &[]).await,
+            };
+            Ok(trial::tested(endpoint, tried))
         })
     }
 

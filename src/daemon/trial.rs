@@ -1,24 +1,27 @@
 //! What would become of an event at each endpoint, and a try at one of them, without a trace of either in the store,
 //! the numbers or the scheduler.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use crate::control::types::{ExplainedEndpoint, ExplainedStep, Explanation, RequestView, TestView};
 use crate::delivery::Courier;
-use crate::delivery::scene::{self, Load};
+use crate::delivery::scene::{self, Load, Scene};
 use crate::delivery::steps::show::ShownStep;
 use crate::delivery::trial::{Shown, ShownRequest, Trial};
-use crate::domain::endpoint::{Endpoint, Judgement, Stage};
+use crate::domain::endpoint::{CannedAnswer, Endpoint, Judgement, Stage};
 use crate::domain::event::Event;
 use crate::domain::filter::EventJson;
 use crate::domain::names::name_of;
-use crate::domain::outcome::Exchange;
+use crate::domain::outcome::{ErrorClass, Exchange, Outcome};
 use crate::domain::route::{addressees, is_owed};
 use crate::domain::time::Timestamp;
 use crate::ingest::build;
 use crate::ingest::lines::Limits;
 use crate::ingest::sender::Sender;
+use crate::template::Scope;
 
 /// The event of a test that names none.
 const PING: &str = r#"{"type":"posthaste.ping","source":"/posthaste","data":{}}"#;
@@ -87,8 +90,45 @@ pub fn explain(
     }
 }
 
-/// Why `endpoint` gets the event; or why it does not.
-fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String, String> {
+/// Makes one try at `event`, which `endpoint` is owed, with its courier and the answers in `canned`: as the daemon does, no
+/// request is made where `when` leaves the event out or can't be worked out.
+pub async fn try_out(
+    endpoint: &Endpoint,
+    courier: &Courier,
+    event: &Event,
+    now: Timestamp,
+    canned: &[CannedAnswer],
+) -> Trial {
+    match held_back(endpoint, event, now) {
+        Some((outcome, why)) => Trial::unsent(seen(endpoint, event, now), outcome, why, Duration::ZERO),
+        None => courier.try_out(event, now, canned).await,
+    }
+}
+
+/// How a first try at `event`, which `endpoint` is owed, ends before there is a request: the outcome, and one sentence why.
+/// `None`: a request is made.
+#[must_use]
+pub fn held_back(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Option<(Outcome, String)> {
+    match scene::judge(endpoint, &Load::alone(event, 1, now)) {
+        Ok(Judgement::Send) => None,
+        Ok(Judgement::Skip(reason)) => Some((Outcome::Skipped, format!("skipped by `when`: {reason}"))),
+        Err(why) => Some((Outcome::Error(ErrorClass::Render), why)),
+    }
+}
+
+/// What the endpoint's rules see of `event` on its first try, before there are steps and an answer.
+#[must_use]
+pub fn seen(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Scope {
+    let scene = Scene::new(endpoint);
+    let scope = scene.of(&Load::alone(event, 1, now));
+    scope.unwrap_or_else(|_| scene.without_event(now))
+}
+
+/// Why `endpoint` is owed the event.
+///
+/// # Errors
+/// Why it is not.
+pub fn owed(endpoint: &Endpoint, event: &Event) -> Result<String, String> {
     let (kind, tenant) = (&*event.head.kind, event.head.tenant.as_deref());
     let json: serde_json::Value = serde_json::from_slice(&event.json).unwrap_or_default();
     let addressed = json.get("endpoint").and_then(serde_json::Value::as_str);
@@ -98,17 +138,20 @@ fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String,
     if addressed.is_none() && !endpoint.selection.lets_pass(&EventJson::new(&event.json)) {
         return Err("its filter does not let the event pass".to_owned());
     }
-    let scope = endpoint.scope(&event.json, now);
-    let scope = scope.with("delivery", scene::delivery(&Load::alone(event, 1, now), event));
-    match endpoint.selection.judge(&scope) {
-        Ok(Judgement::Send) => {}
-        Ok(Judgement::Skip(reason)) => return Err(format!("skipped by `when`: {reason}")),
-        Err(error) => return Ok(format!("`when` can't be worked out, so every try fails: {error}")),
-    }
-    let why = match addressed {
+    Ok(match addressed {
         Some(_) => "the event is addressed to it".to_owned(),
         None => format!("it takes events of type {kind}"),
-    };
+    })
+}
+
+/// Why `endpoint` gets the event; or why it does not.
+fn verdict(endpoint: &Endpoint, event: &Event, now: Timestamp) -> Result<String, String> {
+    let why = owed(endpoint, event)?;
+    match held_back(endpoint, event, now) {
+        None => {}
+        Some((Outcome::Skipped, why)) => return Err(why),
+        Some((_, why)) => return Ok(format!("every try fails: {why}")),
+    }
     Ok(match endpoint.enabled {
         true => why,
         false => format!("{why}; it is disabled, so the delivery would be parked"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use minijinja::value::Enumerator;
 
-use crate::domain::endpoint::Endpoint;
+use crate::domain::endpoint::{Endpoint, Judgement};
 use crate::domain::event::Event;
 use crate::domain::time::Timestamp;
 use crate::template::{LazyEvent, Lookup, Object, Scope, Value};
@@ -134,10 +134,22 @@ impl Beside {
     }
 }
 
+/// Whether the event that `load` carries alone is sent, as `when` of its endpoint has it.
+///
+/// # Errors
+/// One sentence: nobody can say, so a try ends here.
+pub fn judge(endpoint: &Endpoint, load: &Load<'_>) -> Result<Judgement, String> {
+    let event = load.first()?;
+    let scope = endpoint.scope(&event.json, load.now);
+    let judged = endpoint
+        .selection
+        .judge(&scope.with("delivery", delivery(load, event)));
+    judged.map_err(|error| format!("`when` can't be worked out: {error}"))
+}
+
 /// What templates see as `delivery`: the id of the request that carries `event`, which try it is, when the event was
 /// accepted, and where there are steps their flags.
-#[must_use]
-pub fn delivery(load: &Load<'_>, event: &Event) -> Value {
+fn delivery(load: &Load<'_>, event: &Event) -> Value {
     Value::from_object(Delivery::new(load, event))
 }
 

@@ -72,6 +72,21 @@ pub struct Shown {
 }
 
 impl Trial {
+    /// The end of a trial that came to no request, `took` after it began.
+    #[must_use]
+    pub fn unsent(scope: Scope, outcome: Outcome, message: String, took: Duration) -> Self {
+        Self {
+            scope,
+            outcome,
+            message,
+            took,
+            exchange: Exchange::default(),
+            request: None,
+            answer: None,
+            kept: None,
+        }
+    }
+
     /// The end of a trial because of a step: both sides are the step's.
     pub(super) fn failed(tried: Tried, scope: Scope) -> Self {
         let attempt = tried.attempt;
@@ -162,16 +177,7 @@ impl Courier {
 
     /// The delivery's own part of a trial that began at `clock`, and the answer.
     pub(super) async fn try_alone(&self, load: &Load<'_>, clock: Instant) -> (Trial, Option<Answer>) {
-        let unsent = |scope, outcome, message| Trial {
-            scope,
-            outcome,
-            message,
-            took: clock.elapsed(),
-            exchange: Exchange::default(),
-            request: None,
-            answer: None,
-            kept: None,
-        };
+        let unsent = |scope, outcome, message| Trial::unsent(scope, outcome, message, clock.elapsed());
         let course = match self.composer.course(load) {
             Ok(course) => course,
             Err(why) => {

@@ -167,6 +167,38 @@ fn h3_a_test_sends_one_marked_event_and_leaves_no_trace() {
     );
 }
 
+/// H3, A1: a body that is not the event shows a ping where the endpoint says so; GET has a body like any method, or none.
+#[test]
+fn h3_pings_are_marked_where_the_endpoint_says_so() {
+    let mut target = Target::new();
+    let mark = "method = \"GET\"\nheaders = { X-Test = \"{{ event.is_ping or false }}\" }\n";
+    let text = endpoint(
+        "data",
+        &target.url("/ok"),
+        &format!("{mark}body = {{ format = \"data\" }}"),
+    ) + &endpoint(
+        "none",
+        &target.url("/ok"),
+        &format!("{mark}body = {{ format = \"none\" }}"),
+    );
+    let daemon = Daemon::start(&text);
+    for (name, body) in [("data", "{}"), ("none", "")] {
+        daemon.cli(&["endpoints", "test", name]).exits(0);
+        let received = target.next();
+        assert_eq!(
+            (
+                received.method.as_str(),
+                header(&received, "x-test"),
+                &*received.body
+            ),
+            ("GET", "true", body.as_bytes()),
+            "{name}"
+        );
+    }
+    daemon.accept(r#"{"type":"a.b","endpoint":"none"}"#);
+    assert_eq!(header(&target.next(), "x-test"), "false");
+}
+
 /// H5: saved cases run without a daemon, by real requests; one that fails is told with its reason and by the exit code.
 #[test]
 fn h5_saved_cases_are_run_and_judged() {
@@ -186,7 +218,7 @@ fn h5_saved_cases_are_run_and_judged() {
         )
         + &case("wrong", "response.id == data.n");
     let text = text
-        + &endpoint("other", &gate.url(), "")
+        + &endpoint("other", &gate.url(), "enabled = false")
         + &case("fine", "response.headers['content-type'] == 'application/json'");
     let daemon = Setup::new(&text).stopped();
     let config = daemon.path("config.toml");
@@ -201,6 +233,10 @@ fn h5_saved_cases_are_run_and_judged() {
         .exits(0)
         .lines();
     assert_eq!((lines.len(), &lines[0]["passed"]), (1, &json!(true)));
+    assert!(
+        lines[0]["note"].as_str().unwrap().contains("disabled"),
+        "{lines:?}"
+    );
     daemon.cli(&["test", "nobody", "--config", config]).exits(1);
 }
 
@@ -220,7 +256,7 @@ fn h5_cases_see_what_rules_see() {
             "[[endpoint.test]]\nname = \"{name}\"\nevent = '{{\"type\":\"a.b\",\"data\":{data}}}'\nexpect = \"{expect}\"\n"
         )
     };
-    let keys = "when = \"data.n != 2\"\nbind = \"lead\"\nbody = { format = \"json\", template = '{\"n\": {{ data.n + 1 }}}' }";
+    let keys = "when = \"(data.n or 0) != 2\"\nbind = \"lead\"\nbody = { format = \"json\", template = '{\"n\": {{ data.n + 1 }}}' }";
     let answered = "outcome == 'error' and error_class == 'http_4xx' and response.xpath('//id') == lead.id and delivery.attempt == 1";
     let text = endpoint("crm", &server.url(), keys)
         + &case("xml", r#"{"n":1,"id":"c7"}"#, answered)
@@ -243,6 +279,87 @@ fn h5_cases_see_what_rules_see() {
         "{ran:?}"
     );
     assert_eq!(server.requests(), 1);
+}
+
+/// H3, H5, B2: what keeps an event from going out is told by cases, `check` and a test of the endpoint as the daemon acts on it.
+#[test]
+fn h3_h5_what_keeps_an_event_back_is_told_everywhere() {
+    let target = Target::new();
+    let url = target.url("/ok");
+    let case = |data: &str, expect: &str| {
+        format!(
+            "[[endpoint.test]]\nname = \"a\"\nevent = '{{\"type\":\"a.b\",\"data\":{data}}}'\nexpect = \"{expect}\"\n"
+        )
+    };
+    let keys = "when = \"data.score >= 50\"";
+    let unclear = "`when` can't be worked out: ";
+    for (keys, data, outcome, why) in [
+        (keys, "{}", "error' and error_class == 'render", unclear),
+        (
+            keys,
+            r#"{"score":7}"#,
+            "skipped",
+            "skipped by `when`: not data.score >= 50",
+        ),
+        (
+            "events = [\"c.*\"]",
+            "{}",
+            "skipped",
+            "a.b is none of the types it takes: c.*",
+        ),
+        (
+            "tenant = \"acme\"",
+            "{}",
+            "skipped",
+            "it takes events of tenant acme",
+        ),
+        (
+            "filter = { data = { n = 1 } }",
+            "{}",
+            "skipped",
+            "its filter does not let the event pass",
+        ),
+    ] {
+        let right = endpoint("crm", &url, keys) + &case(data, &format!("outcome == '{outcome}'"));
+        let daemon = Setup::new(&right).stopped();
+        let config = daemon.path("config.toml").display().to_string();
+        for verb in ["check", "test"] {
+            daemon.cli(&[verb, "--config", &config]).exits(0);
+        }
+        daemon.write_config(&(endpoint("crm", &url, keys) + &case(data, "outcome == 'delivered'")));
+        let checked = daemon.cli(&["check", "--config", &config]).exits(1);
+        let ran = daemon.cli(&["test", "--config", &config]).exits(1);
+        assert!(
+            checked.err.contains("endpoint.crm.test \"a\": ") && checked.err.contains(why),
+            "{checked:?}"
+        );
+        assert!(ran.out.contains("FAILED") && ran.out.contains(why), "{ran:?}");
+    }
+    let daemon = Daemon::start(&endpoint("crm", &url, keys));
+    daemon.accept(r#"{"type":"a.b","id":"e1","data":{}}"#);
+    let letter = daemon.until_dead("crm", 1).remove(0);
+    assert_eq!(letter["reason"], "render", "{letter}");
+    for (event, outcome, why) in [
+        (r#"{"type":"a.b","data":{}}"#, "error", unclear),
+        (
+            r#"{"type":"a.b","data":{"score":7}}"#,
+            "skipped",
+            "skipped by `when`",
+        ),
+    ] {
+        let shown = daemon
+            .cli_with(&["endpoints", "test", "crm", "--event", "-"], event)
+            .exits(1);
+        assert!(
+            shown.out.contains(&format!("crm: {outcome}")) && shown.err.contains(why),
+            "{shown:?}"
+        );
+        let explained = daemon.cli_with(&["explain", "-"], event).exits(0);
+        assert!(explained.out.contains(why), "{explained:?}");
+    }
+    assert_eq!(target.requests(), 0);
+    daemon.cli(&["endpoints", "test", "crm"]).exits(0);
+    assert_eq!(target.requests(), 1, "a ping goes out");
 }
 
 /// H9: an endpoint that uses a module delivers as the module says.

@@ -57,6 +57,9 @@ const GRANTS: &[(&str, GrantKind)] = &[
 pub(super) fn auth(table: &Table<'_>, network: &NetworkConfig, allow_http: bool) -> AuthPolicy {
     let every: Vec<_> = keys::AUTH.keys.iter().map(|(key, _)| *key).collect();
     let table = &table.layer_with_any(&every);
+    if table.refuse_templates_but(&[]) {
+        return AuthPolicy::None;
+    }
     let kind = table.read("type", kind);
     if table.has("type") && kind.is_none() {
         return AuthPolicy::None;

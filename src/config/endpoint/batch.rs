@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::config::language::{self, Names, optional};
 use crate::config::raw::Table;
-use crate::config::values;
-use crate::domain::endpoint::{BatchPolicy, BatchShape, ItemsPolicy};
+use crate::config::values::{self, Wrong};
+use crate::domain::endpoint::{BatchPolicy, BatchShape, BodyFormat, BodyPolicy, DocumentKind, ItemsPolicy};
 use crate::template::Expression;
 
 const EVENTS_MAX: u32 = 10_000;
@@ -66,6 +66,84 @@ pub(super) fn batch(
         },
         items,
     })
+}
+
+/// Notes what of the `batch` and `body` of an endpoint (or of a step, which has no batches) can't be had together, or would be ignored. `[defaults]` alone are not judged:
+/// what is missing there may stand in each endpoint.
+pub(super) fn check(table: &Table<'_>, policy: Option<&BatchPolicy>, format: &BodyPolicy) {
+    let (batch, body) = (table.table("batch"), table.table("body"));
+    if policy.is_none() {
+        refuse_idle_items(&batch);
+    }
+    let shape = policy.map(|policy| &policy.shape);
+    let has_template = body.value("template").is_some_and(|text| !text.is_empty());
+    let (keys, says, help): (&[(&Table<'_>, &str)], &str, &str) = match (shape, &format.format) {
+        // A template that is there and can't be used is a problem of its own.
+        (Some(BatchShape::Template), _) if has_template => return,
+        (Some(BatchShape::Template), _) => (
+            &[(&batch, "shape")],
+            "there is no body.template that could make one document of the events",
+            "add one that loops over batch.events (body.format json, xml, soap or text), or write another shape",
+        ),
+        (Some(_), BodyFormat::Form(_)) => (
+            &[(&batch, "shape"), (&batch, "max_events"), (&body, "format")],
+            "a form holds one event, so forms can't be batched",
+            "write max_events = 1, or another body.format",
+        ),
+        (Some(_), format) if is_markup(format) => (
+            &[(&batch, "shape"), (&batch, "max_events"), (&body, "format")],
+            "one body can't hold several documents of xml or soap",
+            "write shape = \"template\" and a body.template that loops over batch.events, or max_events = 1",
+        ),
+        (Some(BatchShape::Wrapped(_)), format) if is_lines(format) => (
+            &[(&batch, "shape"), (&body, "wrap")],
+            "lines of text can't stand in the field of an object, so nothing would be wrapped",
+            "remove shape and body.wrap, or write a body.format that is JSON",
+        ),
+        (None, format) if is_markup(format) || matches!(format, BodyFormat::Form(_)) => {
+            if body.value("wrap").is_none_or(|wrap| wrap.is_empty()) {
+                return;
+            }
+            (
+                &[(&body, "wrap")],
+                "wrap puts JSON into a field, and this format is none",
+                "remove it, or write a body.format that is JSON",
+            )
+        }
+        _ => return,
+    };
+    let found = keys.iter().filter_map(|(table, key)| table.value(key));
+    let (own, shared): (Vec<_>, Vec<_>) = found.partition(|value| !value.place.is_of_defaults());
+    if let Some(value) = own.first().or(shared.first()) {
+        value.reject(&Wrong::whole(says, help));
+    }
+}
+
+/// What an endpoint inherits it may leave unused; what it says itself is meant.
+fn refuse_idle_items(batch: &Table<'_>) {
+    let items = batch.value("items").filter(|items| !items.is_empty_text());
+    if let Some(items) = items.filter(|items| !items.place.is_of_defaults()) {
+        items.reject(&Wrong::whole(
+            "nothing reads it where each event goes alone",
+            "add max_events = 100, or remove it",
+        ));
+    }
+}
+
+fn is_markup(format: &BodyFormat) -> bool {
+    let of = |kind: &DocumentKind| matches!(kind, DocumentKind::Xml | DocumentKind::Soap);
+    matches!(format, BodyFormat::Document { kind, .. } if of(kind))
+}
+
+fn is_lines(format: &BodyFormat) -> bool {
+    matches!(
+        format,
+        BodyFormat::Line(_)
+            | BodyFormat::Document {
+                kind: DocumentKind::Text,
+                ..
+            }
+    )
 }
 
 /// Where the answer speaks of each event.

@@ -104,7 +104,10 @@ fn body_format(table: &Table<'_>, format: Format, names: &Names<'_>) -> BodyForm
         Format::Form => BodyFormat::Form(mapped()),
         Format::Json => match document(table, DocumentKind::Json, names) {
             Some(document) => document,
-            None => BodyFormat::JsonFields(mapped()),
+            None => {
+                reject_nested(table);
+                BodyFormat::JsonFields(mapped())
+            }
         },
         Format::Xml => template_needed(table, DocumentKind::Xml, names),
         Format::Soap => template_needed(table, DocumentKind::Soap, names),
@@ -171,6 +174,23 @@ fn mapped(table: &Table<'_>, names: &Names<'_>) -> Vec<(Box<str>, Expression)> {
         }
     }
     mapped
+}
+
+/// Notes every field whose dotted name leads into another field: only one of the two could be sent.
+fn reject_nested(table: &Table<'_>) {
+    let entries = table.entries("fields");
+    for (place, name, value) in &entries {
+        let is_inside = |other: &&str| name.strip_prefix(other).is_some_and(|rest| rest.starts_with('.'));
+        if let Some(holder) = entries.iter().map(|(_, other, _)| *other).find(is_inside) {
+            value.reject_at(
+                place,
+                &Wrong::whole(
+                    format!("the field {name} lies inside the field {holder}, so one of them would be lost"),
+                    "remove one of them, or give it another name",
+                ),
+            );
+        }
+    }
 }
 
 /// The columns of a line: those of `order`, each from `fields` or from the member of data of that name; without `order`

@@ -80,9 +80,11 @@ pub(super) fn endpoint(
 }
 
 fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration) -> Written {
+    // The module that can't be read may have brought the URL.
+    let lacks_module = integration.name.is_empty() && table.value("use").is_some_and(|name| !name.is_empty());
     for key in ["name", "url"] {
-        let replaced_by_other = key == "url" && table.has("urls");
-        if !table.is_written(key) && !replaced_by_other {
+        let may_be_elsewhere = key == "url" && (table.has("urls") || lacks_module);
+        if !table.is_written(key) && !may_be_elsewhere {
             table.missing(key);
         }
     }
@@ -92,6 +94,7 @@ fn written(table: &Table<'_>, network: &NetworkConfig, integration: Integration)
         .map(|value| value.place.clone())
         .or_else(|| table.place().cloned());
     let mut endpoint = policies(table, network, integration);
+    batch::check(table, endpoint.batch.as_ref(), &endpoint.request.body);
     endpoint.name = name
         .and_then(|value| value.read(endpoint_name))
         .unwrap_or_default()

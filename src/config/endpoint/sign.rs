@@ -34,7 +34,13 @@ enum Named {
     Custom,
 }
 
+/// Those of them that are templates.
+const TEMPLATE_KEYS: &[&str] = &["content", "value"];
+
 pub(super) fn sign(table: &Table<'_>) -> Option<SignPolicy> {
+    if table.refuse_templates_but(TEMPLATE_KEYS) {
+        return None;
+    }
     let named = match table.value("scheme") {
         Some(value) => value.read(scheme),
         None => Some(Named::Preset(Preset::Standard)),

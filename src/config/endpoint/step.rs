@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{auth, network, request, response, sign};
+use super::{auth, batch, network, request, response, sign};
 use crate::config::NetworkConfig;
 use crate::config::language::{self, Names, optional};
 use crate::config::raw::{Table, Value};
@@ -92,6 +92,8 @@ impl<'a> Written<'a> {
         let cache = cache(table, &names);
         let on_error = on_error(table, stage, cache.is_some());
         let (default, flag) = default(table, on_error);
+        let request = request_of(table, network, &names);
+        batch::check(table, None, &request.body);
         Step {
             name: self.names[index].clone(),
             stage,
@@ -99,7 +101,7 @@ impl<'a> Written<'a> {
                 .read("when", optional(language::expression(&names)))
                 .flatten(),
             after: self.after[index].clone(),
-            request: request_of(table, network, &names),
+            request,
             auth: auth::auth(&table.table("auth"), network, super::allows_http(table)),
             sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
             response: response_of(&table.table("response"), seen),

@@ -117,6 +117,56 @@ fn d1_rules_of_auth() {
     ]);
 }
 
+/// C4, D1, D5: braces in credentials and signatures would be sent as they are; what a reference stands for may have some.
+#[test]
+fn c4_d1_d5_templates_are_refused_where_none_can_stand() {
+    let refused =
+        "a template can't stand here: the braces would be sent as they are; write a secret as ${env:NAME}";
+    let bearer = |token: &str| auth(&format!("type = \"bearer\"\ntoken = \"{token}\""));
+    for (text, key) in [
+        (bearer("{{ secrets.k }}"), "auth.token"),
+        (bearer("{% if now %}a{% endif %}"), "auth.token"),
+        (
+            auth("type = \"basic\"\nusername = \"{{ data.u }}\"\npassword = \"p\""),
+            "auth.username",
+        ),
+        (
+            auth("type = \"api_key\"\nname = \"{{ data.n }}\"\nvalue = \"p\""),
+            "auth.name",
+        ),
+        (
+            auth(&format!(
+                "{OAUTH2}client_secret = \"s\"\nparams = {{ a = \"{{{{ data.a }}}}\" }}"
+            )),
+            "auth.params",
+        ),
+        (
+            auth("type = \"rotating\"\nheader = \"X\"\nvalues = [\"a\", { value = \"{{ secrets.k }}\" }]"),
+            "auth.values",
+        ),
+        (sign("secrets = [\"{{ secrets.k }}\"]"), "sign[1].secrets"),
+        (
+            sign("scheme = \"github\"\nsecrets = [{ secret = \"{{ secrets.k }}\" }]"),
+            "sign[1].secrets",
+        ),
+    ] {
+        let found = problems(&text);
+        assert!(found.contains(&format!("{key}: {refused}")), "{text}\n{found}");
+        assert_eq!(found.lines().count(), 1, "{text}\n{found}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    fs::write(&file, "{{ not a template }}").unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let own = "scheme = \"custom\"\nheader = \"X-Sig\"\nsecrets = [\"s\"]\ncontent = \"{{ body }}\"\nvalue = \"v={{ signature }}\"";
+    let step = "[[endpoint.step]]\nname = \"a\"\nurl = \"https://s.example/\"\nauth = { type = \"bearer\", token = \"{{ x }}\" }";
+    expect(&[
+        (bearer(&format!("${{file:{}}}", file.display())), ""),
+        (sign(own), ""),
+        (with(step), "step[1].auth.token: a template can't stand here"),
+    ]);
+}
+
 /// D1: an endpoint's own table replaces that of `[defaults]` whole.
 #[test]
 fn d1_auth_of_an_endpoint_replaces_the_default() {

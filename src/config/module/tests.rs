@@ -144,6 +144,26 @@ fn h9_the_endpoint_is_over_its_module_over_defaults() {
     assert_eq!(shown["endpoint"][0]["with"]["url"], "***");
 }
 
+/// H9, C4: a misspelt module is answered with the nearest built-in one, and nothing is said of the URL that it would bring.
+#[test]
+fn h9_c4_the_nearest_module_is_named() {
+    for (name, help) in [
+        ("jsonpost", "did you mean \"standard/json_post\"?"),
+        ("standard/jsonpost", "did you mean \"standard/json_post\"?"),
+        ("slack", "did you mean \"slack/message\"?"),
+        (
+            "our/crm",
+            "beside the configuration; built in are standard/json_post",
+        ),
+    ] {
+        let found = read(&format!("use = \"{name}\"")).unwrap_err();
+        assert!(
+            found.0.len() == 1 && found.0[0].help.contains(help),
+            "{name}: {found}"
+        );
+    }
+}
+
 /// H9: what is missing, unknown or of another type is shown with its file, line and key.
 #[test]
 fn h9_mistakes_are_shown_where_they_are() {

@@ -32,21 +32,13 @@ pub(super) fn wanted(to: &Destination, event: &Event, number: u32, now: Timestam
         return Wanted::Yes;
     }
     let load = Load::alone(event, number, now);
-    let scope = to.endpoint.scope(&event.json, now);
-    match to
-        .endpoint
-        .selection
-        .judge(&scope.with("delivery", scene::delivery(&load, event)))
-    {
+    match scene::judge(&to.endpoint, &load) {
         Ok(Judgement::Send) => Wanted::Yes,
         Ok(Judgement::Skip(reason)) => {
             to.numbers.skipped();
             tracing::info!(endpoint, event = id, reason, "skipped");
             Wanted::No
         }
-        Err(error) => {
-            let why = format!("`when` can't be worked out: {error}");
-            Wanted::Unknown(Box::new(delivery::unsent(&load, why)))
-        }
+        Err(why) => Wanted::Unknown(Box::new(delivery::unsent(&load, why))),
     }
 }
