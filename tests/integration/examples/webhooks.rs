@@ -187,16 +187,31 @@ pub(super) fn modules() -> Vec<Case> {
         ),
         Case {
             endpoint: "salesforce",
-            run: Run::Sends(vec![Exchange {
-                data: LEAD,
-                status: 201,
-                content_type: "application/json",
-                body: r#"{"id":"00Q5g00000ABCDE","success":true,"errors":[]}"#,
-                request: "POST /example.my.salesforce.com/services/data/v61.0/sobjects/Lead\nauthorization: Bearer t1\n\n\
-                          {\"LastName\":\"Doe\",\"FirstName\":\"John\",\"Company\":\"Private\",\"Email\":\"test@example.com\",\
-                          \"Phone\":\"5551234567\",\"LeadSource\":\"landing-page\"}",
-                ends: Ends::Born(r#"{"salesforce_id":"00Q5g00000ABCDE"}"#),
-            }]),
+            run: Run::Sends(vec![
+                Exchange {
+                    data: LEAD,
+                    status: 201,
+                    content_type: "application/json",
+                    body: r#"{"id":"00Q5g00000ABCDE","success":true,"errors":[]}"#,
+                    request: SALESFORCE,
+                    ends: Ends::Born(r#"{"salesforce_id":"00Q5g00000ABCDE"}"#),
+                },
+                Exchange {
+                    data: LEAD,
+                    status: 400,
+                    content_type: "application/json",
+                    body: r#"[{"message":"Required fields are missing: [Company]","errorCode":"REQUIRED_FIELD_MISSING"}]"#,
+                    request: SALESFORCE,
+                    ends: Ends::Error(
+                        "http_4xx",
+                        "REQUIRED_FIELD_MISSING Required fields are missing: [Company]",
+                    ),
+                },
+            ]),
         },
     ]
 }
+
+const SALESFORCE: &str = "POST /example.my.salesforce.com/services/data/v61.0/sobjects/Lead\nauthorization: Bearer t1\n\n\
+    {\"LastName\":\"Doe\",\"FirstName\":\"John\",\"Company\":\"Private\",\"Email\":\"test@example.com\",\
+    \"Phone\":\"5551234567\",\"LeadSource\":\"landing-page\"}";
