@@ -94,6 +94,11 @@ fn is_from_config(expression: &Expr<'_>) -> bool {
     }
 }
 
+/// `with.a`, which whoever uses a module has chosen.
+fn is_given(expression: &Expr<'_>) -> bool {
+    matches!(expression, Expr::GetAttr(attribute) if matches!(&attribute.expr, Expr::Var(name) if name.id == "with"))
+}
+
 struct Lint<'s> {
     source: &'s str,
     /// Names of the loops we are in.
@@ -139,17 +144,17 @@ impl<'s> Lint<'s> {
                         (false, None) => return Ok(()),
                     };
                     is_host = true;
-                    let fixed = text.split(['/', '?', '#', ':']).next().unwrap_or_default();
-                    if fixed.is_empty() && !text.is_empty() {
+                    if last.is_some() && text.starts_with(['/', '?', '#', ':']) {
                         break;
                     }
+                    let fixed = text.split(['/', '?', '#']).next().unwrap_or_default();
                     (is_begun, last) = (is_begun || !fixed.is_empty(), None);
                     if fixed.len() < text.len() {
                         break;
                     }
                 }
-                Stmt::EmitExpr(emit) if is_host && is_from_config(&emit.expr) => {
-                    (is_begun, last) = (true, None)
+                Stmt::EmitExpr(emit) if is_host && (is_from_config(&emit.expr) || is_given(&emit.expr)) => {
+                    (is_begun, last) = (true, None);
                 }
                 Stmt::EmitExpr(emit) if is_host => last = Some(emit.span().start_offset),
                 _ => return Ok(()),

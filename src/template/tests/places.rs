@@ -210,6 +210,8 @@ fn c3_events_do_not_end_a_host() {
         ("https://api.example.com{{ data.x }}", false),
         ("https://{{ vars.host }}{{ data.x }}?a=b", false),
         ("https://api.example.com{{ data.x }}:8080/hook", false),
+        ("https://api.example.com:80{{ data.x }}/hook", false),
+        ("https://{{ data.user }}:x@api.example.com/hook", true),
         ("https://{{ data.a }}.{{ data.b }}/hook", false),
         ("https://api.example.com/{{ data.x }}/hook", true),
         ("https://api.example.com:{{ vars.port }}/{{ data.x }}", true),
@@ -217,6 +219,7 @@ fn c3_events_do_not_end_a_host() {
         ("https://{{ data.host }}/hook", true),
         ("https://{{ vars.host }}/{{ data.x }}", true),
         ("https://api.{{ vars.domain }}/{{ data.x }}", true),
+        ("https://api.{{ with.domain }}/{{ data.x }}", true),
         ("{{ vars.base }}/{{ data.x }}", true),
         ("https://api.example.com{% if data.x %}/a{% endif %}", true),
     ] {
