@@ -338,6 +338,14 @@ mod tests {
             ),
             ("when = \"response.ok\"", "`response` is not there yet"),
             (
+                "when = \"batch.size > 1\"",
+                "before there is a batch; look at the event itself",
+            ),
+            (
+                "when = \"data.a\"\nskip_reason = \"one of {{ batch.size }}\"",
+                "skip_reason: each event is chosen before",
+            ),
+            (
                 "when = \"vars.flwo == 'x'\"",
                 "vars.flwo is not set; add flwo = … under [vars]",
             ),

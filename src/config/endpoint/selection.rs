@@ -9,12 +9,18 @@ use crate::template::Target;
 
 pub(super) fn selection(table: &Table<'_>, bind: &str) -> Selection {
     let names = Names::of_event(bind);
-    let reason = language::template(Target::Text, &names);
+    let (when, reason) = (
+        language::expression(&names),
+        language::template(Target::Text, &names),
+    );
+    let when =
+        |value: &Value<'_>| when(value).and_then(|when| of_one_event(when.names().collect()).map(|()| when));
+    let reason = |value: &Value<'_>| {
+        reason(value).and_then(|reason| of_one_event(reason.names().collect()).map(|()| reason))
+    };
     let selection = Selection {
         filter: table.read("filter", filter).flatten(),
-        when: table
-            .read("when", optional(language::expression(&names)))
-            .flatten(),
+        when: table.read("when", optional(when)).flatten(),
         skip_reason: table.read("skip_reason", optional(reason)).flatten(),
     };
     if selection.skip_reason.is_some() && !table.has("when") {
@@ -22,6 +28,17 @@ pub(super) fn selection(table: &Table<'_>, bind: &str) -> Selection {
         table.reject_key(&["skip_reason"], &wrong);
     }
     selection
+}
+
+/// Events are chosen one by one, before there is a batch of them.
+fn of_one_event(names: Vec<&str>) -> Result<(), Wrong> {
+    match names.contains(&"batch") {
+        true => Err(Wrong::whole(
+            "each event is chosen before there is a batch",
+            "look at the event itself: data.…",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The second name of data; `data` when there is none.
