@@ -235,9 +235,12 @@ fn check_settings<'u>(
 
 /// The place within the text goes before the message: the file's line is told by whoever reports it.
 pub(super) fn wrong(problem: Problem) -> Wrong {
+    let tag = problem
+        .tag
+        .map_or_else(String::new, |tag| format!(", in `{tag}`"));
     let place = match (problem.line, problem.column) {
-        (Some(1), Some(column)) => format!("at character {column}: "),
-        (Some(line), Some(column)) => format!("at its line {line}, character {column}: "),
+        (Some(1), Some(column)) => format!("at character {column}{tag}: "),
+        (Some(line), Some(column)) => format!("at its line {line}, character {column}{tag}: "),
         _ => String::new(),
     };
     Wrong::whole(format!("{place}{}", problem.says), problem.help)
@@ -358,7 +361,7 @@ mod tests {
             ("when = 5", "endpoint.crm.when: 5 has to be a string"),
             (
                 "when = \"data.x\"\nskip_reason = \"{{ data.x|uper }}\"",
-                "at character 11: there is no filter `uper`; did you mean `upper`?",
+                "at character 11, in `{{ data.x|uper }}`: there is no filter `uper`; did you mean `upper`?",
             ),
             (
                 "when = \"data.x\"\nskip_reason = \"{{ '${env:KEY}' }}\"",

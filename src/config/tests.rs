@@ -108,7 +108,7 @@ fn each_rule_says_what_is_wrong() {
         ),
         (
             "method = \"{{ data.m \"",
-            "method: at character 9: it can't be read",
+            "method: at character 9, in `{{ data.m`: it can't be read",
         ),
         (
             "headers = { X = \"{{ nope.x }}\" }",

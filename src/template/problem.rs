@@ -5,6 +5,11 @@ use std::fmt;
 
 use minijinja::{Error, ErrorKind};
 
+use super::REFERENCES;
+
+/// So much of a tag is shown.
+const TAG_CHARS_MAX: usize = 80;
+
 /// Something wrong in the text of a template or an expression, found when it was compiled or when it was rendered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Problem {
@@ -12,6 +17,9 @@ pub struct Problem {
     pub line: Option<u32>,
     /// Column within the line, in characters from 1.
     pub column: Option<u32>,
+    /// The tag that it stands in, as written, or its beginning; `None`: it stands in none. Holds no secrets, because
+    /// what references of the configuration stand for can't stand in tags.
+    pub tag: Option<Box<str>>,
     /// One sentence without a full stop.
     pub says: String,
     /// What to do about it; may be empty.
@@ -40,6 +48,7 @@ impl Problem {
         let number = |count: usize| u32::try_from(count + 1).ok();
         self.line = number(before.matches('\n').count());
         self.column = number(before[line_start..].chars().count());
+        self.tag = tag_at(source, before.len());
         self
     }
 
@@ -69,6 +78,21 @@ impl Problem {
             },
         }
     }
+}
+
+/// The tag around the byte `offset` of `source`.
+fn tag_at(source: &str, offset: usize) -> Option<Box<str>> {
+    let before = source.get(..offset)?;
+    let begin = before.rfind("{{").max(before.rfind("{%"))?;
+    let tag = source.get(begin..)?;
+    let ends = ["}}", "%}"].iter().filter_map(|end| tag.find(end));
+    let end = ends.min().map_or(tag.len(), |end| end + 2);
+    let is_around = begin + end > offset && !tag[..end].contains(REFERENCES);
+    let tag = tag[..end].trim_end();
+    is_around.then(|| match tag.char_indices().nth(TAG_CHARS_MAX) {
+        None => tag.into(),
+        Some((cut, _)) => format!("{}…", &tag[..cut]).into(),
+    })
 }
 
 fn innermost(error: &Error) -> String {

@@ -414,11 +414,11 @@ fn c4_h3_check_renders_every_text_for_sample_events() {
         lead(json!({ "born": "x" }))
     ));
     for expected in [
-        "endpoint.several.headers.X-Name: for event 2 (lead.created): at character 4: `data.name` is undefined",
-        "endpoint.several.headers.X-Score: for event 2 (lead.created): at character 4: `data.score` is undefined",
+        "endpoint.several.headers.X-Name: for event 2 (lead.created): at character 4, in `{{ data.name }}`: `data.name` is undefined",
+        "endpoint.several.headers.X-Score: for event 2 (lead.created): at character 4, in `{{ data.score }}`: `data.score` is undefined",
         "endpoint.several.query.mail: ",
         "endpoint.several.body.fields.age: ",
-        "endpoint.several.step[1].url: for event 2 (lead.created): at character 25: `data.phone` is undefined",
+        "endpoint.several.step[1].url: for event 2 (lead.created): at character 25, in `{{ data.phone }}`: `data.phone` is undefined",
     ] {
         assert!(ran.err.contains(expected), "{expected}: {ran:?}");
     }
