@@ -13,6 +13,7 @@ pub(super) fn cases() -> Vec<Case> {
         by("secondary-service", secondary),
         by("cached-answer", cached),
         by("default-values", default_values),
+        by("long-calculation", long_calculation),
         by("without-enrichment", without),
     ]
 }
@@ -184,6 +185,19 @@ fn default_values(stage: &Stage, endpoint: &str) {
     let body = scored(stage, endpoint, "unknown", &[fails()]);
     assert_eq!(body, r#"{"score":0,"review":true}"#);
     assert_eq!(requests(stage, &id_of("unknown", endpoint, "score")), 2);
+}
+
+/// A step that times out has failed like one that is answered by 500.
+fn long_calculation(stage: &Stage, endpoint: &str) {
+    for (id, reply, score, path) in [
+        ("in-time", says(r#"{"score":9}"#), 9, "/long.example.com/leads"),
+        ("too-late", fails(), 0, "/long.example.com/queue"),
+    ] {
+        let body = scored(stage, endpoint, id, &[reply]);
+        assert_eq!(body, format!(r#"{{"email":"test@example.com","score":{score}}}"#));
+        let line = format!("POST {path} HTTP/1.1");
+        stage.asked(path, 1, |asked| asked.line == line && asked.body == body);
+    }
 }
 
 fn without(stage: &Stage, endpoint: &str) {
