@@ -128,12 +128,13 @@ pub(super) fn secrets(request: &OutgoingRequest, hidden: &[Box<str>]) -> Vec<Str
     secrets
 }
 
-/// `secret` as it stands between JSON's quotes, where that is another text.
+/// `secret` as it stands between JSON's quotes, where that may be another text: most hold nothing to escape.
 fn escaped(secret: &str) -> Option<String> {
+    let is_special = |c: char| matches!(c, '"' | '\\') || c.is_control();
+    secret.find(is_special)?;
     let mut json = String::new();
     quote(secret, &mut json);
-    let inside = json.strip_prefix('"')?.strip_suffix('"')?;
-    (inside != secret).then(|| inside.to_owned())
+    Some(json.strip_prefix('"')?.strip_suffix('"')?.to_owned())
 }
 
 /// The password in basic credentials (RFC 7617); empty if they are none.

@@ -444,6 +444,7 @@ mod tests {
             (&xml, "response.xpath('//' ~ '[')", "xpath("),
             (&text, "response.match('(' ~ '')", "match("),
             (&text, "response.split('')", "a text to split at"),
+            (&text, "[response][0].find('x')", "no method named find"),
             (&text, "response.match(5)", "takes a text"),
             (&text, "response.match()", "one text"),
         ] {

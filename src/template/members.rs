@@ -44,34 +44,37 @@ pub(super) fn member<'a>(value: &'a Value, name: &str) -> Option<&'a Value> {
     Some(members.read_at(members.member(name)?))
 }
 
-/// The text that `path` leads to in `value`, as it is written; `None`: it is not there, is no text, is written with
-/// escapes, or lies deeper than is read by members.
-pub(super) fn text<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
-    let (members, member) = last(value, path)?;
-    members.written(member)
+/// What is printed as it is written.
+pub(super) enum Written<'a> {
+    /// Without escapes.
+    Text(&'a str),
+    /// Of a few digits.
+    Integer(&'a str),
 }
 
-/// The integer that `path` leads to in `value`, as it is written, which is how it is printed as well; `None`: as for [`text`].
-pub(super) fn integer<'a>(value: &'a Value, path: &[Box<str>]) -> Option<&'a str> {
-    let (members, member) = last(value, path)?;
-    let digits = member.spot.at.of(&members.json);
-    let is_short = |digits: &[u8]| digits.len() <= DIGITS_MAX && digits.iter().all(u8::is_ascii_digit);
-    match digits.strip_prefix(b"-").unwrap_or(digits) {
-        b"0" if digits.len() > 1 => None,
-        positive if is_short(positive) => std::str::from_utf8(digits).ok(),
-        _ => None,
-    }
-}
-
-/// The member that `path` leads to in `value`, and the object it stands in.
-fn last<'a>(value: &'a Value, path: &[Box<str>]) -> Option<(&'a Members, &'a Member)> {
+/// What `path` leads to in `value`, as it is written; `None`: it is not there, is printed in another way, or lies deeper
+/// than is read by members.
+pub(super) fn written<'a>(value: &'a Value, path: &[Box<str>]) -> Option<Written<'a>> {
     let (name, way) = path.split_last()?;
     let mut value = value;
     for name in way {
         value = member(value, name)?;
     }
     let members = value.downcast_object_ref::<Members>()?;
-    Some((members, members.member(name)?))
+    let member = members.member(name)?;
+    match members.written(member) {
+        Some(text) => Some(Written::Text(text)),
+        None => integer(member.spot.at.of(&members.json)).map(Written::Integer),
+    }
+}
+
+fn integer(json: &[u8]) -> Option<&str> {
+    let is_short = |digits: &[u8]| digits.len() <= DIGITS_MAX && digits.iter().all(u8::is_ascii_digit);
+    match json.strip_prefix(b"-").unwrap_or(json) {
+        b"0" if json.len() > 1 => None,
+        digits if is_short(digits) => std::str::from_utf8(json).ok(),
+        _ => None,
+    }
 }
 
 fn whole(json: &[u8]) -> Value {

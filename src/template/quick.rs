@@ -7,6 +7,7 @@ use minijinja::Value;
 use minijinja::machinery::ast::{BinOpKind, Expr, UnaryOpKind};
 
 use super::filters::{Change, change};
+use super::members::Written;
 use super::scope::Scope;
 use super::sink::{JSON, TEXT, VERBATIM};
 
@@ -60,19 +61,21 @@ impl Quick {
     /// come easily.
     pub(super) fn printed<'a>(&'a self, scope: &'a Scope) -> Option<(char, Cow<'a, str>)> {
         match self {
-            // What needs an escape is written with one.
-            Self::Named(path) => match scope.0.text(path) {
-                Some(text) => Some((VERBATIM, text.into())),
-                None => scope.0.integer(path).map(|digits| (JSON, digits.into())),
-            },
+            Self::Named(path) => Some(match scope.0.written(path)? {
+                // What needs an escape is written with one.
+                Written::Text(text) => (VERBATIM, text.into()),
+                Written::Integer(digits) => (JSON, digits.into()),
+            }),
             Self::Constant(value) => value.as_str().map(|text| (TEXT, text.into())),
             Self::Or(both) => {
                 let first = both[0].printed(scope);
                 first.filter(|(kind, text)| *kind != JSON && !text.is_empty())
             }
             Self::Changed(change, path) => {
-                let text = changed(*change, scope.0.text(path)?)?;
-                Some((TEXT, text.into()))
+                let Written::Text(text) = scope.0.written(path)? else {
+                    return None;
+                };
+                Some((TEXT, changed(*change, text)?.into()))
             }
             Self::Not(_) | Self::And(_) | Self::Compared(..) => None,
         }

@@ -11,7 +11,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, ValueKind};
 use smallvec::SmallVec;
 
 use super::given::{Given, GivenIn};
-use super::members;
+use super::members::{self, Written};
 use super::moment::Moment;
 
 /// The names of one rendering. `event`, `data` (with its second name, see [`Scope::bind`]) and `now` are always there;
@@ -299,26 +299,14 @@ impl Names {
         (!matches!(value.kind(), ValueKind::Undefined | ValueKind::Invalid)).then_some(value)
     }
 
-    /// The text that `path` names, if it stands in the event as it is; `None`: it may be something else, see [`Names::follow`].
-    pub(super) fn text(&self, path: &[Box<str>]) -> Option<&str> {
-        self.written(path, members::text)
-    }
-
-    /// The integer that `path` names, if it stands in the event as it is printed; `None`: as for [`Names::text`].
-    pub(super) fn integer(&self, path: &[Box<str>]) -> Option<&str> {
-        self.written(path, members::integer)
-    }
-
-    fn written<'a>(
-        &'a self,
-        path: &[Box<str>],
-        find: fn(&'a Value, &[Box<str>]) -> Option<&'a str>,
-    ) -> Option<&'a str> {
+    /// What `path` names, as it stands in the event, if it is printed so; `None`: it may be something else, see
+    /// [`Names::follow`].
+    pub(super) fn written(&self, path: &[Box<str>]) -> Option<Written<'_>> {
         let (first, below) = path.split_first()?;
         let event = self.event.value();
         match &**first {
-            "event" => find(event, below),
-            name if self.is_data(name) => find(members::member(event, "data")?, below),
+            "event" => members::written(event, below),
+            name if self.is_data(name) => members::written(members::member(event, "data")?, below),
             _ => None,
         }
     }

@@ -68,8 +68,8 @@ pub(super) fn batch(
     })
 }
 
-/// Notes what of the `batch` and `body` of an endpoint (or of a step, which has no batches) can't be had together, or would be ignored. `[defaults]` alone are not judged:
-/// what is missing there may stand in each endpoint.
+/// Notes what of the `batch` and `body` of an endpoint (or of a step, which has no batches) can't be had together, or would
+/// be ignored. `[defaults]` alone are not judged: what is missing there may stand in each endpoint.
 pub(super) fn check(table: &Table<'_>, policy: Option<&BatchPolicy>, format: &BodyPolicy) {
     let (batch, body) = (table.table("batch"), table.table("body"));
     if policy.is_none() {

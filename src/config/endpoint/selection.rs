@@ -5,40 +5,35 @@ use crate::config::raw::{Table, Value};
 use crate::config::values::{self, Read, Wrong};
 use crate::domain::endpoint::Selection;
 use crate::domain::filter::Filter;
-use crate::template::Target;
+use crate::template::{Expression, Target, Template};
 
 pub(super) fn selection(table: &Table<'_>, bind: &str) -> Selection {
     let names = Names::of_event(bind);
-    let (when, reason) = (
-        language::expression(&names),
-        language::template(Target::Text, &names),
-    );
-    let when =
-        |value: &Value<'_>| when(value).and_then(|when| of_one_event(when.names().collect()).map(|()| when));
-    let reason = |value: &Value<'_>| {
-        reason(value).and_then(|reason| of_one_event(reason.names().collect()).map(|()| reason))
-    };
+    let reason = language::template(Target::Text, &names);
     let selection = Selection {
         filter: table.read("filter", filter).flatten(),
-        when: table.read("when", optional(when)).flatten(),
+        when: table
+            .read("when", optional(language::expression(&names)))
+            .flatten(),
         skip_reason: table.read("skip_reason", optional(reason)).flatten(),
     };
+    let when = selection.when.iter().flat_map(Expression::names);
+    let reason = selection.skip_reason.iter().flat_map(Template::names);
+    let used = when
+        .map(|name| ("when", name))
+        .chain(reason.map(|name| ("skip_reason", name)));
+    for (key, _) in used.filter(|(_, name)| *name == "batch") {
+        let wrong = Wrong::whole(
+            "each event is chosen before there is a batch",
+            "look at the event itself: data.…",
+        );
+        table.reject_key(&[key], &wrong);
+    }
     if selection.skip_reason.is_some() && !table.has("when") {
         let wrong = Wrong::whole("nothing is skipped without `when`", "add when = …, or remove it");
         table.reject_key(&["skip_reason"], &wrong);
     }
     selection
-}
-
-/// Events are chosen one by one, before there is a batch of them.
-fn of_one_event(names: Vec<&str>) -> Result<(), Wrong> {
-    match names.contains(&"batch") {
-        true => Err(Wrong::whole(
-            "each event is chosen before there is a batch",
-            "look at the event itself: data.…",
-        )),
-        false => Ok(()),
-    }
 }
 
 /// The second name of data; `data` when there is none.
