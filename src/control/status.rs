@@ -95,11 +95,12 @@ pub async fn quarantine(
 pub async fn read(app: &App) -> ApiResult<Status> {
     let operator = &app.operator;
     let now = operator.now();
+    // In this order, because a pause is durable before the scheduler knows it: whoever sees a lane paused finds why.
+    let views = operator.lanes().await;
     let (lanes, stats, ages) = operator
         .queue()
         .read(move |s| (s.lanes(), s.stats(), s.ages(now)))
         .await?;
-    let views = operator.lanes().await;
     let config = operator.config();
     let mut endpoints = rows(&config.endpoints, &lanes, &views, now, |lane| {
         operator.numbers(lane)

@@ -221,6 +221,12 @@ fn fits(browser: &mut Browser) {
     assert_eq!(shown["wide"], false, "{shown}");
 }
 
+/// The dialog is closed once its answer was given and what it asked for is done: until then the page behind it is out
+/// of reach, by keyboard too.
+fn dialog_closes(browser: &mut Browser) {
+    browser.until("!document.getElementById('dialog').open");
+}
+
 /// Rates and response times become lines with points, one more with each reading; the response times are there to see.
 fn charts_are_drawn(browser: &mut Browser) {
     for what in ["Deliveries per second of billing", "Response time of billing"] {
@@ -250,6 +256,7 @@ fn pauses_and_resumes(browser: &mut Browser, daemon: &Daemon) {
         row["why"].as_str().unwrap().contains("their maintenance"),
         "{row}"
     );
+    dialog_closes(browser);
     browser.shows("#advice", "their maintenance");
     browser.until("document.querySelector('[data-key=\"Resume crm-sync\"]') !== null");
     browser.tab_to("at?.getAttribute('data-key') === 'Resume crm-sync'");
@@ -267,7 +274,7 @@ fn evidence_is_text(browser: &mut Browser, markup: &str, letter: &str) {
     assert_eq!(browser.value("document.querySelectorAll('img').length"), 0);
     fits(browser);
     browser.press("Escape");
-    browser.until("!document.getElementById('dialog').open");
+    dialog_closes(browser);
 }
 
 /// A field of the search narrows it; without it all are there again.
@@ -315,7 +322,7 @@ fn searches_attempts(browser: &mut Browser, markup: &str) {
     }
     fits(browser);
     browser.press("Escape");
-    browser.until("!document.getElementById('dialog').open");
+    dialog_closes(browser);
 }
 
 fn replays_and_purges(browser: &mut Browser, daemon: &Daemon, judge: &Judge) {
@@ -324,6 +331,8 @@ fn replays_and_purges(browser: &mut Browser, daemon: &Daemon, judge: &Judge) {
     assert_eq!(judge.seen().len(), 2, "nothing is done before the answer");
     browser.click("#dialog", "Yes, replay 2");
     judge.until(4);
+    // What was chosen is forgotten when the daemon's answer is in, which may be later than what it did.
+    dialog_closes(browser);
     let again = daemon.until_dead("crm-sync", 2);
     browser.click("#dead-filter", "Search");
     for letter in again {

@@ -44,12 +44,13 @@ async function ask(method, path, body) {
 }
 
 /**
- * Tells `told` the kind of everything that happens, as it happens, until the stream ends. An EventSource would do the
- * same, but can't show a token other than in the address.
+ * Tells `told` the kind of everything that happens, as it happens, until the stream ends; first of all "connected", for
+ * what happened before is not told. An EventSource would do the same, but can't show a token other than in the address.
  */
 export async function live(told, signal) {
   const answer = await fetch("/v1/live", { headers: credentials(), cache: "no-store", signal });
   if (!answer.ok) throw new Refused(answer.status, `status ${answer.status}`);
+  told("connected");
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
