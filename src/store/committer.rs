@@ -1,9 +1,11 @@
 //! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
-//! commit of it, and answers all of them. Async code talks to the store through [`Queue`] and never blocks.
+//! commit of it, and all of them are answered. While a second thread, the [`flusher`], waits for the disk, it makes the
+//! next commit. Async code talks to the store through [`Queue`] and never blocks.
 
 pub mod answers;
 #[cfg(test)]
 mod fairness;
+mod flusher;
 mod gathered;
 mod idle;
 mod settles;
@@ -16,13 +18,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::Waiting;
-use self::gathered::{Gathered, Owed};
+use self::flusher::{Flusher, Written};
+use self::gathered::Gathered;
 pub use self::idle::Upkeep;
 use self::idle::{Idle, MAINTAIN_ON};
 use self::settles::{Settled, Settles};
-use super::{
-    AcceptGroup, Accepted, Batch, Committed, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError,
-};
+use super::{AcceptGroup, Accepted, Batch, LaneId, NewAttempt, Refusal, Settle, SettleTo, Store, StoreError};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 
@@ -31,6 +32,10 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 /// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
 /// a thread of its own.
 const READERS_MAX: usize = 16;
+
+/// A commit of so few moves and events, with nobody waiting behind it, is flushed by the committer itself: the way to
+/// another thread and back would be longer than what it saves.
+pub const SMALL: usize = 16;
 
 /// Tells the time; handed in, so that this room knows no clock.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
@@ -221,13 +226,16 @@ impl Committer {
             failure,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
         };
+        let failed = Arc::new(failed);
+        let flusher = Flusher::start(Arc::clone(&store), notices, Arc::clone(&failed))?;
         let worker = Worker {
             store,
             clock,
             upkeep: upkeep.into(),
-            notices,
+            flusher,
             failed,
             inbox,
+            next: None,
             settles,
             maintained: Instant::now(),
             unfinished: false,
@@ -247,6 +255,21 @@ impl Committer {
     }
 }
 
+/// Where it is told that the store has failed.
+type Failed = watch::Sender<Option<StoreError>>;
+
+/// Tells why the store has failed, unless that was told before.
+fn fail(failed: &Failed, error: StoreError) {
+    failed.send_if_modified(|told| {
+        let first = told.is_none();
+        if first {
+            tracing::error!(%error, "nothing more is accepted or delivered");
+            *told = Some(error);
+        }
+        first
+    });
+}
+
 enum Flow {
     Go,
     Stop,
@@ -256,9 +279,11 @@ struct Worker {
     store: Arc<dyn Store>,
     clock: Clock,
     upkeep: Upkeep,
-    notices: async_mpsc::Sender<Vec<Notice>>,
-    failed: watch::Sender<Option<StoreError>>,
+    flusher: Flusher,
+    failed: Arc<Failed>,
     inbox: Receiver<Request>,
+    /// Taken from the inbox to see whether anybody waits.
+    next: Option<Request>,
     settles: Arc<Settles>,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
@@ -272,7 +297,7 @@ impl Worker {
         let result = loop {
             let patience = gathered.patience(Instant::now());
             let wait = patience.unwrap_or_else(|| idle.wait());
-            let step = match self.inbox.recv_timeout(wait) {
+            let step = match self.next.take().map_or_else(|| self.inbox.recv_timeout(wait), Ok) {
                 Ok(first) => self.gather(first, &mut gathered),
                 Err(RecvTimeoutError::Timeout) if patience.is_none() => self.while_idle(idle).map(|next| {
                     idle = next;
@@ -292,18 +317,18 @@ impl Worker {
                 }
             }
             if stop {
-                break self.store.close();
+                break self.flusher.wait().and_then(|()| self.store.close());
             }
         };
         if let Err(error) = result {
-            tracing::error!(%error, "nothing more is accepted or delivered");
-            self.failed.send_replace(Some(error));
+            fail(&self.failed, error);
         }
     }
 
     /// Nothing has happened for as long as `idle` waits. What is next.
     fn while_idle(&mut self, idle: Idle) -> Result<Idle, StoreError> {
         if matches!(idle, Idle::Rest) {
+            self.flusher.wait()?;
             self.store.rest((self.clock)())?;
             (self.upkeep.at_rest)();
             return Ok(Idle::Sleep);
@@ -327,6 +352,7 @@ impl Worker {
                     gathered.since.get_or_insert_with(Instant::now);
                 }
                 Request::Write(verb) => {
+                    self.flusher.wait()?;
                     verb(&*self.store)?;
                     return Ok(Flow::Go);
                 }
@@ -341,8 +367,6 @@ impl Worker {
         Ok(Flow::Go)
     }
 
-    /// The instant of the promise: when the store's commit has returned, everything in it is on disk, and
-    /// only then is anybody answered.
     fn commit(&mut self, gathered: Gathered) -> Result<(), StoreError> {
         let Gathered {
             groups,
@@ -363,16 +387,22 @@ impl Worker {
         let now = (self.clock)();
         // A try has been made, whatever becomes of the commit.
         self.store.log_attempts(attempts, now);
-        match self.store.commit(batch, now) {
-            Ok(committed) => {
-                self.tell(&committed, &sizes, now, &owed, moves);
-                answers::hand_out(Ok(committed.accepts), answers);
-            }
+        let committed = match self.store.stage(batch, now) {
+            Ok(committed) => committed,
             Err(error) => {
                 answers::hand_out(Err(error.clone()), answers);
                 return Err(error);
             }
-        }
+        };
+        let written = Written {
+            committed,
+            sizes,
+            now,
+            owed,
+            moves,
+            answers,
+        };
+        self.flush(written)?;
         let pause = if self.unfinished {
             MAINTAIN_ON
         } else {
@@ -384,39 +414,27 @@ impl Worker {
         Ok(())
     }
 
-    /// Tells the dispatcher what is owed now and what has moved. It may be gone, when the daemon stops.
-    fn tell(
-        &self,
-        committed: &Committed,
-        sizes: &[usize],
-        now: Timestamp,
-        mut owed: &[Owed],
-        mut notices: Vec<Notice>,
-    ) {
-        for (group, size) in committed.accepts.iter().zip(sizes) {
-            let (mine, rest) = owed.split_at(*size);
-            owed = rest;
-            for (accepted, (lanes, due, bytes)) in group.iter().flatten().zip(mine) {
-                if let Accepted::New(seq) = *accepted {
-                    // A delay that was over before the commit is none: to the store this delivery is a fresh
-                    // one, and whoever looked for it among the deferred would not find it.
-                    let due = due.filter(|due| *due > now);
-                    let bytes = *bytes;
-                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted {
-                        lane,
-                        seq,
-                        due,
-                        bytes,
-                    }));
-                }
+    /// Sees to it that a commit is flushed: by the flusher, once it has done with the last one, or here.
+    fn flush(&mut self, written: Written) -> Result<(), StoreError> {
+        match self.flusher.is_idle() {
+            Err(error) => {
+                answers::hand_out(Err(error.clone()), written.answers);
+                Err(error)
             }
-        }
-        if !notices.is_empty() {
-            let _ = self.notices.blocking_send(notices);
+            Ok(true) if written.len() <= SMALL && !self.is_anybody_waiting() => {
+                self.flusher.flush_here(written)
+            }
+            Ok(_) => self.flusher.begin(written),
         }
     }
 
+    fn is_anybody_waiting(&mut self) -> bool {
+        self.next = self.next.take().or_else(|| self.inbox.try_recv().ok());
+        self.next.is_some()
+    }
+
     fn maintain(&mut self) -> Result<bool, StoreError> {
+        self.flusher.wait()?;
         let now = (self.clock)();
         let dead_before = Timestamp(now.0.saturating_sub(self.upkeep.dead_keep.as_millis() as u64));
         let done = self.store.maintain(now, dead_before)?;
@@ -484,6 +502,43 @@ mod tests {
         assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
         let deferred = queue.store().lanes()[0].deferred;
         assert_eq!(deferred, 1, "and so the store sees it");
+        committer.stop();
+    }
+
+    /// A2: while the disk works on one commit the next one is written, and nobody hears of either before it is durable.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
+        let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) = Committer::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(|| NOW),
+            Duration::from_secs(60),
+            tell,
+        )
+        .unwrap();
+        let many = |name: &str| {
+            (0..=SMALL)
+                .map(|n| group(&format!("{name}{n}"), None, lane))
+                .collect()
+        };
+        let staged = async |commits: u64| {
+            while store.stats().commits < commits {
+                tokio::task::yield_now().await;
+            }
+        };
+        let held = store.hold_disk();
+        let first = tokio::spawn(queue.accept(many("first")));
+        staged(1).await;
+        let second = tokio::spawn(queue.accept(many("second")));
+        staged(2).await;
+        assert!(!first.is_finished() && !second.is_finished() && notices.try_recv().is_err());
+        drop(held);
+        for answer in [first, second] {
+            assert_eq!(answer.await.unwrap().unwrap().len(), SMALL + 1);
+            assert_eq!(notices.recv().await.unwrap().len(), SMALL + 1);
+        }
         committer.stop();
     }
 

@@ -25,6 +25,7 @@ use crate::domain::time::Timestamp;
 #[derive(Debug)]
 pub struct MemoryStore {
     state: Mutex<State>,
+    disk: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -48,7 +49,13 @@ impl MemoryStore {
                 faults,
                 commits: 0,
             }),
+            disk: Mutex::default(),
         }
+    }
+
+    /// While this is held, nothing that is staged becomes durable, as on a disk that hangs.
+    pub fn hold_disk(&self) -> MutexGuard<'_, ()> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What the next process would find: a store that holds what was committed to this one. Planned and
@@ -127,7 +134,7 @@ impl Store for MemoryStore {
         self.locked().model.lanes()
     }
 
-    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
+    fn stage(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
         let mut state = self.working()?;
         match state.faults.next_commit() {
             None => Ok(state.apply(batch, now)),
@@ -138,6 +145,12 @@ impl Store for MemoryStore {
                 state.faults.check().map(|()| Committed::default())
             }
         }
+    }
+
+    /// What is staged here has no further to go, but may have to wait.
+    fn sync(&self) -> Result<(), StoreError> {
+        drop(self.hold_disk());
+        self.working().map(drop)
     }
 
     fn log_attempts(&self, attempts: Vec<NewAttempt>, _now: Timestamp) {

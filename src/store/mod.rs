@@ -303,7 +303,27 @@ pub trait Store: Send + Sync + 'static {
     ///
     /// # Errors
     /// [`StoreError::Failed`]: none of the batch may be answered.
-    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError>;
+    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
+        let committed = self.stage(batch, now)?;
+        self.sync()?;
+        Ok(committed)
+    }
+
+    /// The first half of [`Store::commit`]: writes a batch that is durable after the next [`Store::sync`], for whoever
+    /// stages the next batch while the disk works on this one. Until then its events are not given by [`Store::due`],
+    /// and a crash leaves all staged batches up to one of them, of that one perhaps a part that owes nothing wrong.
+    /// Writes.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: none of the batch may be answered.
+    fn stage(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError>;
+
+    /// Makes everything durable that was staged before it was called; returns when that would survive a power cut. May
+    /// be called on another thread than the one that writes, one call at a time.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`]: nothing that was staged may be answered.
+    fn sync(&self) -> Result<(), StoreError>;
 
     /// Adds tries to the attempt log, in the order in which they were settled; texts are cut. To be called right
     /// before the commit that settles them. It never fails: what can't be logged is dropped and counted. Writes.

@@ -1,13 +1,14 @@
-//! The store without sockets, scheduler and HTTP: each commit accepts a batch and settles the one before it, and then
-//! 64 producers share commits; against append plus fdatasync of the same bytes in the same batches, and against sled
-//! alone with the same bytes.
+//! The store without sockets, scheduler and HTTP: each commit accepts a batch and settles the one before it, the next one
+//! being written while the last is flushed, and then 64 producers share commits; against append plus fdatasync of the
+//! same bytes in the same batches, and against sled alone with the same bytes, one batch after the other.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::channel;
 use tokio::task::JoinSet;
 
 use super::Bench;
@@ -18,7 +19,7 @@ use super::stage::Folder;
 use crate::config::{FreeMin, StoreConfig};
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
-use crate::store::committer::{Committer, Queue};
+use crate::store::committer::{Committer, Queue, SMALL};
 use crate::store::sled::{OpenOptions, SledLimit, SledStore};
 use crate::store::{
     AcceptGroup, Accepted, Batch, DeliveryId, LaneId, NewEvent, Settle, SettleTo, Store, StoreError,
@@ -31,6 +32,8 @@ const BATCHES: [(usize, f64); 5] = [(1, 0.5), (16, 0.7), (64, 0.7), (256, 0.7), 
 const NOW: Timestamp = Timestamp(1_736_937_000_000);
 /// Nothing dies here.
 const DEAD_KEEP: Duration = Duration::from_secs(3600);
+/// Commits that follow each other at once, before time is taken out to make the events of the next ones.
+const LAP: usize = 16;
 /// Producers that share commits.
 const PRODUCERS: u64 = 64;
 
@@ -49,23 +52,26 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
 fn commits(bench: &mut Bench, batch: usize, goal: f64) -> io::Result<()> {
     let folder = Folder::new(&bench.args.dir, "store")?;
     let store = open(&folder)?;
-    let mut work = Work::new(&store)?;
     let mut sled = SledLimit::open(&folder.path().join("sled")).map_err(io::Error::other)?;
     let (mut to_flush, mut to_sled) = (Vec::new(), Vec::new());
     let span = bench.span() / 2;
-    for round in 0..bench.args.rounds {
-        let (mut ours, mut by_flush, mut by_sled) = (0.0, 0.0, 0.0);
-        // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
-        for turn in 0..3 {
-            match (round + turn) % 3 {
-                0 => ours = per_second(batch, span, || work.commit(batch))?,
-                1 => by_flush = limits::flush(folder.path(), batch, span)?.per_second,
-                _ => by_sled = per_second(batch, span, || by_sled_alone(&mut sled, batch))?,
+    thread::scope(|scope| {
+        let mut work = Work::new(&store, scope)?;
+        for round in 0..bench.args.rounds {
+            let (mut ours, mut by_flush, mut by_sled) = (0.0, 0.0, 0.0);
+            // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
+            for turn in 0..3 {
+                match (round + turn) % 3 {
+                    0 => ours = per_second(LAP * batch, span, || work.lap(batch))?,
+                    1 => by_flush = limits::flush(folder.path(), batch, span)?.per_second,
+                    _ => by_sled = per_second(batch, span, || by_sled_alone(&mut sled, batch))?,
+                }
             }
+            to_flush.push((ours, by_flush));
+            to_sled.push((ours, by_sled));
         }
-        to_flush.push((ours, by_flush));
-        to_sled.push((ours, by_sled));
-    }
+        io::Result::Ok(())
+    })?;
     store.close().map_err(io::Error::other)?;
     let what = format!("store alone, accepted and settled, {batch} a commit");
     let row = Row::of_rounds(&what, "/s", "flush", &to_flush);
@@ -74,16 +80,16 @@ fn commits(bench: &mut Bench, batch: usize, goal: f64) -> io::Result<()> {
     Ok(())
 }
 
-/// Events a second of commits of `batch` events, each of which tells how long it took.
+/// Events a second of pieces of work that take in so many each and tell how long that took.
 fn per_second(
-    batch: usize,
+    events_each: usize,
     span: Duration,
-    mut commit: impl FnMut() -> io::Result<Duration>,
+    mut work: impl FnMut() -> io::Result<Duration>,
 ) -> io::Result<f64> {
     let (mut took, mut events) = (Duration::ZERO, 0);
     while took < span {
-        took += commit()?;
-        events += batch;
+        took += work()?;
+        events += events_each;
     }
     Ok(events as f64 / took.as_secs_f64())
 }
@@ -98,7 +104,7 @@ async fn shared(bench: &mut Bench) -> io::Result<()> {
     let folder = Folder::new(&bench.args.dir, "store")?;
     let store: Arc<dyn Store> = Arc::new(open(&folder)?);
     let lane = store.lane("live").map_err(io::Error::other)?;
-    let (tell, mut told) = mpsc::channel(1024);
+    let (tell, mut told) = channel(1024);
     let (committer, queue) = Committer::start(Arc::clone(&store), Arc::new(|| NOW), DEAD_KEEP, tell)?;
     let listening = tokio::spawn(async move { while told.recv().await.is_some() {} });
     let mut rounds = Vec::new();
@@ -175,7 +181,7 @@ fn open(folder: &Folder) -> io::Result<SledStore> {
     SledStore::open(&config, OpenOptions::default()).map_err(io::Error::other)
 }
 
-/// Events going through a store.
+/// Events going through a store, as the committer has them go.
 struct Work<'a> {
     store: &'a SledStore,
     lane: LaneId,
@@ -183,36 +189,60 @@ struct Work<'a> {
     /// Accepted and not yet settled.
     owed: Vec<DeliveryId>,
     json: Bytes,
+    /// Has another thread flush what is staged.
+    to_flush: mpsc::SyncSender<()>,
+    flushed: mpsc::Receiver<Result<(), StoreError>>,
 }
 
 impl<'a> Work<'a> {
-    fn new(store: &'a SledStore) -> io::Result<Self> {
+    fn new<'scope>(store: &'a SledStore, scope: &'scope thread::Scope<'scope, 'a>) -> io::Result<Self> {
+        let (to_flush, orders) = mpsc::sync_channel(0);
+        let (tell, flushed) = mpsc::channel();
+        scope.spawn(move || orders.iter().try_for_each(|()| tell.send(store.sync())));
         Ok(Self {
             store,
             lane: store.lane("live").map_err(io::Error::other)?,
             events: 0,
             owed: Vec::new(),
             json: line("live", "").into(),
+            to_flush,
+            flushed,
         })
     }
 
-    /// One commit; how long it took. Making the events is not the store's work, so it does not count.
-    fn commit(&mut self, batch: usize) -> io::Result<Duration> {
-        let accepts = (0..batch).map(|_| self.next_event()).collect();
-        let settles = self.owed.drain(..).map(settled);
-        let batch = Batch {
-            settles: settles.collect(),
-            accepts,
-        };
+    /// So many commits; how long they took. Making the events is not the store's work, so it does not count.
+    fn lap(&mut self, batch: usize) -> io::Result<Duration> {
+        let accepts: Vec<Vec<AcceptGroup>> = (0..LAP)
+            .map(|_| (0..batch).map(|_| self.next_event()).collect())
+            .collect();
         let began = Instant::now();
-        let committed = self.store.commit(batch, NOW).map_err(io::Error::other)?;
-        let took = began.elapsed();
+        for accepts in accepts {
+            self.stage(accepts).map_err(io::Error::other)?;
+            if batch <= SMALL {
+                self.store.sync().map_err(io::Error::other)?;
+            } else {
+                self.to_flush.send(()).map_err(io::Error::other)?;
+            }
+        }
+        if batch > SMALL {
+            for _ in 0..LAP {
+                let flushed = self.flushed.recv().map_err(io::Error::other)?;
+                flushed.map_err(io::Error::other)?;
+            }
+        }
+        Ok(began.elapsed())
+    }
+
+    /// Writes new events, and that the last ones are settled.
+    fn stage(&mut self, accepts: Vec<AcceptGroup>) -> Result<(), StoreError> {
+        let settles = self.owed.drain(..).map(settled).collect();
+        let committed = self.store.stage(Batch { settles, accepts }, NOW)?;
         for accepted in committed.accepts.into_iter().flatten().flatten() {
             if let Accepted::New(seq) = accepted {
                 self.owed.push(DeliveryId { lane: self.lane, seq });
             }
         }
-        Ok(took)
+        Ok(())
     }
 
     fn next_event(&mut self) -> AcceptGroup {

@@ -213,15 +213,14 @@ pub struct Index {
     slots: Vec<Option<Box<Slot>>>,
     lanes: Vec<Lane>,
     size: Size,
-    /// The sequence number that the next event gets.
-    pub next_seq: u64,
+    /// Events from this one on may not be durable yet, so they are not given to anybody who delivers them.
+    pub durable_next: Seq,
 }
 
 impl Index {
     /// Takes in a slot that came into use.
     pub fn insert(&mut self, number: u32, slot: Slot) {
         self.remove(number);
-        self.next_seq = self.next_seq.max(slot.last_seq() + 1);
         self.count(&slot, true);
         self.by_seq.insert(slot.first_seq, number);
         let at = number as usize;
@@ -410,7 +409,7 @@ impl Index {
     /// The fresh half of the answer to `query`.
     pub fn fresh(&self, lane: LaneId, query: &DueQuery) -> DueAnswer {
         let mut answer = DueAnswer {
-            fresh_next: Seq(self.next_seq.max(query.fresh_from.0)),
+            fresh_next: self.durable_next.max(query.fresh_from),
             ..DueAnswer::default()
         };
         let counts = self
@@ -423,7 +422,7 @@ impl Index {
         for (_, slot) in self.slots_from(query.fresh_from.0) {
             let Some(bits) = slot.bits(lane) else { continue };
             for seq in bits.fresh().map(|index| slot.seq(index)) {
-                if seq < query.fresh_from || query.held.contains(&seq) {
+                if seq < query.fresh_from || seq >= self.durable_next || query.held.contains(&seq) {
                     continue;
                 }
                 if answer.fresh.len() == query.fresh_max {
@@ -478,6 +477,7 @@ mod tests {
         let mut index = Index::default();
         index.insert(0, Slot::new(&record(10, &[0, 1, 2], &[0, 1])));
         index.insert(5, Slot::new(&record(20, &[0, 4, 9], &[1])));
+        index.durable_next = Seq(30);
         index
     }
 
@@ -534,6 +534,23 @@ mod tests {
                 fresh(&index, lane, from, max, held),
                 wanted,
                 "lane {lane} from {from} max {max}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_may_not_be_durable_is_not_given() {
+        let mut index = sample();
+        for (durable_next, wanted) in [
+            (10, (vec![], 10, false)),
+            (12, (vec![10, 11], 12, false)),
+            (25, (vec![10, 11, 12, 20, 24], 25, false)),
+        ] {
+            index.durable_next = Seq(durable_next);
+            assert_eq!(
+                fresh(&index, 1, 0, 9, &[]),
+                wanted,
+                "durable before {durable_next}"
             );
         }
     }

@@ -2,7 +2,7 @@
 //! what it still owes.
 //!
 //! ```text
-//! batch ─► accept, moves (draft) ─► plan: writes in a safe order ─► engine: write, flush ─► index, cache
+//! batch ─► accept, moves (draft) ─► plan: writes in a safe order ─► engine: write ─► index, cache ─► engine: flush
 //! start ─► open ─► recover: engine ─► index and writer                readers: index ─► cache or engine
 //! ```
 //! Files in the order of reading: [`keys`], [`chunk`] and [`bits`] (what is on disk and in memory), [`plan`]
@@ -84,8 +84,12 @@ const EVENT_BYTES_USUAL: u64 = 1 << 10;
 
 /// A [`Store`] on sled.
 ///
-/// Writing verbs take the writer's lock and keep it while they wait for the disk; nothing else ever waits
-/// for it. Readers take the index's lock for a moment, and the writer takes that only when the disk is done.
+/// Writing verbs take the writer's lock while they draft and write; nothing else ever waits for it, and nobody holds it
+/// while the disk is made to flush. Readers take the index's lock for a moment, and so does the writer.
+///
+/// Memory learns of a change when it is written, before it is durable, because the next change is drafted upon it. The
+/// log is one, so what a crash leaves of it never holds a change without those before. Only events are kept back from
+/// whoever delivers them until they are durable.
 pub struct SledStore {
     engine: ArcSwap<Engine>,
     identity: Identity,
@@ -97,6 +101,8 @@ pub struct SledStore {
     numbers: Mutex<Numbers>,
     sweep: Mutex<Sweep>,
     search: Mutex<Search>,
+    /// What is written and was not flushed yet.
+    staged: Mutex<Staged>,
     /// Nothing is written: the store was opened to be looked at.
     read_only: bool,
     /// Beside the queue: nothing in it depends on this.
@@ -124,6 +130,15 @@ struct Damage {
     quarantined: u64,
 }
 
+/// Changes since the last flush.
+#[derive(Debug, Default)]
+struct Staged {
+    /// If there are any, the first sequence number that none of them has.
+    next_seq: Option<Seq>,
+    /// Set for ever by the first flush that failed: another one would tell nothing of what that one has lost.
+    failed: Option<StoreError>,
+}
+
 /// What the writer tells about itself after every commit, so that nobody has to wait for it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
@@ -141,9 +156,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SledStore {
-    /// Drafts a change, makes it durable, and lets memory know. The first failure is the last change. A change
-    /// that is told no time takes that of the one before.
+    /// Drafts a change, lets memory know and makes it durable. A change that is told no time takes that of the one before.
     fn transact<R>(
+        &self,
+        now: impl Into<Option<Timestamp>>,
+        change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        let result = self.write(now, change)?;
+        self.sync()?;
+        Ok(result)
+    }
+
+    /// Drafts and writes a change and lets memory know. The first failure is the last change.
+    fn write<R>(
         &self,
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
@@ -159,15 +184,14 @@ impl SledStore {
         // Before each change, since others may fill the disk while nothing new is accepted: what stands by for
         // that has to be given up before a write fails.
         writer.space.refresh();
-        let result = self.try_transact(&mut writer, now, change);
+        let result = self.try_write(&mut writer, now, change);
         if let Err(error) = &result {
-            writer.failed = Some(error.clone());
-            writer.space.emergency();
+            writer.fail(error);
         }
         result
     }
 
-    fn try_transact<R>(
+    fn try_write<R>(
         &self,
         writer: &mut Writer,
         now: Timestamp,
@@ -188,13 +212,13 @@ impl SledStore {
         if writes {
             engine.write(plan)?;
             engine.tidy(writer.pages_to_tidy)?;
-            crash::crash_point("before-flush");
-            engine.flush()?;
-            crash::crash_point("after-flush");
         }
         lock(&self.damage).quarantined += damaged.len() as u64;
         self.apply(writer, effects);
         self.publish(writer, u64::from(writes));
+        if writes {
+            lock(&self.staged).next_seq = Some(writer.next_seq());
+        }
         Ok(result)
     }
 
@@ -310,13 +334,36 @@ impl Store for SledStore {
         totals
     }
 
-    fn commit(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
-        self.transact(now, |draft| {
+    fn stage(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
+        self.write(now, |draft| {
             draft.settle(batch.settles)?;
             Ok(Committed {
                 accepts: draft.accept(batch.accepts)?,
             })
         })
+    }
+
+    fn sync(&self) -> Result<(), StoreError> {
+        let next_seq = {
+            let mut staged = lock(&self.staged);
+            staged.failed.clone().map_or(Ok(()), Err)?;
+            staged.next_seq.take()
+        };
+        let Some(next_seq) = next_seq else {
+            return Ok(());
+        };
+        crash::crash_point("before-flush");
+        let flushed = self.engine.load_full().flush();
+        crash::crash_point("after-flush");
+        match &flushed {
+            Ok(()) => lock(&self.index).durable_next = next_seq,
+            Err(error) => {
+                lock(&self.staged).failed = Some(error.clone());
+                // The lock is broken after a panic, and then the store has failed already.
+                drop(self.writer.lock().map(|mut writer| writer.fail(error)));
+            }
+        }
+        flushed
     }
 
     fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp) {

@@ -186,6 +186,7 @@ impl SledStore {
             numbers: Mutex::default(),
             sweep: Mutex::default(),
             search: Mutex::default(),
+            staged: Mutex::default(),
             attempts: Mutex::new(attempt_log(config, !options.check_only)),
             rewrite_bytes_min: u64::MAX,
             _owner: owner,

@@ -153,7 +153,7 @@ impl SledStore {
                     continue;
                 };
                 let known = query.held.contains(&id.seq) || given.contains(&id.seq);
-                if known || !index.is(Mark::Deferred, id) {
+                if known || id.seq >= index.durable_next || !index.is(Mark::Deferred, id) {
                     continue;
                 }
                 if due > query.now || answer.deferred.len() == query.deferred_max {

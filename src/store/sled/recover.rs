@@ -15,6 +15,7 @@ use super::ring::Ring;
 use super::space::Space;
 use super::writer::{Parts, Writer};
 use super::{keys, lock};
+use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 use crate::store::record::{
     self, DeferralRecord, Floors, IdPage, Identity, Intent, LaneRecord, OwedRecord, Record, RecordError,
@@ -303,7 +304,7 @@ impl<'a> Recovery<'a> {
                 }
             }
         }
-        self.index.next_seq = self.index.next_seq.max(self.next.seq);
+        self.index.durable_next = Seq(self.next.seq);
         finished
     }
 

@@ -18,7 +18,7 @@ use super::writer::Writer;
 use super::{SledStore, keys, lock};
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, SlotRecord};
-use crate::store::{StoreError, files};
+use crate::store::{Store, StoreError, files};
 
 /// When a file is rewritten.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +196,7 @@ impl SledStore {
     /// the engine to use its file again. Holds the committer while at most
     /// [`KEPT_BYTES_MAX`] are copied and synced: tenths of a second, and a second or two on a slow disk.
     pub(super) fn rewrite(&self, worth: Worth, now: Timestamp) -> Result<bool, StoreError> {
+        self.sync()?;
         let mut writer = self.working_writer()?;
         let file = self.engine.load().disk_bytes();
         let kept = self.kept_bytes(&writer);
@@ -214,7 +215,7 @@ impl SledStore {
         }
         let result = self.rewrite_now(&mut writer, now);
         if let Err(error) = &result {
-            writer.failed = Some(error.clone());
+            writer.fail(error);
         }
         result.map(|()| true)
     }

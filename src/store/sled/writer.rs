@@ -9,6 +9,7 @@ use super::plan::{Plan, Step};
 use super::rewrite::RecordBytes;
 use super::ring::Ring;
 use super::space::Space;
+use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
 use crate::store::record::{self, Floors};
 use crate::store::{LaneId, StoreError};
@@ -157,6 +158,17 @@ impl Writer {
     /// The generation that comes next.
     pub fn next_generation(&self) -> u64 {
         self.next.generation
+    }
+
+    /// The sequence number that comes next.
+    pub fn next_seq(&self) -> Seq {
+        Seq(self.next.seq)
+    }
+
+    /// Nothing more is written; what stands by for a full disk is given up. The first failure is the one that is told.
+    pub fn fail(&mut self, error: &StoreError) {
+        self.failed.get_or_insert_with(|| error.clone());
+        self.space.emergency();
     }
 
     fn reserve(&mut self, plan: &mut Plan) -> Result<(), StoreError> {

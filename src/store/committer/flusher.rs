@@ -1,0 +1,187 @@
+//! The thread that waits for the disk, so that the committer can make the next commit meanwhile: at most one is being
+//! flushed and one written. What became durable is told, and whoever waits for it answered, in the order of the commits.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::mpsc as async_mpsc;
+
+use super::answers::{self, Waiting};
+use super::gathered::Owed;
+use super::{Failed, Notice, fail};
+use crate::domain::time::Timestamp;
+use crate::store::{Accepted, Committed, Store, StoreError};
+
+/// A commit that was written and is not durable yet, and who is told of it.
+pub(super) struct Written {
+    pub(super) committed: Committed,
+    /// How many events each group has.
+    pub(super) sizes: Vec<usize>,
+    /// When it was written.
+    pub(super) now: Timestamp,
+    /// One for each event.
+    pub(super) owed: Vec<Owed>,
+    /// What is told of deliveries that were there before.
+    pub(super) moves: Vec<Notice>,
+    /// Who waits, each with the number of its groups.
+    pub(super) answers: Vec<(usize, Waiting)>,
+}
+
+impl Written {
+    /// Events and moves in it.
+    pub(super) fn len(&self) -> usize {
+        self.owed.len() + self.moves.len()
+    }
+
+    /// What the dispatcher is told: what is owed now and what has moved.
+    fn notices(&mut self) -> Vec<Notice> {
+        let mut notices = std::mem::take(&mut self.moves);
+        let mut owed = &self.owed[..];
+        for (group, size) in self.committed.accepts.iter().zip(&self.sizes) {
+            let (mine, rest) = owed.split_at(*size);
+            owed = rest;
+            for (accepted, (lanes, due, bytes)) in group.iter().flatten().zip(mine) {
+                if let Accepted::New(seq) = *accepted {
+                    // A delay that was over before the commit is none: to the store this delivery is a fresh
+                    // one, and whoever looked for it among the deferred would not find it.
+                    let due = due.filter(|due| *due > self.now);
+                    let bytes = *bytes;
+                    notices.extend(lanes.iter().map(|&lane| Notice::Accepted {
+                        lane,
+                        seq,
+                        due,
+                        bytes,
+                    }));
+                }
+            }
+        }
+        notices
+    }
+}
+
+/// What flushes: on its thread, or on the committer's.
+struct Disk {
+    store: Arc<dyn Store>,
+    notices: async_mpsc::Sender<Vec<Notice>>,
+}
+
+impl Disk {
+    /// The instant of the promise: when the store's flush has returned, everything that was written is on disk, and only
+    /// then is anybody answered. The dispatcher may be gone, when the daemon stops.
+    fn flush(&self, mut written: Written) -> Result<(), StoreError> {
+        let synced = self.store.sync();
+        if synced.is_ok() {
+            let notices = written.notices();
+            if !notices.is_empty() {
+                let _ = self.notices.blocking_send(notices);
+            }
+        }
+        let answer = synced.clone().map(|()| written.committed.accepts);
+        answers::hand_out(answer, written.answers);
+        synced
+    }
+}
+
+/// The committer's side of it.
+pub(super) struct Flusher {
+    disk: Arc<Disk>,
+    /// `None` once it is to end. Who sends waits until the last commit is flushed; then the thread goes on at once.
+    to: Option<SyncSender<Written>>,
+    done: Receiver<Result<(), StoreError>>,
+    /// Commits handed over that were not heard of.
+    under_way: usize,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Flusher {
+    /// Starts the thread. What becomes durable is told on `notices`, one list per commit; that a flush has failed, at
+    /// once in `failed`, since the committer may be asleep.
+    pub(super) fn start(
+        store: Arc<dyn Store>,
+        notices: async_mpsc::Sender<Vec<Notice>>,
+        failed: Arc<Failed>,
+    ) -> std::io::Result<Self> {
+        let disk = Arc::new(Disk { store, notices });
+        let (to, commits) = sync_channel::<Written>(0);
+        let (tell, done) = channel();
+        let mine = Arc::clone(&disk);
+        let work = move || {
+            for written in commits {
+                let flushed = mine.flush(written);
+                if let Err(error) = &flushed {
+                    fail(&failed, error.clone());
+                }
+                if tell.send(flushed).is_err() {
+                    return;
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("flusher".to_owned()).spawn(work)?;
+        Ok(Self {
+            disk,
+            to: Some(to),
+            done,
+            under_way: 0,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether nothing is being flushed.
+    ///
+    /// # Errors
+    /// Those of the last flush.
+    pub(super) fn is_idle(&mut self) -> Result<bool, StoreError> {
+        while let Ok(flushed) = self.done.try_recv() {
+            self.under_way -= 1;
+            flushed?;
+        }
+        Ok(self.under_way == 0)
+    }
+
+    /// Waits until nothing is being flushed any more.
+    ///
+    /// # Errors
+    /// Those of the last flush.
+    pub(super) fn wait(&mut self) -> Result<(), StoreError> {
+        while self.under_way > 0 {
+            self.under_way -= 1;
+            self.done.recv().unwrap_or_else(|_| Err(broken()))?;
+        }
+        Ok(())
+    }
+
+    /// Hands a commit over, as soon as the last one is flushed.
+    ///
+    /// # Errors
+    /// [`StoreError::Failed`] when the thread is gone, which is a bug.
+    pub(super) fn begin(&mut self, written: Written) -> Result<(), StoreError> {
+        self.under_way += 1;
+        match self.to.as_ref().map(|to| to.send(written)) {
+            Some(Ok(())) => Ok(()),
+            _ => Err(broken()),
+        }
+    }
+
+    /// Flushes on the thread of the caller; nothing may be under way.
+    ///
+    /// # Errors
+    /// Those of the flush.
+    pub(super) fn flush_here(&self, written: Written) -> Result<(), StoreError> {
+        self.disk.flush(written)
+    }
+}
+
+fn broken() -> StoreError {
+    StoreError::Failed("the thread that flushes broke off".to_owned())
+}
+
+impl Drop for Flusher {
+    /// Lets it end with what was handed over.
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
