@@ -9,6 +9,8 @@ mod flusher;
 mod gathered;
 mod idle;
 mod settles;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
@@ -454,139 +456,5 @@ fn moved(settle: &Settle) -> Notice {
         seq: settle.id.seq,
         deferred,
         tries,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::settles::SETTLES_MAX;
-    use super::*;
-    use crate::domain::event::{Event, EventHead};
-    use crate::store::memory::MemoryStore;
-    use crate::store::{DeliveryId, NewEvent};
-
-    pub(super) const NOW: Timestamp = Timestamp(1_736_937_000_000);
-
-    pub(super) fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> AcceptGroup {
-        let head = EventHead {
-            deliver_at,
-            ..EventHead::new(id, "/test", "test", NOW)
-        };
-        let json = bytes::Bytes::from_static(b"{}");
-        let event = Event { head, json };
-        let lanes = [lane].into();
-        AcceptGroup {
-            events: vec![NewEvent { event, lanes }],
-        }
-    }
-
-    /// A8: what the dispatcher hears of a delayed event is where the store keeps it, or else nobody would
-    /// ever find it there.
-    #[tokio::test]
-    async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
-        let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::channel(4096);
-        let (committer, queue) =
-            Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
-        let later = NOW.plus(Duration::from_millis(1));
-        let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| group(&at.0.to_string(), Some(at), lane));
-        queue.accept(groups.to_vec()).await.unwrap();
-        let told: Vec<_> = notices.recv().await.unwrap();
-        let dues = told.iter().map(|notice| match notice {
-            Notice::Accepted { due, .. } => *due,
-            Notice::Committed { .. } => panic!("nothing was settled"),
-        });
-        assert_eq!(dues.collect::<Vec<_>>(), [None, None, Some(later)]);
-        let deferred = queue.store().lanes()[0].deferred;
-        assert_eq!(deferred, 1, "and so the store sees it");
-        committer.stop();
-    }
-
-    /// A2: while the disk works on one commit the next one is written, and nobody hears of either before it is durable.
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
-        let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
-        let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::channel(4096);
-        let (committer, queue) = Committer::start(
-            Arc::clone(&store) as Arc<dyn Store>,
-            Arc::new(|| NOW),
-            Duration::from_secs(60),
-            tell,
-        )
-        .unwrap();
-        let many = |name: &str| {
-            (0..=SMALL)
-                .map(|n| group(&format!("{name}{n}"), None, lane))
-                .collect()
-        };
-        let staged = async |commits: u64| {
-            while store.stats().commits < commits {
-                tokio::task::yield_now().await;
-            }
-        };
-        let held = store.hold_disk();
-        let first = tokio::spawn(queue.accept(many("first")));
-        staged(1).await;
-        let second = tokio::spawn(queue.accept(many("second")));
-        staged(2).await;
-        assert!(!first.is_finished() && !second.is_finished() && notices.try_recv().is_err());
-        drop(held);
-        for answer in [first, second] {
-            assert_eq!(answer.await.unwrap().unwrap().len(), SMALL + 1);
-            assert_eq!(notices.recv().await.unwrap().len(), SMALL + 1);
-        }
-        committer.stop();
-    }
-
-    /// Only the first of the settles that wait wakes the committer, and all of them get their commit: a flood
-    /// between two commits, and then one by one when nothing else happens.
-    #[tokio::test]
-    async fn a2_every_settle_becomes_durable_without_other_traffic() {
-        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
-        let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::channel(4096);
-        let (committer, queue) = Committer::start(
-            Arc::clone(&store),
-            Arc::new(|| NOW),
-            Duration::from_secs(60),
-            tell,
-        )
-        .unwrap();
-        let count = 2 * SETTLES_MAX + 7;
-        let groups = (0..count).map(|id| group(&id.to_string(), None, lane)).collect();
-        let answers = queue.accept(groups).await.unwrap();
-        let seqs: Vec<Seq> = answers
-            .into_iter()
-            .flat_map(Result::unwrap)
-            .map(|accepted| match accepted {
-                Accepted::New(seq) => seq,
-                Accepted::Duplicate => panic!("all ids differ"),
-            })
-            .collect();
-        let (flood, single) = seqs.split_at(count - 3);
-        for settled in [flood].into_iter().chain(single.chunks(1)) {
-            for seq in settled.iter().copied() {
-                let settle = Settle {
-                    id: DeliveryId { lane, seq },
-                    was_due: None,
-                    to: SettleTo::Settled,
-                };
-                queue.settle(settle, None);
-            }
-            let mut waiting: BTreeSet<Seq> = settled.iter().copied().collect();
-            while !waiting.is_empty() {
-                for notice in notices.recv().await.unwrap() {
-                    if let Notice::Committed { seq, .. } = notice {
-                        assert!(waiting.remove(&seq), "told once");
-                    }
-                }
-            }
-        }
-        assert_eq!(store.lanes()[0].pending, 0);
-        committer.stop();
     }
 }

@@ -1,4 +1,4 @@
-//! A change in the making: what is to be written, and what memory learns once it is durable. Every writing
+//! A change in the making: what is to be written, and what memory learns once it is. Every writing
 //! verb fills one of these; see [`super::accept`] for events coming in and [`super::moves`] for deliveries
 //! moving on.
 

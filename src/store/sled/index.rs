@@ -539,23 +539,6 @@ mod tests {
     }
 
     #[test]
-    fn what_may_not_be_durable_is_not_given() {
-        let mut index = sample();
-        for (durable_next, wanted) in [
-            (10, (vec![], 10, false)),
-            (12, (vec![10, 11], 12, false)),
-            (25, (vec![10, 11, 12, 20, 24], 25, false)),
-        ] {
-            index.durable_next = Seq(durable_next);
-            assert_eq!(
-                fresh(&index, 1, 0, 9, &[]),
-                wanted,
-                "durable before {durable_next}"
-            );
-        }
-    }
-
-    #[test]
     fn numbers_follow_what_comes_and_goes() {
         let mut index = sample();
         index.set_lane(

@@ -231,7 +231,7 @@ impl SledStore {
         writer.failed.clone().map_or(Ok(writer), Err)
     }
 
-    /// Lets memory know what is durable now.
+    /// Lets memory know what was written.
     fn apply(&self, writer: &mut Writer, effects: Effects) {
         let mut cache = lock(&self.cache);
         let mut index = lock(&self.index);
