@@ -1,4 +1,4 @@
-//! The one thread that writes. Everybody who waits shares its flush: it takes what has come in, makes one
+//! The one thread that writes events and moves. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and all of them are answered. While a second thread, the [`flusher`], waits for the disk, it makes the
 //! next commit. Async code talks to the store through [`Queue`] and never blocks.
 
@@ -205,7 +205,7 @@ fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
 }
 
 impl Committer {
-    /// Starts the thread that owns every write to `store`. What becomes durable is told on `notices`, one
+    /// Starts the thread that owns every write to `store`, and the one that flushes. What becomes durable is told on `notices`, one
     /// list per commit.
     ///
     /// # Errors
@@ -369,6 +369,7 @@ impl Worker {
         Ok(Flow::Go)
     }
 
+    /// Writes what has been gathered and sees to it that it is flushed.
     fn commit(&mut self, gathered: Gathered) -> Result<(), StoreError> {
         let Gathered {
             groups,
@@ -404,7 +405,7 @@ impl Worker {
             moves,
             answers,
         };
-        self.flush(written)?;
+        self.hand_over(written)?;
         let pause = if self.unfinished {
             MAINTAIN_ON
         } else {
@@ -416,8 +417,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Sees to it that a commit is flushed: by the flusher, once it has done with the last one, or here.
-    fn flush(&mut self, written: Written) -> Result<(), StoreError> {
+    /// Has a commit flushed: by the flusher, once it has done with the last one, or here.
+    fn hand_over(&mut self, written: Written) -> Result<(), StoreError> {
         match self.flusher.is_idle() {
             Err(error) => {
                 answers::hand_out(Err(error.clone()), written.answers);

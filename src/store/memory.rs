@@ -58,7 +58,7 @@ impl MemoryStore {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the next process would find: a store that holds what was committed to this one. Planned and
+    /// What the next process would find: a store that holds what was staged in this one. Planned and
     /// past failures are gone, damaged events stay damaged.
     #[must_use]
     pub fn crash(&self) -> Self {
@@ -69,6 +69,11 @@ impl MemoryStore {
     /// Makes the `n`-th commit from now on fail (1 is the next), and everything after it.
     pub fn fail_commit(&self, n: u64, reached: Reached) {
         self.locked().faults.fail_commit(n, reached);
+    }
+
+    /// Nothing can be written or made durable from now on.
+    pub fn break_disk(&self) {
+        self.locked().faults.break_now();
     }
 
     /// Refuses every group of events with `refusal` from now on, as a full store or disk does; `None`: takes
@@ -147,7 +152,7 @@ impl Store for MemoryStore {
         }
     }
 
-    /// What is staged here has no further to go, but may have to wait.
+    /// What is staged here has no further to go, and is given at once, but whoever asks may have to wait.
     fn sync(&self) -> Result<(), StoreError> {
         drop(self.hold_disk());
         self.working().map(drop)

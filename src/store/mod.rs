@@ -69,7 +69,7 @@ pub struct AcceptGroup {
 /// What became of one event of an accepted group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Accepted {
-    /// New: it is on disk at this place.
+    /// New: this is its place, on disk once the commit is durable.
     New(Seq),
     /// Its (source, id) was accepted before, inside the dedup window; nothing was written.
     Duplicate,
@@ -162,7 +162,7 @@ pub struct Settle {
     pub to: SettleTo,
 }
 
-/// Everything one commit makes durable.
+/// Everything that one commit writes and makes durable at once.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// New events, in the order of their sequence numbers.
@@ -319,11 +319,14 @@ pub trait Store: Send + Sync + 'static {
     fn stage(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError>;
 
     /// Makes everything durable that was staged before it was called; returns when that would survive a power cut. May
-    /// be called on another thread than the one that writes, one call at a time.
+    /// be called on another thread than the one that writes.
     ///
     /// # Errors
     /// [`StoreError::Failed`]: nothing that was staged may be answered.
     fn sync(&self) -> Result<(), StoreError>;
+
+    /// Called again and again while a [`Store::sync`] takes long, for stores that have to be reminded of it.
+    fn nudge(&self) {}
 
     /// Adds tries to the attempt log, in the order in which they were settled; texts are cut. To be called right
     /// before the commit that settles them. It never fails: what can't be logged is dropped and counted. Writes.

@@ -2,8 +2,9 @@
 //! flushed and one written. What became durable is told, and whoever waits for it answered, in the order of the commits.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::mpsc as async_mpsc;
 
@@ -12,6 +13,9 @@ use super::gathered::Owed;
 use super::{Failed, Notice, fail};
 use crate::domain::time::Timestamp;
 use crate::store::{Accepted, Committed, Store, StoreError};
+
+/// A flush that takes longer is looked after.
+const LONG: Duration = Duration::from_secs(1);
 
 /// A commit that was written and is not durable yet, and who is told of it.
 pub(super) struct Written {
@@ -64,6 +68,7 @@ impl Written {
 struct Disk {
     store: Arc<dyn Store>,
     notices: async_mpsc::Sender<Vec<Notice>>,
+    failed: Arc<Failed>,
 }
 
 impl Disk {
@@ -71,11 +76,15 @@ impl Disk {
     /// then is anybody answered. The dispatcher may be gone, when the daemon stops.
     fn flush(&self, mut written: Written) -> Result<(), StoreError> {
         let synced = self.store.sync();
-        if synced.is_ok() {
-            let notices = written.notices();
-            if !notices.is_empty() {
-                let _ = self.notices.blocking_send(notices);
+        match &synced {
+            Ok(()) => {
+                let notices = written.notices();
+                if !notices.is_empty() {
+                    let _ = self.notices.blocking_send(notices);
+                }
             }
+            // At once, since the committer may be asleep.
+            Err(error) => fail(&self.failed, error.clone()),
         }
         let answer = synced.clone().map(|()| written.committed.accepts);
         answers::hand_out(answer, written.answers);
@@ -86,8 +95,8 @@ impl Disk {
 /// The committer's side of it.
 pub(super) struct Flusher {
     disk: Arc<Disk>,
-    /// `None` once it is to end. Who sends waits until the last commit is flushed; then the thread goes on at once.
-    to: Option<SyncSender<Written>>,
+    /// The way to the thread; `None` once it is to end.
+    commits: Option<Sender<Written>>,
     done: Receiver<Result<(), StoreError>>,
     /// Commits handed over that were not heard of.
     under_way: usize,
@@ -95,24 +104,24 @@ pub(super) struct Flusher {
 }
 
 impl Flusher {
-    /// Starts the thread. What becomes durable is told on `notices`, one list per commit; that a flush has failed, at
-    /// once in `failed`, since the committer may be asleep.
+    /// Starts the thread. What becomes durable is told on `notices`, one list per commit; that a flush has failed, in
+    /// `failed`.
     pub(super) fn start(
         store: Arc<dyn Store>,
         notices: async_mpsc::Sender<Vec<Notice>>,
         failed: Arc<Failed>,
     ) -> std::io::Result<Self> {
-        let disk = Arc::new(Disk { store, notices });
-        let (to, commits) = sync_channel::<Written>(0);
+        let disk = Arc::new(Disk {
+            store,
+            notices,
+            failed,
+        });
+        let (hand_over, commits) = channel::<Written>();
         let (tell, done) = channel();
         let mine = Arc::clone(&disk);
         let work = move || {
             for written in commits {
-                let flushed = mine.flush(written);
-                if let Err(error) = &flushed {
-                    fail(&failed, error.clone());
-                }
-                if tell.send(flushed).is_err() {
+                if tell.send(mine.flush(written)).is_err() {
                     return;
                 }
             }
@@ -120,14 +129,14 @@ impl Flusher {
         let thread = thread::Builder::new().name("flusher".to_owned()).spawn(work)?;
         Ok(Self {
             disk,
-            to: Some(to),
+            commits: Some(hand_over),
             done,
             under_way: 0,
             thread: Some(thread),
         })
     }
 
-    /// Whether nothing is being flushed.
+    /// Whether nothing is being flushed, by what it has told since.
     ///
     /// # Errors
     /// Those of the last flush.
@@ -144,23 +153,38 @@ impl Flusher {
     /// # Errors
     /// Those of the last flush.
     pub(super) fn wait(&mut self) -> Result<(), StoreError> {
-        while self.under_way > 0 {
-            self.under_way -= 1;
-            self.done.recv().unwrap_or_else(|_| Err(broken()))?;
-        }
-        Ok(())
+        self.wait_for(0)
     }
 
-    /// Hands a commit over, as soon as the last one is flushed.
+    /// Hands a commit over and waits until it is the only one: then the thread has gone on with it at once.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when the thread is gone, which is a bug.
+    /// Those of the flush before; [`StoreError::Failed`] when the thread is gone, which is a bug.
     pub(super) fn begin(&mut self, written: Written) -> Result<(), StoreError> {
-        self.under_way += 1;
-        match self.to.as_ref().map(|to| to.send(written)) {
-            Some(Ok(())) => Ok(()),
-            _ => Err(broken()),
+        let sent = self
+            .commits
+            .as_ref()
+            .is_some_and(|commits| commits.send(written).is_ok());
+        if !sent {
+            return Err(broken());
         }
+        self.under_way += 1;
+        self.wait_for(1)
+    }
+
+    /// Waits until at most so many commits are under way.
+    fn wait_for(&mut self, left: usize) -> Result<(), StoreError> {
+        while self.under_way > left {
+            match self.done.recv_timeout(LONG) {
+                Ok(flushed) => {
+                    self.under_way -= 1;
+                    flushed?;
+                }
+                Err(RecvTimeoutError::Timeout) => self.disk.store.nudge(),
+                Err(RecvTimeoutError::Disconnected) => return Err(broken()),
+            }
+        }
+        Ok(())
     }
 
     /// Flushes on the thread of the caller; nothing may be under way.
@@ -179,7 +203,7 @@ fn broken() -> StoreError {
 impl Drop for Flusher {
     /// Lets it end with what was handed over.
     fn drop(&mut self) {
-        self.to = None;
+        self.commits = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

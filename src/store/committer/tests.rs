@@ -46,46 +46,64 @@ async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
     committer.stop();
 }
 
-/// A2: while the disk works on one commit the next one is written, and nobody hears of either before it is durable.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
-    let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
-    let lane = store.lane("one").unwrap();
-    let (tell, mut notices) = async_mpsc::channel(4096);
-    let (committer, queue) = Committer::start(
-        Arc::clone(&store) as Arc<dyn Store>,
-        Arc::new(|| NOW),
-        Duration::from_secs(60),
-        tell,
-    )
-    .unwrap();
-    let many = |name: &str| {
-        (0..=SMALL)
-            .map(|n| group(&format!("{name}{n}"), None, lane))
-            .collect()
-    };
-    let staged = async |commits: u64| {
-        let began = Instant::now();
-        while store.stats().commits < commits {
-            assert!(
-                began.elapsed() < Duration::from_secs(30),
-                "commit {commits} is not written"
-            );
-            tokio::task::yield_now().await;
-        }
-    };
-    let held = store.hold_disk();
-    let first = tokio::spawn(queue.accept(many("first")));
-    staged(1).await;
-    let second = tokio::spawn(queue.accept(many("second")));
-    staged(2).await;
-    assert!(!first.is_finished() && !second.is_finished() && notices.try_recv().is_err());
-    drop(held);
-    for answer in [first, second] {
-        assert_eq!(answer.await.unwrap().unwrap().len(), SMALL + 1);
-        assert_eq!(notices.recv().await.unwrap().len(), SMALL + 1);
+/// More than [`SMALL`] events.
+fn many(name: &str, lane: LaneId) -> Vec<AcceptGroup> {
+    (0..=SMALL)
+        .map(|n| group(&format!("{name}{n}"), None, lane))
+        .collect()
+}
+
+fn until_written(store: &MemoryStore, commits: u64) {
+    let began = Instant::now();
+    while store.stats().commits < commits {
+        assert!(
+            began.elapsed() < Duration::from_secs(30),
+            "commit {commits} is not written"
+        );
+        thread::yield_now();
     }
-    committer.stop();
+}
+
+/// A2: while the disk works on one commit the next one is written, and nobody hears of either before it is durable; if
+/// it never is, both hear that.
+#[test]
+fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for breaks in [false, true] {
+        let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
+        let lane = store.lane("one").unwrap();
+        let (tell, mut notices) = async_mpsc::channel(4096);
+        let (committer, queue) = Committer::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::new(|| NOW),
+            Duration::from_secs(60),
+            tell,
+        )
+        .unwrap();
+        let held = store.hold_disk();
+        let first = runtime.spawn(queue.accept(many("first", lane)));
+        until_written(&store, 1);
+        let second = runtime.spawn(queue.accept(many("second", lane)));
+        until_written(&store, 2);
+        assert!(!first.is_finished() && !second.is_finished() && notices.try_recv().is_err());
+        if breaks {
+            store.break_disk();
+        }
+        drop(held);
+        for answer in [first, second] {
+            let answer = runtime.block_on(answer).unwrap();
+            if breaks {
+                let error = answer.unwrap_err().to_string();
+                assert!(error.contains("the disk broke"), "{error}");
+                assert!(notices.try_recv().is_err());
+            } else {
+                assert_eq!(answer.unwrap().len(), SMALL + 1);
+                assert_eq!(notices.blocking_recv().unwrap().len(), SMALL + 1);
+            }
+        }
+        assert_eq!(queue.failure().borrow().is_some(), breaks);
+        committer.stop();
+    }
 }
 
 /// Only the first of the settles that wait wakes the committer, and all of them get their commit: a flood

@@ -37,6 +37,12 @@ impl Faults {
         self.failing = Some((n.saturating_sub(1), reached));
     }
 
+    /// The first failure is now.
+    pub(super) fn break_now(&mut self) {
+        let failed = StoreError::Failed("the disk broke".to_owned());
+        self.failed.get_or_insert(failed);
+    }
+
     /// Whether the store still works.
     pub(super) fn check(&self) -> Result<(), StoreError> {
         self.failed.clone().map_or(Ok(()), Err)

@@ -2,7 +2,8 @@
 //! what a crash or a failing disk leaves behind. In debug builds, and with the feature `crash-points`;
 //! otherwise nothing of this is in the program.
 
-/// Every place: first those of a commit, in the order in which it passes them, then those of opening a store, then
+/// Every place: first those of a commit, in the order in which it passes them (those of the next
+/// one may come before its flush), then those of opening a store, then
 /// those of rewriting it into a smaller one. Those of a step that has nothing to write are passed over.
 pub const CRASH_POINTS: [&str; 21] = [
     "after-floors",

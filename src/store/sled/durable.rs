@@ -7,7 +7,8 @@
 //! [`syncs`]. Knows nothing of stores.
 
 use std::ffi::{c_int, c_uint};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use super::crash::sync_fails;
 
@@ -25,14 +26,27 @@ unsafe extern "C" {
     fn fdatasync(fd: c_int) -> c_int;
 }
 
+/// One turn at a time for a file, since the kernel tells only one caller of a page that it could not write: were there
+/// two at once, the other would be told that all is well. Files are told apart by their number, more or less.
+static TURNS: [Mutex<()>; 16] = [const { Mutex::new(()) }; 16];
+/// After the first failure nothing is durable any more: what that one has lost no later call would tell.
+static FAILED: AtomicBool = AtomicBool::new(false);
+
 /// Stands in for the C library's function of this name, in this whole program. It does more than it is
 /// asked for (the whole file, and its metadata as far as needed to read it back), never less.
 #[allow(unsafe_code)]
 #[unsafe(no_mangle)]
 pub extern "C" fn sync_file_range(fd: c_int, _offset: i64, _bytes: i64, _flags: c_uint) -> c_int {
     SYNCS.fetch_add(1, Ordering::Relaxed);
+    let turn = &TURNS[fd.unsigned_abs() as usize % TURNS.len()];
+    let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
     // No file has this number, so that the failure a test asks for is a real one.
-    let fd = if sync_fails() { -1 } else { fd };
+    let fails = FAILED.load(Ordering::Acquire) || sync_fails();
+    let fd = if fails { -1 } else { fd };
     // SAFETY: `fdatasync` takes any number, and answers EBADF for one that is no open file.
-    unsafe { fdatasync(fd) }
+    let result = unsafe { fdatasync(fd) };
+    if result != 0 {
+        FAILED.store(true, Ordering::Release);
+    }
+    result
 }

@@ -270,6 +270,17 @@ impl Engine {
         Ok(())
     }
 
+    /// Wakes whoever waits for a flush that has failed: where somebody was writing when the flush began, sled keeps the
+    /// failure and tells nobody before the next change.
+    ///
+    /// # Errors
+    /// That failure.
+    pub fn nudge(&self) -> Result<(), StoreError> {
+        let now = self.db.generate_id().map_err(failed)?;
+        self.flushes.insert(TIDIED, &now.to_be_bytes()).map_err(failed)?;
+        Ok(())
+    }
+
     /// Lets sled move up to so many `pages` out of segments that are mostly empty, so that these can be used again.
     ///
     /// It moves one with each leaf that it rewrites, and some once a second. At work, with few but large writes, that is

@@ -1,5 +1,5 @@
 //! What is known in memory of every slot in use: where each event lies and what it still owes, without its
-//! bytes. Rebuilt at every start, changed only after the disk. Pure.
+//! bytes. Rebuilt at every start, changed only after what is on its way to the disk. Pure.
 
 use std::collections::BTreeMap;
 

@@ -84,12 +84,12 @@ const EVENT_BYTES_USUAL: u64 = 1 << 10;
 
 /// A [`Store`] on sled.
 ///
-/// Writing verbs take the writer's lock while they draft and write; nothing else ever waits for it, and nobody holds it
-/// while the disk is made to flush. Readers take the index's lock for a moment, and so does the writer.
+/// Writing verbs take the writer's lock while they work, and readers never wait for it. Readers take the index's lock for a
+/// moment, and so does the writer.
 ///
-/// Memory learns of a change when it is written, before it is durable, because the next change is drafted upon it. The
+/// Memory learns of a batch when it is staged, before it is durable, because the next one is drafted upon it. The
 /// log is one, so what a crash leaves of it never holds a change without those before. Only events are kept back from
-/// whoever delivers them until they are durable.
+/// whoever delivers them until they are durable. Of all other changes memory learns when they are durable.
 pub struct SledStore {
     engine: ArcSwap<Engine>,
     identity: Identity,
@@ -103,6 +103,8 @@ pub struct SledStore {
     search: Mutex<Search>,
     /// What is written and was not flushed yet.
     staged: Mutex<Staged>,
+    /// Held while the disk is made to flush.
+    flushing: Mutex<()>,
     /// Nothing is written: the store was opened to be looked at.
     read_only: bool,
     /// Beside the queue: nothing in it depends on this.
@@ -156,22 +158,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl SledStore {
-    /// Drafts a change, lets memory know and makes it durable. A change that is told no time takes that of the one before.
+    /// Drafts a change, makes it durable, and lets memory know. A change that is told no time takes that of the one before.
     fn transact<R>(
         &self,
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
-        let result = self.write(now, change)?;
-        self.sync()?;
-        Ok(result)
+        self.change(now, change, || self.flush_staged())
     }
 
-    /// Drafts and writes a change and lets memory know. The first failure is the last change.
-    fn write<R>(
+    /// Drafts and writes a change, does `before_memory`, and lets memory know. The first failure is the last change.
+    fn change<R>(
         &self,
         now: impl Into<Option<Timestamp>>,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
+        before_memory: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<R, StoreError> {
         if self.read_only {
             return Err(StoreError::Failed(
@@ -184,18 +185,19 @@ impl SledStore {
         // Before each change, since others may fill the disk while nothing new is accepted: what stands by for
         // that has to be given up before a write fails.
         writer.space.refresh();
-        let result = self.try_write(&mut writer, now, change);
+        let result = self.try_change(&mut writer, now, change, before_memory);
         if let Err(error) = &result {
             writer.fail(error);
         }
         result
     }
 
-    fn try_write<R>(
+    fn try_change<R>(
         &self,
         writer: &mut Writer,
         now: Timestamp,
         change: impl FnOnce(&mut Draft<'_>) -> Result<R, StoreError>,
+        before_memory: impl FnOnce() -> Result<(), StoreError>,
     ) -> Result<R, StoreError> {
         let engine = self.engine.load_full();
         let mut draft = Draft::new(&engine, &self.index, writer, now);
@@ -208,18 +210,42 @@ impl SledStore {
         }
         let result = change(&mut draft)?;
         let (plan, effects) = draft.finish()?;
-        let writes = !plan.is_empty();
-        if writes {
+        if !plan.is_empty() {
             engine.write(plan)?;
             engine.tidy(writer.pages_to_tidy)?;
-        }
-        lock(&self.damage).quarantined += damaged.len() as u64;
-        self.apply(writer, effects);
-        self.publish(writer, u64::from(writes));
-        if writes {
             lock(&self.staged).next_seq = Some(writer.next_seq());
         }
+        before_memory()?;
+        lock(&self.damage).quarantined += damaged.len() as u64;
+        self.apply(writer, effects);
+        self.publish(writer);
         Ok(result)
+    }
+
+    /// Makes durable what is staged; whoever else asks for that meanwhile waits for it.
+    fn flush_staged(&self) -> Result<(), StoreError> {
+        let Ok(_turn) = self.flushing.lock() else {
+            return Err(StoreError::Failed("a flush ended in a panic".to_owned()));
+        };
+        let next_seq = {
+            let mut staged = lock(&self.staged);
+            staged.failed.clone().map_or(Ok(()), Err)?;
+            staged.next_seq.take()
+        };
+        let Some(next_seq) = next_seq else {
+            return Ok(());
+        };
+        crash::crash_point("before-flush");
+        let flushed = self.engine.load_full().flush();
+        crash::crash_point("after-flush");
+        match &flushed {
+            Ok(()) => {
+                lock(&self.index).durable_next = next_seq;
+                lock(&self.numbers).commits += 1;
+            }
+            Err(error) => lock(&self.staged).failed = Some(error.clone()),
+        }
+        flushed
     }
 
     /// The writing side, if it still works. Had a panic ended a change half way, memory and disk would not
@@ -262,10 +288,10 @@ impl SledStore {
             .for_each(|(lane, record)| index.set_lane(lane, record));
     }
 
-    fn publish(&self, writer: &Writer, commits: u64) {
+    fn publish(&self, writer: &Writer) {
         let mut numbers = lock(&self.numbers);
         *numbers = Numbers {
-            commits: numbers.commits + commits,
+            commits: numbers.commits,
             free_bytes: writer.space.free_bytes(),
             dedup_ids: writer.ids.len() as u64,
             dedup_since: writer.ids.since(),
@@ -275,7 +301,7 @@ impl SledStore {
 
     /// The numbers of a store that was just opened.
     fn with_numbers(self) -> Self {
-        self.publish(&lock(&self.writer), 0);
+        self.publish(&lock(&self.writer));
         self
     }
 
@@ -335,35 +361,29 @@ impl Store for SledStore {
     }
 
     fn stage(&self, batch: Batch, now: Timestamp) -> Result<Committed, StoreError> {
-        self.write(now, |draft| {
+        let change = |draft: &mut Draft<'_>| {
             draft.settle(batch.settles)?;
             Ok(Committed {
                 accepts: draft.accept(batch.accepts)?,
             })
-        })
+        };
+        self.change(now, change, || Ok(()))
     }
 
     fn sync(&self) -> Result<(), StoreError> {
-        let next_seq = {
-            let mut staged = lock(&self.staged);
-            staged.failed.clone().map_or(Ok(()), Err)?;
-            staged.next_seq.take()
-        };
-        let Some(next_seq) = next_seq else {
-            return Ok(());
-        };
-        crash::crash_point("before-flush");
-        let flushed = self.engine.load_full().flush();
-        crash::crash_point("after-flush");
-        match &flushed {
-            Ok(()) => lock(&self.index).durable_next = next_seq,
-            Err(error) => {
-                lock(&self.staged).failed = Some(error.clone());
-                // The lock is broken after a panic, and then the store has failed already.
-                drop(self.writer.lock().map(|mut writer| writer.fail(error)));
-            }
+        let flushed = self.flush_staged();
+        // The lock is broken after a panic, and then the store has failed already.
+        if let Err(error) = &flushed
+            && let Ok(mut writer) = self.writer.lock()
+        {
+            writer.fail(error);
         }
         flushed
+    }
+
+    fn nudge(&self) {
+        // If it fails, that is what the flush is about to tell.
+        let _ = self.engine.load().nudge();
     }
 
     fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp) {

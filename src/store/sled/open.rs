@@ -187,6 +187,7 @@ impl SledStore {
             sweep: Mutex::default(),
             search: Mutex::default(),
             staged: Mutex::default(),
+            flushing: Mutex::default(),
             attempts: Mutex::new(attempt_log(config, !options.check_only)),
             rewrite_bytes_min: u64::MAX,
             _owner: owner,

@@ -1,6 +1,6 @@
 //! A witness beside the log that tells how far the log must go. sled takes the first unreadable place of its
 //! log for its end, as after a crash; when a disk has damaged the middle, everything behind it would be gone
-//! without a word. So every flush is counted twice: in the log, by the last write before the flush, and
+//! without a word. So every flush is counted twice: in the log, behind all that the flush is for, and
 //! after the flush in a small file, which therefore never knows more than what is durable.
 
 use std::fs::{File, OpenOptions};

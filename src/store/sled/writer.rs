@@ -1,4 +1,4 @@
-//! What only the writing thread knows: free slots, numbers to give out, ids remembered, room left.
+//! What the writing side knows and no reader asks for: free slots, numbers to give out, ids remembered, room left.
 
 use std::collections::{HashMap, VecDeque};
 
