@@ -205,8 +205,8 @@ fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
 }
 
 impl Committer {
-    /// Starts the thread that owns every write to `store`, and the one that flushes. What becomes durable is told on `notices`, one
-    /// list per commit.
+    /// Starts the thread that owns every write to `store`, and the one that flushes. What becomes durable is told on
+    /// `notices`, one list per commit.
     ///
     /// # Errors
     /// When the operating system gives no thread.

@@ -216,19 +216,18 @@ impl<'a> Work<'a> {
             .map(|_| (0..batch).map(|_| self.next_event()).collect())
             .collect();
         let began = Instant::now();
+        let mut under_way = 0;
         for accepts in accepts {
             self.stage(accepts).map_err(io::Error::other)?;
             if batch <= SMALL {
                 self.store.sync().map_err(io::Error::other)?;
             } else {
                 self.to_flush.send(()).map_err(io::Error::other)?;
+                under_way += 1;
             }
         }
-        if batch > SMALL {
-            for _ in 0..LAP {
-                let flushed = self.flushed.recv().map_err(io::Error::other)?;
-                flushed.map_err(io::Error::other)?;
-            }
+        for flushed in self.flushed.iter().take(under_way) {
+            flushed.map_err(io::Error::other)?;
         }
         Ok(began.elapsed())
     }

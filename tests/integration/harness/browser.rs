@@ -85,13 +85,6 @@ impl Browser {
 
     /// Sends a command and waits for its result.
     fn tell(&mut self, method: &str, params: Value) -> Value {
-        let answer = self.ask(method, params);
-        assert!(answer["error"].is_null(), "{method}: {answer}");
-        answer["result"].clone()
-    }
-
-    /// Sends a command and waits for the answer, with a result or an error in it.
-    fn ask(&mut self, method: &str, params: Value) -> Value {
         self.last_id += 1;
         let mut message = json!({ "id": self.last_id, "method": method, "params": params });
         if let Some(session) = &self.session {
@@ -102,7 +95,8 @@ impl Browser {
         loop {
             let answer = self.from.recv_timeout(BOUND).expect("an answer of the browser");
             if answer["id"] == self.last_id {
-                return answer;
+                assert!(answer["error"].is_null(), "{method}: {answer}");
+                return answer["result"].clone();
             }
         }
     }
@@ -120,10 +114,10 @@ impl Browser {
         self.tell("Emulation.setDeviceMetricsOverride", size);
     }
 
-    /// The value of an expression in the page; null if that goes away for another one meanwhile.
+    /// The value of an expression in the page.
     pub fn value(&mut self, expression: &str) -> Value {
         let params = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
-        self.ask("Runtime.evaluate", params)["result"]["result"]["value"].clone()
+        self.tell("Runtime.evaluate", params)["result"]["value"].clone()
     }
 
     /// Waits until an expression is true in the page.
