@@ -23,6 +23,20 @@ pub enum Phase {
     Body,
 }
 
+/// What went wrong on a connection of our own.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// Reading or writing.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The host closed it in order, but before the end of the answer.
+    #[error("the connection was closed before the end of the answer")]
+    Closed,
+    /// What came does not follow RFC 9112.
+    #[error("the answer is not HTTP/1.1: {0}")]
+    Malformed(&'static str),
+}
+
 /// Why an exchange did not end as it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
@@ -57,10 +71,10 @@ impl Failure {
 
     /// The request can't be put on the wire as it is.
     #[must_use]
-    pub fn unsendable(why: &dyn Error) -> Self {
+    pub fn unsendable(why: String) -> Self {
         Self {
             class: ErrorClass::Render,
-            cause: why.to_string(),
+            cause: why,
         }
     }
 
@@ -69,7 +83,7 @@ impl Failure {
     #[must_use]
     pub fn of_compressed(error: &(dyn Error + 'static)) -> Self {
         let failure = Self::of(error, Phase::Body);
-        match all::<hyper::Error>(error).next().is_some() {
+        match all::<hyper::Error>(error).next().is_some() || all::<Broken>(error).next().is_some() {
             true => failure,
             false => Self {
                 class: ErrorClass::InvalidResponse,
@@ -124,6 +138,12 @@ fn classify(error: &(dyn Error + 'static), phase: Phase) -> ErrorClass {
         Phase::Connect => return while_connecting(io),
         Phase::Head | Phase::Body => {}
     }
+    if let Some(class) = all::<Broken>(error)
+        .next()
+        .and_then(|broken| of_own(broken, phase))
+    {
+        return class;
+    }
     if let Some(class) = all::<hyper::Error>(error)
         .next()
         .and_then(|hyper| of_hyper(hyper, phase))
@@ -149,6 +169,15 @@ fn while_connecting(io: Option<io::ErrorKind>) -> ErrorClass {
             ErrorClass::Tls
         }
         _ => ErrorClass::Connect,
+    }
+}
+
+fn of_own(broken: &Broken, phase: Phase) -> Option<ErrorClass> {
+    match broken {
+        Broken::Malformed(_) => Some(ErrorClass::InvalidResponse),
+        Broken::Closed if phase == Phase::Body => Some(ErrorClass::InvalidResponse),
+        Broken::Closed => Some(ErrorClass::Reset),
+        Broken::Io(_) => None,
     }
 }
 

@@ -537,6 +537,7 @@ async fn e6_compressed_bombs_are_cut() {
 #[tokio::test]
 async fn e4_broken_answers() {
     let (reset, invalid) = (ErrorClass::Reset, ErrorClass::InvalidResponse);
+    let endless = format!("HTTP/1.1 200 OK\r\nx: {}", "y".repeat(300_000));
     for (answer, then, class, status) in [
         ("", Then::Close, reset, None),
         ("", Then::Reset, reset, None),
@@ -586,6 +587,7 @@ async fn e4_broken_answers() {
         ),
         ("SSH-2.0-OpenSSH_9.2p1\r\n", Then::Close, invalid, None),
         ("HTTP/1.1 2x0 OK\r\n\r\n", Then::Close, invalid, None),
+        (&*endless, Then::KeepAlive, invalid, None),
     ] {
         let peer = Peer::answering(answer, then).await;
         let attempt = expect_error(&peer, class, "").await.attempt;
@@ -636,6 +638,43 @@ async fn e4_odd_answers_spoil_no_connection() {
             assert_eq!(attempt.outcome, Outcome::Delivered, "{answer:?}: {attempt:?}");
         }
         assert_eq!(peer.connections(), connections, "{answer:?}");
+    }
+}
+
+/// E4: a host that has said all it will say needs no rest of the request, and one that answers while it reads gets it.
+#[tokio::test]
+async fn e4_a_host_may_answer_before_it_has_read() {
+    async fn read_head(stream: &mut TcpStream) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.unwrap_or(b'\n'));
+        }
+    }
+    // More than any socket takes in.
+    let events = [event("e", &format!("\"{}\"", "x".repeat(32 << 20)))];
+    let refusing = Peer::scripted(|mut stream, _| async move {
+        read_head(&mut stream).await;
+        let refusal = b"HTTP/1.1 413 Too Large\r\ncontent-length: 0\r\n\r\n";
+        stream.write_all(refusal).await.unwrap();
+        std::future::pending().await
+    });
+    let early = Peer::scripted(|mut stream, _| async move {
+        for _ in 0..2 {
+            read_head(&mut stream).await;
+            let head = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+            stream.write_all(head).await.unwrap();
+            let mut body = vec![0; (32 << 20) + 2];
+            stream.read_exact(&mut body).await.unwrap();
+            stream.write_all(b"ok").await.unwrap();
+        }
+    });
+    for (peer, status, connections) in [(refusing.await, 413, 2), (early.await, 200, 1)] {
+        let courier = Couriers::new().prepare(&endpoint(&peer.url())).unwrap();
+        for number in 1..=2 {
+            let attempt = courier.deliver(&events, "e", number, NOW).await.attempt;
+            assert_eq!(attempt.status, Some(status), "{attempt:?}");
+        }
+        assert_eq!(peer.connections(), connections, "{status}");
     }
 }
 

@@ -1,46 +1,41 @@
 //! Plain HTTP/1.1 straight to the host, over connections of our own (RFC 9112): what most requests to the same machine or
-//! the same network are. A connection is not a task that others talk to: whoever has a request on it does its work
-//! meanwhile, so no thread wakes another. It carries one request at a time, and waits here for the next.
+//! the same network are. A connection carries one request at a time, and waits here for the next.
 //!
 //! Knows nothing of deadlines, of TLS, of proxies and of what an answer means.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready as come};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderValue};
+use http::header::{CONTENT_ENCODING, HeaderMap};
 use http::uri::{PathAndQuery, Scheme};
-use http::{Request, Response, Uri, response};
-use http_body_util::{BodyExt, Either, Full};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, Connection, SendRequest};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Either};
+use hyper::body::{Body, Frame};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
 use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
-use url::Position;
 
-use super::{IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES};
+use super::head::{Framing, Head};
+use super::line::{self, Outgoing};
+use super::{IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, authority};
 use crate::delivery::dns::Resolver;
-use crate::delivery::failure::{Failure, Phase};
+use crate::delivery::failure::{Broken, Failure, Phase};
 use crate::delivery::phases::{Connecting, connecting, watch};
 use crate::delivery::render::OutgoingRequest;
 
-type Wire = Request<Full<Bytes>>;
-type Body = Either<Incoming, Pin<Box<DecompressionBody<Incoming>>>>;
-
 /// Connections that hosts have closed are noticed so often at least. Many hosts do after five seconds.
 const TIDY_EVERY: Duration = Duration::from_secs(5);
-/// How answers may be compressed: what is undone here, in the order of preference.
-const ENCODINGS: HeaderValue = HeaderValue::from_static("zstd,gzip,deflate,br");
+
+type Line = line::Line<TcpStream>;
 
 /// Makes connections, and keeps those that wait. Clones share them.
 #[derive(Clone, Debug)]
@@ -80,7 +75,8 @@ impl Lines {
         request: OutgoingRequest,
         connecting: &mut Connecting,
     ) -> Result<Arriving, Failure> {
-        let (url, mut wire) = written(request)?;
+        let mut outgoing = Outgoing::new(&request)?;
+        let url = request.url;
         loop {
             let waiting = self.idle.take(authority(&url)).await;
             let reused = waiting.is_some();
@@ -93,23 +89,40 @@ impl Lines {
                     connected.inspect_err(|failure| self.learn(&url, failure))?
                 }
             };
-            let sending = line.requests.try_send_request(wire);
-            match line.work(sending).await {
-                Ok(response) => {
-                    let (head, body) = decompressed(response).await.into_parts();
-                    return Ok(Arriving {
-                        head,
-                        body,
-                        line,
-                        url,
-                        idle: Arc::clone(&self.idle),
-                    });
-                }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if reused => wire = unsent,
-                    _ => return Err(Failure::of(failed.error(), Phase::Head)),
+            line.put(outgoing);
+            match poll_fn(|context| line.poll_head(context)).await {
+                Ok(head) => return Ok(self.arriving(head, line, url).await),
+                Err(broken) => match line.untouched() {
+                    Some(unsent) if reused => outgoing = unsent,
+                    _ => return Err(Failure::of(&broken, Phase::Head)),
                 },
             }
+        }
+    }
+
+    async fn arriving(&self, head: Head, line: Box<Line>, url: Url) -> Arriving {
+        let is_compressed = head.headers.contains_key(CONTENT_ENCODING);
+        let reading = Reading {
+            framing: head.framing,
+            way_back: head.keeps_alive.then(|| (Arc::clone(&self.idle), url)),
+            line: Some(line),
+        };
+        if !is_compressed {
+            return Arriving {
+                status: head.status,
+                headers: head.headers,
+                body: Either::Left(reading),
+            };
+        }
+        let mut response = Response::new(reading);
+        *response.status_mut() = head.status;
+        *response.headers_mut() = head.headers;
+        let Ok(response) = Decompression::new(Unwrap).call(Request::new(response)).await;
+        let (head, body) = response.into_parts();
+        Arriving {
+            status: head.status,
+            headers: head.headers,
+            body: Either::Right(Box::pin(body)),
         }
     }
 
@@ -125,151 +138,108 @@ impl Lines {
             .authority(authority(url))
             .path_and_query(PathAndQuery::from_static("/"))
             .build()
-            .map_err(|why| Failure::unsendable(&why))?;
+            .map_err(|why| Failure::unsendable(why.to_string()))?;
         let mut connector = self.connector.clone();
         let stream = connecting(async {
             poll_fn(|context| connector.poll_ready(context)).await?;
             connector.call(host).await
         });
-        let stream = match timeout(self.connect_timeout, stream).await {
-            Ok(stream) => stream.map_err(|why| Failure::of(&why, Phase::ConnectPlain))?,
-            Err(_) => return Err(Failure::no_connection()),
-        };
-        match http1::handshake(stream).await {
-            Ok((requests, connection)) => Ok(Box::new(Line {
-                requests,
-                connection: Some(connection),
-            })),
-            Err(why) => Err(Failure::of(&why, Phase::Head)),
+        match timeout(self.connect_timeout, stream).await {
+            Ok(Ok(stream)) => Ok(Box::new(Line::new(stream.into_inner()))),
+            Ok(Err(why)) => Err(Failure::of(&why, Phase::ConnectPlain)),
+            Err(_) => Err(Failure::no_connection()),
         }
     }
 }
 
-/// `host` or `host:port`, as it stands in `url` and in the header `host` (RFC 9110 §7.2).
-fn authority(url: &Url) -> &str {
-    &url[Position::BeforeHost..Position::AfterPort]
-}
-
-/// `request` as it goes over the wire, and its URL.
-fn written(request: OutgoingRequest) -> Result<(Url, Wire), Failure> {
-    let url = request.url;
-    let target = PathAndQuery::try_from(&url[Position::BeforePath..Position::AfterQuery]);
-    let host = HeaderValue::from_str(authority(&url)).map_err(|why| Failure::unsendable(&why))?;
-    let mut wire = Request::new(Full::new(request.body));
-    *wire.method_mut() = request.method;
-    *wire.uri_mut() = target.map_err(|why| Failure::unsendable(&why))?.into();
-    *wire.headers_mut() = request.headers;
-    let headers = wire.headers_mut();
-    headers.entry(header::HOST).or_insert(host);
-    headers
-        .entry(header::ACCEPT)
-        .or_insert(HeaderValue::from_static("*/*"));
-    headers.entry(header::ACCEPT_ENCODING).or_insert(ENCODINGS);
-    Ok((url, wire))
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Line {
-    requests: SendRequest<Full<Bytes>>,
-    /// What reads and writes, when it is polled; `None`: it is closed.
-    connection: Option<Connection<TokioIo<TcpStream>, Full<Bytes>>>,
-}
-
-impl Line {
-    /// Carries out `part`, which waits for the connection, and does the connection's work meanwhile.
-    async fn work<F: Future>(&mut self, part: F) -> F::Output {
-        let mut part = pin!(part);
-        poll_fn(|context| {
-            if let Poll::Ready(output) = part.as_mut().poll(context) {
-                return Poll::Ready(output);
-            }
-            self.turn(context);
-            part.as_mut().poll(context)
-        })
-        .await
-    }
-
-    /// Does what there is to do. Why a connection ended is told to whoever waits for an answer on it.
-    fn turn(&mut self, context: &mut Context<'_>) {
-        if let Some(connection) = &mut self.connection
-            && Pin::new(connection).poll(context).is_ready()
-        {
-            self.connection = None;
-        }
-    }
-
-    /// Whether it can take another request, as far as is known here: the host may have closed it this moment.
-    fn is_free(&mut self, context: &mut Context<'_>) -> bool {
-        self.turn(context);
-        self.connection.is_some() && self.requests.is_ready()
-    }
-}
-
-/// An answer whose head is here, and the connection that the rest comes over.
+/// An answer whose head is here.
 pub(super) struct Arriving {
-    /// Status and headers.
-    pub head: response::Parts,
-    body: Body,
-    line: Box<Line>,
-    url: Url,
-    idle: Arc<Idle>,
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    body: Either<Reading, Pin<Box<DecompressionBody<Reading>>>>,
 }
 
 impl Arriving {
-    /// The next piece of the body, decompressed; `None`: that was all.
+    /// The next piece of the body, with its `content-encoding` undone if that is known here; `None`: that was all.
     ///
     /// # Errors
     /// What the exchange died of.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
-        loop {
-            match self.line.work(self.body.frame()).await {
-                // Trailers are nobody's here.
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => return Ok(Some(data)),
-                    Err(_) => continue,
-                },
-                Some(Err(why)) => {
-                    return Err(match self.body {
-                        Either::Left(_) => Failure::of(&*why, Phase::Body),
-                        Either::Right(_) => Failure::of_compressed(&*why),
-                    });
-                }
-                None => return Ok(None),
+        let compressed = match &mut self.body {
+            Either::Left(reading) => {
+                let piece = poll_fn(|context| reading.poll_piece(context)).await;
+                return piece.map_err(|broken| Failure::of(&broken, Phase::Body));
+            }
+            Either::Right(compressed) => compressed,
+        };
+        while let Some(frame) = compressed.frame().await {
+            let frame = frame.map_err(|why| Failure::of_compressed(&*why))?;
+            // What is no data is a trailer, which is nobody's here.
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
             }
         }
-    }
-
-    /// Hands the connection of an answer that has been read to its end to the next request.
-    pub async fn finish(mut self) {
-        if now(|context| self.line.is_free(context)).await {
-            self.idle.give(authority(&self.url), self.line);
-        }
+        Ok(None)
     }
 }
 
-/// `response` with its `content-encoding` undone, if it has one that is known here.
-async fn decompressed(response: Response<Incoming>) -> Response<Body> {
-    if !response.headers().contains_key(header::CONTENT_ENCODING) {
-        return response.map(Either::Left);
+/// The body of an answer, and the connection it comes over, which waits for the next request once it has been read to its
+/// end.
+struct Reading {
+    framing: Framing,
+    /// `None`: the body has ended.
+    line: Option<Box<Line>>,
+    /// Where the connection waits, under the authority of this URL; `None`: it may not be used again.
+    way_back: Option<(Arc<Idle>, Url)>,
+}
+
+impl Reading {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
+        let Some(line) = &mut self.line else {
+            return Poll::Ready(Ok(None));
+        };
+        let piece = come!(line.poll_piece(&mut self.framing, context));
+        if !matches!(piece, Ok(Some(_)))
+            && let Some(mut line) = self.line.take()
+            && let Some((idle, url)) = self.way_back.take()
+            && !matches!(self.framing, Framing::Close)
+            && piece.is_ok()
+            && line.is_free(context)
+        {
+            idle.give(authority(&url), line);
+        }
+        Poll::Ready(piece)
     }
-    let Ok(response) = Decompression::new(Unwrap).call(Request::new(response)).await;
-    response.map(|body| Either::Right(Box::pin(body)))
+}
+
+impl Body for Reading {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let piece = self.get_mut().poll_piece(context);
+        piece.map(|piece| piece.transpose().map(|piece| piece.map(Frame::data)))
+    }
 }
 
 /// A service for [`Decompression`] to stand before, whose answer is what it was asked with.
 struct Unwrap;
 
-impl Service<Request<Response<Incoming>>> for Unwrap {
-    type Response = Response<Incoming>;
+impl Service<Request<Response<Reading>>> for Unwrap {
+    type Response = Response<Reading>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Incoming>, Infallible>>;
+    type Future = Ready<Result<Response<Reading>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Response<Incoming>>) -> Self::Future {
+    fn call(&mut self, request: Request<Response<Reading>>) -> Self::Future {
         ready(Ok(request.into_body()))
     }
 }
@@ -379,7 +349,6 @@ mod tests {
             let mut connecting = Connecting::default();
             let mut arriving = lines.request(request, &mut connecting).await.unwrap();
             assert_eq!(arriving.chunk().await.unwrap(), None);
-            arriving.finish().await;
             assert!(lines.idle.lock().is_watched);
             let next = now(|context| lines.idle.tidy(Instant::now(), context)).await;
             assert!(next.is_some_and(|next| next > Instant::now()));
