@@ -346,9 +346,9 @@ fn entry(
     batch: Option<Box<str>>,
     attempt: Attempt,
     exchange: Exchange,
-) -> AttemptEntry {
+) -> Box<AttemptEntry> {
     let head = event.head;
-    AttemptEntry {
+    Box::new(AttemptEntry {
         seq,
         event_id: head.id,
         event_source: head.source,
@@ -357,7 +357,7 @@ fn entry(
         batch,
         attempt,
         exchange,
-    }
+    })
 }
 
 /// The attempt as one delivery's own: with its number, and with what the answer says of it alone, if it does. `tells_of_all`:

@@ -10,6 +10,8 @@ pub mod check;
 pub mod log;
 mod search;
 
+use std::sync::Arc;
+
 use super::LaneId;
 use crate::domain::event::Seq;
 use crate::domain::outcome::{Attempt, Detail, Exchange, OutcomeSet};
@@ -41,9 +43,12 @@ pub struct AttemptEntry {
 pub struct NewAttempt {
     /// At which endpoint. The log keeps its name, since it may outlive the lane.
     pub lane: LaneId,
-    /// The rest.
-    pub entry: AttemptEntry,
+    /// The rest. In a box, because it changes hands several times on its way and is large.
+    pub entry: Box<AttemptEntry>,
 }
+
+/// A try and the name of its endpoint.
+pub type NamedTry = (Arc<str>, Box<AttemptEntry>);
 
 /// One try, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]

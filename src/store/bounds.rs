@@ -93,7 +93,7 @@ fn cut_attempt(attempt: &mut Attempt) {
 }
 
 /// A try as the log keeps it. Narrower than a dead letter, because there are so many of them.
-pub fn logged(mut entry: AttemptEntry) -> AttemptEntry {
+pub fn logged(mut entry: Box<AttemptEntry>) -> Box<AttemptEntry> {
     for text in [
         &mut entry.event_id,
         &mut entry.event_source,

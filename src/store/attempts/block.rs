@@ -7,7 +7,7 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::{AttemptEntry, AttemptFilter, LoggedAttempt};
+use super::{AttemptEntry, AttemptFilter, LoggedAttempt, NamedTry};
 use crate::domain::event::Seq;
 use crate::domain::kept::Kept;
 use crate::domain::outcome::{Attempt, Detail, Exchange, Outcome, OutcomeSet};
@@ -153,13 +153,13 @@ impl Said {
 
 /// How many of `tries`, from the first on, go into one block: at least one.
 #[must_use]
-pub fn fitting(tries: &[(Box<str>, AttemptEntry)], detail: Detail) -> usize {
+pub fn fitting(tries: &[NamedTry], detail: Detail) -> usize {
     let most = tries.len().min(TRIES_MAX);
     if detail == Detail::Failed {
         return most;
     }
     let mut room = WHOLE_BYTES_MAX;
-    let fits = |(_, entry): &&(_, AttemptEntry)| {
+    let fits = |(_, entry): &&NamedTry| {
         let left = room.checked_sub(entry.attempt.exchange_bytes());
         room = left.unwrap_or_default();
         left.is_some()
@@ -188,20 +188,20 @@ struct Texts {
 
 impl Texts {
     /// The place of `text`. A block has at most five for each of its tries, so there is always one.
-    fn place(&mut self, text: Box<str>) -> u16 {
-        if let Some(place) = self.places.get(&text) {
+    fn place(&mut self, text: &str) -> u16 {
+        if let Some(place) = self.places.get(text) {
             return *place;
         }
         let place = u16::try_from(self.list.len()).unwrap_or(u16::MAX);
-        self.list.push(text.clone());
-        self.places.insert(text, place);
+        self.list.push(text.into());
+        self.places.insert(text.into(), place);
         place
     }
 }
 
 /// Makes a block of as many tries (endpoint and try) as are [`fitting`], the first of which has this number in the log.
 #[must_use]
-pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>, detail: Detail) -> AttemptBlock {
+pub fn build(first_number: u64, tries: Vec<NamedTry>, detail: Detail) -> AttemptBlock {
     let starts = tries.iter().map(|(_, entry)| entry.attempt.started.0);
     let head = BlockHead {
         first_number,
@@ -229,7 +229,7 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>, detail: De
                 kept_room = left;
                 kept.push((place, of_try));
             }
-            row(&head, base_seq, endpoint, entry, &mut texts, &mut said)
+            row(&head, base_seq, &endpoint, *entry, &mut texts, &mut said)
         })
         .collect();
     AttemptBlock {
@@ -245,29 +245,27 @@ pub fn build(first_number: u64, tries: Vec<(Box<str>, AttemptEntry)>, detail: De
 fn row(
     head: &BlockHead,
     base_seq: u64,
-    endpoint: Box<str>,
+    endpoint: &str,
     entry: AttemptEntry,
     texts: &mut Texts,
     said: &mut Said,
 ) -> AttemptRow {
     let AttemptEntry {
-        mut attempt,
-        exchange,
-        ..
+        attempt, exchange, ..
     } = entry;
     AttemptRow {
         event_id: entry.event_id,
         seq_delta: entry.seq.0.wrapping_sub(base_seq).cast_signed(),
-        source: texts.place(entry.event_source),
-        kind: texts.place(entry.event_kind),
+        source: texts.place(&entry.event_source),
+        kind: texts.place(&entry.event_kind),
         endpoint: texts.place(endpoint),
-        batch: entry.batch.map(|id| texts.place(id)),
+        batch: entry.batch.map(|id| texts.place(&id)),
         number: attempt.number,
         started_delta_ms: attempt.started.0.saturating_sub(head.earliest_ms),
         waited_ms: attempt.started.0.wrapping_sub(entry.accepted.0).cast_signed(),
         outcome: attempt.outcome,
         status: attempt.status,
-        message: texts.place(std::mem::take(&mut attempt.message).into()),
+        message: texts.place(&attempt.message),
         duration_ms: attempt.duration_ms,
         total_us: exchange.total_us,
         reused: exchange.reused,

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use super::block::{self, BlockHead};
 use super::search::{Segment, Window};
-use super::{AttemptEntry, AttemptLogSize, Retention};
+use super::{AttemptLogSize, NamedTry, Retention};
 use crate::domain::time::Timestamp;
 use crate::store::files;
 
@@ -82,7 +82,7 @@ impl AttemptLog {
     }
 
     /// Adds tries (endpoint and try), at `now`.
-    pub fn append(&mut self, mut tries: Vec<(Box<str>, AttemptEntry)>, now: Timestamp) {
+    pub fn append(&mut self, mut tries: Vec<NamedTry>, now: Timestamp) {
         if self.retention.bytes_max == 0 || tries.is_empty() {
             return;
         }
@@ -96,7 +96,7 @@ impl AttemptLog {
         }
     }
 
-    fn append_block(&mut self, tries: Vec<(Box<str>, AttemptEntry)>, now: Timestamp) {
+    fn append_block(&mut self, tries: Vec<NamedTry>, now: Timestamp) {
         let block = block::build(self.next_number, tries, self.retention.detail);
         self.next_number += u64::from(block.head.count);
         let bytes = match block::frame(&block) {

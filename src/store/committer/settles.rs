@@ -39,8 +39,13 @@ impl Settles {
         self.lock().settles.len()
     }
 
-    /// All of them, for a commit.
+    /// All of them, for a commit. The next ones find as much room as these have taken.
     pub fn take(&self) -> Settled {
-        std::mem::take(&mut *self.lock())
+        let room = self.len();
+        let next = Settled {
+            settles: Vec::with_capacity(room),
+            attempts: Vec::with_capacity(room),
+        };
+        std::mem::replace(&mut *self.lock(), next)
     }
 }

@@ -116,7 +116,7 @@ impl Model {
         self.attempts.push_back(LoggedAttempt {
             number: self.attempt_next,
             endpoint: lane.map(|lane| lane.name.clone()).unwrap_or_default(),
-            entry: bounds::logged(new.entry),
+            entry: *bounds::logged(new.entry),
         });
         self.attempt_next += 1;
         if self.attempts.len() > ATTEMPTS_MAX {

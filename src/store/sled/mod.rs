@@ -47,9 +47,10 @@ mod witness;
 mod writer;
 
 use std::collections::HashSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
+use rustc_hash::FxHashMap;
 
 use self::cache::ChunkCache;
 use self::compact::Search;
@@ -387,13 +388,18 @@ impl Store for SledStore {
     }
 
     fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp) {
-        let index = lock(&self.index);
-        let name = |lane| index.lane(lane).and_then(|lane| lane.name.clone());
+        let mut names: FxHashMap<LaneId, Arc<str>> = FxHashMap::default();
+        let mut name = |lane| {
+            let name = || lock(&self.index).lane(lane).and_then(|lane| lane.name.clone());
+            let name = names
+                .entry(lane)
+                .or_insert_with(|| name().unwrap_or_default().into());
+            Arc::clone(name)
+        };
         let tries = attempts
             .into_iter()
-            .map(|new| (name(new.lane).unwrap_or_default(), bounds::logged(new.entry)))
+            .map(|new| (name(new.lane), bounds::logged(new.entry)))
             .collect();
-        drop(index);
         lock(&self.attempts).append(tries, now);
     }
 

@@ -13,7 +13,10 @@ use crate::store::{AttemptEntry, AttemptFilter, LaneId, LoggedAttempt, NewAttemp
 fn log(rig: &mut Rig, tries: Vec<(LaneId, AttemptEntry)>, now: Timestamp) {
     let tries: Vec<NewAttempt> = tries
         .into_iter()
-        .map(|(lane, entry)| NewAttempt { lane, entry })
+        .map(|(lane, entry)| NewAttempt {
+            lane,
+            entry: Box::new(entry),
+        })
         .collect();
     rig.write(|store| {
         store.log_attempts(tries.clone(), now);

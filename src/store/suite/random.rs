@@ -279,7 +279,7 @@ impl Side {
         let settles: Vec<Settle> = settles.collect();
         let tries = settles.iter().map(|settle| NewAttempt {
             lane: settle.id.lane,
-            entry: tried("e", settle.id.seq, now),
+            entry: Box::new(tried("e", settle.id.seq, now)),
         });
         self.store.log_attempts(tries.collect(), now);
         let batch = Batch { accepts, settles };
