@@ -4,8 +4,8 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use crate::delivery::failure::Broken;
 
-/// So many bytes the line before a chunk may have.
-const LINE_BYTES_MAX: usize = 16 * 1024;
+/// So many bytes the line before a chunk may have; nobody is known who says more there than the size.
+const LINE_BYTES_MAX: usize = 1024;
 /// So many trailers there may be, and so many bytes they may have together.
 const TRAILERS_MAX: usize = 100;
 const TRAILER_BYTES_MAX: usize = 16 * 1024;

@@ -102,7 +102,20 @@ pub(super) enum Framing {
 /// # Errors
 /// What there is, is not the head of an answer, or is too long for one.
 pub(super) fn read(method: &Method, buffer: &mut BytesMut) -> Result<Option<Head>, Broken> {
-    while !buffer.is_empty() {
+    loop {
+        // Empty lines before it are passed over, as other clients do; at once, or each would have all of them parsed again.
+        match &buffer[..] {
+            [] => return Ok(None),
+            [b'\r', b'\n', ..] => {
+                buffer.advance(2);
+                continue;
+            }
+            [b'\n', ..] => {
+                buffer.advance(1);
+                continue;
+            }
+            _ => {}
+        }
         let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
         let mut parsed = httparse::Response::new(&mut fields);
         let bytes = match parsed.parse(buffer) {
@@ -127,7 +140,6 @@ pub(super) fn read(method: &Method, buffer: &mut BytesMut) -> Result<Option<Head
             headers,
         }));
     }
-    Ok(None)
 }
 
 /// The parser's words are for those who know its types.

@@ -110,7 +110,7 @@ fn answers() -> impl Strategy<Value = Vec<u8>> {
         "HTTP/1.1 503 Not now\r\n",
         "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 Created\r\n",
         "HTTP/1.1 101 Switching Protocols\r\n",
-        "\r\nHTTP/1.1 200 OK\r\n",
+        "\r\n\n\r\nHTTP/1.1 200 OK\r\n",
         "HTTP/2 200 OK\r\n",
     ]);
     let fields = prop::collection::vec(
@@ -157,7 +157,7 @@ fn answers() -> impl Strategy<Value = Vec<u8>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// E4, E6: no answer, however it is bent, means something else to us than to a library that all the world uses.
+    /// E4, E6: no answer, however it is bent, says something else to us than to a library that all the world uses.
     #[test]
     fn e4_answers_are_read_as_hyper_reads_them(
         answer in answers(),

@@ -15,7 +15,9 @@ use crate::delivery::render::OutgoingRequest;
 
 /// Read at once; most answers are shorter.
 const READ_BYTES: usize = 4 * 1024;
-/// A body up to this is copied behind the head, because writing from one place costs less than the copy.
+/// Room for what comes that a connection may keep while it waits.
+const KEPT_BYTES_MAX: usize = 16 * 1024;
+/// A body up to this is copied behind the head, because writing from two places costs more than the copy.
 const SHORT_BYTES: usize = 8 * 1024;
 /// About what a head has.
 const HEAD_BYTES: usize = 512;
@@ -70,22 +72,22 @@ impl Outgoing {
         context: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         while !self.is_written() {
-            let head = &self.first[self.written..];
+            let first = &self.first[self.written..];
             let stream = Pin::new(&mut *stream);
-            let bytes = match (head.is_empty(), self.body.is_empty()) {
-                (false, true) => ready!(stream.poll_write(context, head))?,
+            let bytes = match (first.is_empty(), self.body.is_empty()) {
+                (false, true) => ready!(stream.poll_write(context, first))?,
                 (true, _) => ready!(stream.poll_write(context, &self.body))?,
                 (false, false) => {
-                    let both = [io::IoSlice::new(head), io::IoSlice::new(&self.body)];
+                    let both = [io::IoSlice::new(first), io::IoSlice::new(&self.body)];
                     ready!(stream.poll_write_vectored(context, &both))?
                 }
             };
             if bytes == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            let of_head = bytes.min(head.len());
-            self.written += of_head;
-            self.body.advance(bytes - of_head);
+            let of_first = bytes.min(first.len());
+            self.written += of_first;
+            self.body.advance(bytes - of_first);
         }
         Poll::Ready(Ok(()))
     }
@@ -95,7 +97,7 @@ impl Outgoing {
 #[derive(Debug)]
 pub(super) struct Line<S> {
     stream: S,
-    /// The request it is at, or the last one; `None`: there was none.
+    /// The request it is at, if it is at one.
     outgoing: Option<Outgoing>,
     /// Why no more of it can be written. The host may have answered before.
     unwritable: Option<io::Error>,
@@ -186,10 +188,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    /// Whether it can take another request, as far as is known here: the host may have closed it this moment.
+    /// Whether it can take another request, as far as is known here: the host may have closed it this moment. Then it lets
+    /// go of the last one, and of most of its memory.
     pub(super) fn is_free(&mut self, context: &mut Context<'_>) -> bool {
-        let is_written = self.outgoing.as_ref().is_none_or(Outgoing::is_written);
-        is_written
+        if self.outgoing.as_ref().is_some_and(Outgoing::is_written) {
+            self.outgoing = None;
+        }
+        if self.inbox.is_empty() && self.inbox.try_reclaim(KEPT_BYTES_MAX + 1) {
+            self.inbox = BytesMut::new();
+        }
+        self.outgoing.is_none()
             && self.unwritable.is_none()
             && self.inbox.is_empty()
             // Nothing may come unasked, and the end of the connection least of all.
@@ -218,5 +226,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             self.inbox.advance(bytes);
             piece
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use http::HeaderMap;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    /// What waits for the next request holds nothing of the last one, and no more room than it needs.
+    #[tokio::test]
+    async fn a_free_connection_holds_no_request() {
+        let (near, mut host) = duplex(1024);
+        let body = Bytes::from(vec![b'x'; 2 * SHORT_BYTES]);
+        let request = OutgoingRequest {
+            method: Method::POST,
+            url: "http://host/".parse().unwrap(),
+            headers: HeaderMap::new(),
+            body: body.clone(),
+        };
+        let bytes = body.len();
+        let answering = async {
+            let mut asked = Vec::new();
+            while !asked.ends_with(&vec![b'x'; bytes]) {
+                assert!(host.read_buf(&mut asked).await.unwrap() > 0);
+            }
+            let long = "y".repeat(KEPT_BYTES_MAX);
+            let answer = format!("HTTP/1.1 200 OK\r\nlong: {long}\r\ncontent-length: 0\r\n\r\n");
+            host.write_all(answer.as_bytes()).await.unwrap();
+            host
+        };
+        let asking = async {
+            let mut line = Line::new(near);
+            line.put(Outgoing::new(&request).unwrap());
+            drop(request);
+            let mut head = poll_fn(|context| line.poll_head(context)).await.unwrap();
+            let piece = poll_fn(|context| line.poll_piece(&mut head.framing, context)).await;
+            assert_eq!(piece.unwrap(), None);
+            assert!(!body.is_unique() && line.inbox.try_reclaim(KEPT_BYTES_MAX + 1));
+            assert!(poll_fn(|context| Poll::Ready(line.is_free(context))).await);
+            line
+        };
+        let (_host, mut line) = tokio::join!(answering, asking);
+        assert!(body.is_unique(), "its body is gone");
+        assert!(!line.inbox.try_reclaim(KEPT_BYTES_MAX + 1));
     }
 }

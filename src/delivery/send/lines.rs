@@ -20,6 +20,7 @@ use hyper::body::{Body, Frame};
 use hyper_util::client::legacy::connect::HttpConnector;
 use reqwest::Url;
 use tokio::net::TcpStream;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
@@ -310,9 +311,10 @@ async fn tidy(idle: Weak<Idle>) {
     }
 }
 
-/// Does something that needs the task's waker and waits for nothing.
+/// Does something that needs the task's waker and waits for nothing. A task that has done much since it last waited would be
+/// told that nothing has come, whether it has or not; not here.
 async fn now<T>(mut act: impl FnMut(&mut Context<'_>) -> T) -> T {
-    poll_fn(|context| Poll::Ready(act(context))).await
+    unconstrained(poll_fn(|context| Poll::Ready(act(context)))).await
 }
 
 #[cfg(test)]
