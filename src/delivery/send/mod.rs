@@ -2,7 +2,7 @@
 //! what came: no retries, no proxy from the environment, nothing that would make the number of requests differ
 //! from the number of attempts, unless the endpoint asks to follow redirects. What an answer means is not known here.
 //!
-//! Plain HTTP goes over [`lines`] of our own ([`line`] is one of them, [`head`] and [`chunked`] are what goes over it), which
+//! Plain HTTP goes over [`lines`] of our own ([`mod@line`] is one of them, [`head`] and [`chunked`] are what goes over it), which
 //! take a third of the processor time; TLS, HTTP/2 and proxies are the client library's.
 
 mod chunked;
