@@ -2,12 +2,13 @@
 //! comes back as one: so the thread wakes the committer once a round and is woken once a commit, however many producers
 //! it serves. It refuses to know what is handed in, and what the answers say.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
 use crate::store::committer::answers::{self, Waiting};
-use crate::store::committer::{AcceptAnswer, Queue};
+use crate::store::committer::{AcceptAnswer, Queue, SMALL};
 use crate::store::{AcceptGroup, StoreError};
 
 /// So many events go to the store before the round is over, so that the disk works while the rest is read.
@@ -18,6 +19,8 @@ const EVENTS_MAX: usize = 512;
 pub struct Together {
     queue: Queue,
     round: Mutex<Round>,
+    /// Whether the last round was of one connection and few events.
+    was_lone: AtomicBool,
 }
 
 /// What has been handed in so far.
@@ -30,6 +33,11 @@ struct Round {
 }
 
 impl Round {
+    /// Whether it is of one connection and so few events that they gain nothing from company.
+    fn is_lone(&self) -> bool {
+        self.waiting.len() == 1 && self.events <= SMALL
+    }
+
     /// Gives it to the store at once; what is returned passes the answers on.
     fn hand_in(self, queue: &Queue) -> impl Future<Output = ()> + Send + use<> {
         let Self { groups, waiting, .. } = self;
@@ -43,7 +51,12 @@ impl Together {
     #[must_use]
     pub fn new(queue: Queue) -> Arc<Self> {
         let round = Mutex::default();
-        Arc::new(Self { queue, round })
+        let was_lone = AtomicBool::new(false);
+        Arc::new(Self {
+            queue,
+            round,
+            was_lone,
+        })
     }
 
     /// [`Queue::accept`], in company. To be called inside the runtime of the thread.
@@ -62,7 +75,7 @@ impl Together {
         if round.waiting.is_empty() {
             // A new task comes last, so every session that is ready now takes its turn before it.
             let together = Arc::clone(self);
-            tokio::spawn(async move { together.end().hand_in(&together.queue).await });
+            tokio::spawn(async move { together.end().await });
         }
         round.events += groups.iter().map(|group| group.events.len()).sum::<usize>();
         round.waiting.push((groups.len(), waiting));
@@ -73,8 +86,18 @@ impl Together {
         }
     }
 
-    fn end(&self) -> Round {
-        std::mem::take(&mut *self.round.lock().unwrap_or_else(PoisonError::into_inner))
+    /// Hands in what there is. When one producer was alone for two rounds nobody else is kept waiting if this thread waits
+    /// for the disk itself, and its answer comes sooner.
+    async fn end(&self) {
+        let mut round = std::mem::take(&mut *self.round.lock().unwrap_or_else(PoisonError::into_inner));
+        let is_lone = round.is_lone();
+        if self.was_lone.swap(is_lone, Ordering::Relaxed) && is_lone {
+            match self.queue.accept_here(round.groups) {
+                Ok(answer) => return answers::hand_out(answer, round.waiting),
+                Err(groups) => round.groups = groups,
+            }
+        }
+        round.hand_in(&self.queue).await;
     }
 }
 
@@ -149,6 +172,56 @@ mod tests {
             let own = |at: u64| vec![Accepted::New(Seq(first + 2 * session as u64 + at))];
             assert_eq!(*mine, [own(0), own(1)]);
         }
+    }
+
+    /// A2: who is alone for two rounds has its event written by its own thread; in company, and with many events at once,
+    /// it is the committer's.
+    #[tokio::test]
+    async fn a2_one_who_stays_alone_is_not_passed_on() {
+        let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 10_000));
+        let lane = store.lane("one").unwrap();
+        let (tell, _notices) = mpsc::channel(4096);
+        let (asked, writers) = std::sync::mpsc::channel();
+        let clock = move || {
+            let _ = asked.send(std::thread::current().id());
+            NOW
+        };
+        let (committer, queue) =
+            Committer::start(store, Arc::new(clock), Duration::from_secs(60), tell).unwrap();
+        let together = Together::new(queue);
+        let here = std::thread::current().id();
+        // Each round: how many sessions, with how many events each, and whether this thread writes them.
+        let rounds = [
+            (1, 1, false),
+            (1, 1, true),
+            (1, SMALL, true),
+            (2, 1, false),
+            (1, 1, false),
+            (1, SMALL + 1, false),
+            (1, 1, false),
+            (1, 1, true),
+        ];
+        let mut ids = 0..;
+        let began = std::time::Instant::now();
+        for (at, (sessions, events, is_here)) in rounds.into_iter().enumerate() {
+            loop {
+                let mut waiting = JoinSet::new();
+                for _ in 0..sessions {
+                    let groups = ids.by_ref().take(events).map(|id| group(id, lane)).collect();
+                    let together = Arc::clone(&together);
+                    waiting.spawn(async move { together.accept(groups).await });
+                }
+                let answers = waiting.join_all().await;
+                assert!(answers.iter().all(Result::is_ok), "round {at}");
+                let wrote_here = writers.try_iter().any(|writer| writer == here);
+                if wrote_here == is_here {
+                    break;
+                }
+                // The committer may not have put its pen down yet, which is no fault; to write beside it would be.
+                assert!(is_here && began.elapsed() < Duration::from_secs(30), "round {at}");
+            }
+        }
+        committer.stop();
     }
 
     /// A2: more events than go together at once are all answered.

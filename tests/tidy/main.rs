@@ -128,6 +128,10 @@ const MONOTONIC_CLOCK: &[(&str, &str)] = &[
         "waits a moment for company before it flushes",
     ),
     (
+        "src/store/committer/pen.rs",
+        "sees to housekeeping once a second while there is traffic",
+    ),
+    (
         "src/store/sled/",
         "asks for free space now and then, and waits for sled's file lock",
     ),

@@ -42,6 +42,11 @@ const DELIVERING: Load = Load {
     how: "256 producers, and delivered in batches of 100",
     ..ONE_EACH
 };
+const DELIVERING_TWO: Load = Load {
+    how: "256 producers, 2 lines each, and delivered in batches of 100",
+    burst: 2,
+    ..ONE_EACH
+};
 const DELIVERING_MANY: Load = Load {
     how: "256 producers, 32 lines each, and delivered in batches of 100",
     ..MANY_EACH
@@ -96,7 +101,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     };
     let delivering = Stage::new(&bench.args.dir, "accept", &[enabled])?;
     let outlet = Outlet::in_batches(receiver.address(), BATCH_LINES_MAX);
-    for load in [DELIVERING, DELIVERING_MANY] {
+    for load in [DELIVERING, DELIVERING_TWO, DELIVERING_MANY] {
         let rounds = rounds(bench, &delivering, &load, Some(outlet)).await?;
         // Delivering takes the processors from accepting, so here the ratio promises nothing.
         bench

@@ -1,5 +1,7 @@
 //! Tests of whose turn it is when verbs and producers wait together.
 
+use std::time::Duration;
+
 use super::tests::{NOW, group};
 use super::*;
 use crate::store::memory::MemoryStore;

@@ -73,14 +73,14 @@ struct Disk {
 
 impl Disk {
     /// The instant of the promise: when the store's flush has returned, everything that was written is on disk, and only
-    /// then is anybody answered. The dispatcher may be gone, when the daemon stops.
-    fn flush(&self, mut written: Written) -> Result<(), StoreError> {
+    /// then is anybody answered.
+    fn flush(&self, mut written: Written, tell: impl FnOnce(Vec<Notice>)) -> Result<(), StoreError> {
         let synced = self.store.sync();
         match &synced {
             Ok(()) => {
                 let notices = written.notices();
                 if !notices.is_empty() {
-                    let _ = self.notices.blocking_send(notices);
+                    tell(notices);
                 }
             }
             // At once, since the committer may be asleep.
@@ -89,6 +89,13 @@ impl Disk {
         let answer = synced.clone().map(|()| written.committed.accepts);
         answers::hand_out(answer, written.answers);
         synced
+    }
+
+    /// The same, where it may wait until there is room for the notices. The dispatcher may be gone, when the daemon stops.
+    fn flush_and_wait(&self, written: Written) -> Result<(), StoreError> {
+        self.flush(written, |notices| {
+            let _ = self.notices.blocking_send(notices);
+        })
     }
 }
 
@@ -121,7 +128,7 @@ impl Flusher {
         let mine = Arc::clone(&disk);
         let work = move || {
             for written in commits {
-                if tell.send(mine.flush(written)).is_err() {
+                if tell.send(mine.flush_and_wait(written)).is_err() {
                     return;
                 }
             }
@@ -192,7 +199,24 @@ impl Flusher {
     /// # Errors
     /// Those of the flush.
     pub(super) fn flush_here(&self, written: Written) -> Result<(), StoreError> {
-        self.disk.flush(written)
+        self.disk.flush_and_wait(written)
+    }
+
+    /// The same, in async code: what became durable goes to `tell`, which must not wait.
+    ///
+    /// # Errors
+    /// Those of the flush.
+    pub(super) fn flush_at_once(
+        &self,
+        written: Written,
+        tell: impl FnOnce(Vec<Notice>),
+    ) -> Result<(), StoreError> {
+        self.disk.flush(written, tell)
+    }
+
+    /// Where it is told what became durable.
+    pub(super) fn notices(&self) -> async_mpsc::Sender<Vec<Notice>> {
+        self.disk.notices.clone()
     }
 }
 

@@ -31,7 +31,7 @@ impl From<Duration> for Upkeep {
 }
 
 /// What is next when nothing happens.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Idle {
     /// A piece of housekeeping.
     Maintain,

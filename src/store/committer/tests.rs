@@ -1,12 +1,13 @@
 //! Tests of who hears of a commit, and when.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::settles::SETTLES_MAX;
 use super::*;
 use crate::domain::event::{Event, EventHead};
 use crate::store::memory::MemoryStore;
-use crate::store::{DeliveryId, NewEvent};
+use crate::store::{DeliveryId, NewEvent, SettleTo};
 
 pub(super) const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
@@ -53,7 +54,7 @@ fn many(name: &str, lane: LaneId) -> Vec<AcceptGroup> {
         .collect()
 }
 
-fn until_written(store: &MemoryStore, commits: u64) {
+pub(super) fn until_written(store: &MemoryStore, commits: u64) {
     let began = Instant::now();
     while store.stats().commits < commits {
         assert!(
