@@ -13,6 +13,8 @@ use crate::store::{AcceptGroup, StoreError};
 
 /// So many events go to the store before the round is over, so that the disk works while the rest is read.
 const EVENTS_MAX: usize = 512;
+/// Bytes of events that one who is alone has written while everybody on its thread waits.
+const LONE_BYTES_MAX: usize = 64 << 10;
 
 /// Where the sessions of one thread hand in their events.
 #[derive(Debug)]
@@ -33,9 +35,12 @@ struct Round {
 }
 
 impl Round {
-    /// Whether it is of one connection and so few events that they gain nothing from company.
+    /// Whether it is of one connection and so little that it gains nothing from company.
     fn is_lone(&self) -> bool {
-        self.waiting.len() == 1 && self.events <= SMALL
+        let events = self.groups.iter().flat_map(|group| &group.events);
+        self.waiting.len() == 1
+            && self.events <= SMALL
+            && events.map(|new| new.event.json.len()).sum::<usize>() <= LONE_BYTES_MAX
     }
 
     /// Gives it to the store at once; what is returned passes the answers on.
@@ -86,8 +91,8 @@ impl Together {
         }
     }
 
-    /// Hands in what there is. When one producer was alone for two rounds nobody else is kept waiting if this thread waits
-    /// for the disk itself, and its answer comes sooner.
+    /// Hands in what there is. When rounds are of one producer each, this thread waits for the disk itself: the answer comes
+    /// sooner, and whoever comes meanwhile waits for one flush at most, as it would behind the committer.
     async fn end(&self) {
         let mut round = std::mem::take(&mut *self.round.lock().unwrap_or_else(PoisonError::into_inner));
         let is_lone = round.is_lone();

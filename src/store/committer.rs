@@ -1,6 +1,7 @@
-//! The one thread that writes events and moves. Everybody who waits shares its flush: it takes what has come in, makes one
+//! The thread that writes events and moves. Everybody who waits shares its flush: it takes what has come in, makes one
 //! commit of it, and all of them are answered. While a second thread, the [`flusher`], waits for the disk, it makes the
-//! next commit. Async code talks to the store through [`Queue`] and never blocks.
+//! next commit. Async code talks to the store through [`Queue`] and does not block, but for [`Queue::accept_here`]: there
+//! a producer's own thread takes the [`pen`] while this one has nothing to do.
 
 #[cfg(test)]
 mod alone;
@@ -15,6 +16,7 @@ mod settles;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -96,6 +98,8 @@ pub struct Queue {
     requests: Sender<Request>,
     settles: Arc<Settles>,
     pen: Arc<Mutex<Option<Pen>>>,
+    /// Whether the committer waits for the pen, so that nobody takes it again before.
+    is_wanted: Arc<AtomicBool>,
     store: Arc<dyn Store>,
     failed: Arc<Failed>,
     failure: watch::Receiver<Option<StoreError>>,
@@ -151,12 +155,16 @@ impl Queue {
     /// # Errors
     /// The groups, when they have to go the other way.
     pub fn accept_here(&self, groups: Vec<AcceptGroup>) -> Result<AcceptAnswer, Vec<AcceptGroup>> {
+        if self.is_wanted.load(Ordering::Relaxed) {
+            return Err(groups);
+        }
         let Ok(mut held) = self.pen.try_lock() else {
             return Err(groups);
         };
         let Some(pen) = held.as_mut() else {
             return Err(groups);
         };
+        let _watch = Watch(&self.failed);
         let answer = pen.commit_here(groups)?;
         if let Err(error) = &answer {
             fail(&self.failed, error.clone());
@@ -234,7 +242,7 @@ fn why(failure: &watch::Receiver<Option<StoreError>>) -> StoreError {
 }
 
 impl Committer {
-    /// Starts the thread that owns every write to `store`, and the one that flushes. What becomes durable is told on
+    /// Starts the thread that writes to `store`, and the one that flushes. What becomes durable is told on
     /// `notices`, one list per commit.
     ///
     /// # Errors
@@ -255,8 +263,10 @@ impl Committer {
         let mine = Arc::clone(&settles);
         let pen = Pen::new(Arc::clone(&store), clock, upkeep.into(), flusher, mine);
         let pen = Arc::new(Mutex::new(Some(pen)));
+        let is_wanted = Arc::new(AtomicBool::new(false));
         let worker = Worker {
             pen: Arc::clone(&pen),
+            is_wanted: Arc::clone(&is_wanted),
             inbox,
             next: None,
             idle: Idle::Maintain,
@@ -267,6 +277,7 @@ impl Committer {
             requests: requests.clone(),
             settles,
             pen,
+            is_wanted,
             store,
             failed,
             failure,
@@ -302,6 +313,18 @@ fn fail(failed: &Failed, error: StoreError) {
     });
 }
 
+/// Tells that the store has failed if the thread panics while this lives. Whoever holds the pen then leaves a
+/// daemon that can neither accept nor settle.
+struct Watch<'a>(&'a Failed);
+
+impl Drop for Watch<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            fail(self.0, StoreError::Failed("a commit ended in a panic".to_owned()));
+        }
+    }
+}
+
 enum Flow {
     Go,
     Stop,
@@ -310,6 +333,7 @@ enum Flow {
 /// The committer's thread, which holds the pen whenever it has something to do.
 struct Worker {
     pen: Arc<Mutex<Option<Pen>>>,
+    is_wanted: Arc<AtomicBool>,
     inbox: Receiver<Request>,
     /// Taken from the inbox to see whether anybody waits.
     next: Option<Request>,
@@ -322,21 +346,18 @@ struct Worker {
 impl Worker {
     fn run(mut self) {
         let mut gathered = Gathered::default();
-        let pen = Arc::clone(&self.pen);
+        let (pen, failed) = (Arc::clone(&self.pen), Arc::clone(&self.failed));
+        let _watch = Watch(&failed);
         loop {
             let patience = gathered.patience(Instant::now());
             let wait = patience.unwrap_or_else(|| self.idle.wait());
             let request = self.next.take().map_or_else(|| self.inbox.recv_timeout(wait), Ok);
-            let Ok(mut held) = pen.lock() else {
-                return fail(
-                    &self.failed,
-                    StoreError::Failed("a commit ended in a panic".to_owned()),
-                );
-            };
-            let Some(pen) = held.as_mut() else {
-                // It failed in other hands, which have told.
-                return;
-            };
+            self.is_wanted.store(true, Ordering::Relaxed);
+            let held = pen.lock();
+            self.is_wanted.store(false, Ordering::Relaxed);
+            // Whoever failed with it, or panicked, has told.
+            let Ok(mut held) = held else { return };
+            let Some(pen) = held.as_mut() else { return };
             let step = match request {
                 Ok(first) => self.gather(pen, first, &mut gathered),
                 Err(RecvTimeoutError::Timeout) if patience.is_none() => {
@@ -356,14 +377,17 @@ impl Worker {
                 Ok(Flow::Go) => Ok(()),
                 Ok(Flow::Stop) => {
                     let closed = pen.commit(gathered, || false).and_then(|()| pen.close());
+                    closed.unwrap_or_else(|error| fail(&self.failed, error));
                     *held = None;
-                    return closed.unwrap_or_else(|error| fail(&self.failed, error));
+                    return;
                 }
                 Err(error) => Err(error),
             };
             if let Err(error) = result {
+                // Told first: without the pen the dispatcher hears nothing more, and ends.
+                fail(&self.failed, error);
                 *held = None;
-                return fail(&self.failed, error);
+                return;
             }
         }
     }

@@ -1,8 +1,8 @@
 //! What survives a crash: the seam between posthaste and the disk.
 //!
 //! [`Store`] speaks domain verbs, small and safe to repeat; no key, no page and no flush crosses it.
-//! Everything that writes is called from one thread, the committer's; everything that reads may be called
-//! from any thread, but blocks, so never from async code. When a writing verb returns `Ok`, its effect
+//! Everything that writes is called by one thread at a time, the committer's as a rule; everything that reads may be
+//! called from any thread, but blocks, so never from async code. When a writing verb returns `Ok`, its effect
 //! survives a power cut. When it returns [`StoreError::Failed`] the store is finished: the caller stops
 //! answering, stops delivering, says so and exits.
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::pen::Pen;
-use super::tests::{NOW, group, until_written};
+use super::tests::{NOW, group, many, until_written};
 use super::*;
 use crate::store::memory::{MemoryStore, Reached};
+use crate::store::{DeliveryId, SettleTo};
 
 /// A committer over a store in memory with one lane, and room for so many lists of notices.
 struct World {
@@ -74,6 +75,20 @@ async fn a2_one_who_is_alone_has_its_answer_when_the_disk_has() {
     let again = world.accept_here("a").unwrap();
     assert_eq!(again, [Ok(vec![Accepted::Duplicate])]);
     assert_eq!(world.notices.try_recv(), Err(TryRecvError::Empty));
+    let id = DeliveryId {
+        lane: world.lane,
+        seq,
+    };
+    let (was_due, to) = (None, SettleTo::Settled);
+    world.queue.settle(Settle { id, was_due, to }, None);
+    world.accept_here("b").unwrap();
+    // By that commit, or by one of the committer's beside it.
+    let mut told = Vec::new();
+    while told.len() < 2 {
+        told.extend(world.notices.recv().await.unwrap());
+    }
+    let is_it = |notice: &Notice| matches!(*notice, Notice::Committed { seq: of, .. } if of == seq);
+    assert_eq!(told.iter().filter(|notice| is_it(notice)).count(), 1, "{told:?}");
     world.committer.stop();
 }
 
@@ -83,10 +98,13 @@ fn a2_nobody_goes_past_a_commit_that_is_under_way() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut world = world(1);
     let held = world.store.hold_disk();
-    let first = world.queue.accept(vec![group("first", None, world.lane)]);
-    let first = runtime.spawn(first);
+    // So many that the flusher has them, and the committer waits for more with the pen put down.
+    let first = runtime.spawn(world.queue.accept(many("first", world.lane)));
     until_written(&world.store, 1);
-    assert!(world.goes_the_other_way("second"));
+    for _ in 0..1000 {
+        assert!(world.goes_the_other_way("second"));
+        thread::yield_now();
+    }
     assert!(!first.is_finished());
     drop(held);
     runtime.block_on(first).unwrap().unwrap();
@@ -95,7 +113,7 @@ fn a2_nobody_goes_past_a_commit_that_is_under_way() {
         assert!(world.goes_the_other_way("second"));
         thread::yield_now();
     }
-    assert_eq!(world.notices.try_recv().unwrap().len(), 1);
+    assert_eq!(world.notices.try_recv().unwrap().len(), SMALL + 1);
     world.accept_here("second").unwrap();
     world.committer.stop();
 }
@@ -114,6 +132,41 @@ async fn i4_a_failure_of_one_who_is_alone_is_everybodys() {
     let groups = vec![group("c", None, world.lane)];
     assert_eq!(world.queue.accept(groups).await, Err(error));
     world.committer.stop();
+}
+
+/// I4: nor does the daemon go on without a pen: a panic is told as a failure, whoever held it.
+#[tokio::test]
+async fn i4_a_panic_is_told() {
+    let world = world(4);
+    let verb = world
+        .queue
+        .write(|_| -> Result<(), StoreError> { panic!("a verb that panics") });
+    assert!(verb.await.is_err());
+    let mut failure = world.queue.failure();
+    let told = failure.wait_for(Option::is_some);
+    let told = tokio::time::timeout(Duration::from_secs(30), told).await;
+    assert!(told.is_ok_and(|told| told.is_ok()), "nobody was told");
+    let groups = vec![group("a", None, world.lane)];
+    assert!(world.queue.accept(groups).await.is_err());
+
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
+    let lane = store.lane("one").unwrap();
+    let (tell, _notices) = async_mpsc::channel(4);
+    let here = thread::current().id();
+    let clock = move || {
+        assert!(thread::current().id() != here, "a clock that panics");
+        NOW
+    };
+    let (committer, queue) = Committer::start(store, Arc::new(clock), Duration::from_secs(60), tell).unwrap();
+    let broke_off = || {
+        let tried = || queue.accept_here(vec![group("a", None, lane)]);
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(tried)).is_err()
+    };
+    while !broke_off() {
+        thread::yield_now();
+    }
+    assert!(queue.failure().borrow().is_some());
+    committer.stop();
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl Written {
     }
 }
 
-/// What flushes: on its thread, or on the committer's.
+/// What flushes: on its thread, or on that of whoever holds the pen.
 struct Disk {
     store: Arc<dyn Store>,
     notices: async_mpsc::Sender<Vec<Notice>>,

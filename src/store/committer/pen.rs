@@ -66,10 +66,9 @@ impl Pen {
         gathered: Gathered,
         is_anybody_waiting: impl FnOnce() -> bool,
     ) -> Result<(), StoreError> {
-        let Some(written) = self.stage(gathered)? else {
-            return Ok(());
-        };
-        self.hand_over(written, is_anybody_waiting)?;
+        if let Some(written) = self.stage(gathered)? {
+            self.hand_over(written, is_anybody_waiting)?;
+        }
         self.maintain_in_time()
     }
 

@@ -48,7 +48,7 @@ async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
 }
 
 /// More than [`SMALL`] events.
-fn many(name: &str, lane: LaneId) -> Vec<AcceptGroup> {
+pub(super) fn many(name: &str, lane: LaneId) -> Vec<AcceptGroup> {
     (0..=SMALL)
         .map(|n| group(&format!("{name}{n}"), None, lane))
         .collect()
