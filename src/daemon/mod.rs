@@ -97,7 +97,8 @@ pub enum DaemonError {
 /// [`DaemonError`]; whatever was answered before is on disk.
 pub fn run(options: &Options) -> Result<(), DaemonError> {
     // Before all else. Huge pages would be filled by a few small allocations each: they made up two thirds of an idle
-    // daemon's memory (measured). A kernel without the switch only costs that memory.
+    // daemon's memory (measured). A kernel without the switch only costs that memory. The allocator's first pages are older
+    // than this line: its feature `no_thp` keeps it from asking for huge ones.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     memory::be_frugal();
     let loaded = config::load(&options.config).map_err(DaemonError::Config)?;
