@@ -79,8 +79,7 @@ impl Together {
         let mut round = self.round.lock().unwrap_or_else(PoisonError::into_inner);
         if round.waiting.is_empty() {
             // A new task comes last, so every session that is ready now takes its turn before it.
-            let together = Arc::clone(self);
-            tokio::spawn(async move { together.end().await });
+            tokio::spawn(Arc::clone(self).end());
         }
         round.events += groups.iter().map(|group| group.events.len()).sum::<usize>();
         round.waiting.push((groups.len(), waiting));
@@ -93,7 +92,7 @@ impl Together {
 
     /// Hands in what there is. When rounds are of one producer each, this thread waits for the disk itself: the answer comes
     /// sooner, and whoever comes meanwhile waits for one flush at most, as it would behind the committer.
-    async fn end(&self) {
+    async fn end(self: Arc<Self>) {
         let mut round = std::mem::take(&mut *self.round.lock().unwrap_or_else(PoisonError::into_inner));
         let is_lone = round.is_lone();
         if self.was_lone.swap(is_lone, Ordering::Relaxed) && is_lone {

@@ -150,7 +150,7 @@ impl Queue {
     }
 
     /// What [`Queue::accept`] does, by the thread of the caller, which waits for the disk; unless the committer has
-    /// anything to do. That spares one producer two ways from thread to thread, a quarter of what it waits for its answer.
+    /// anything to do. That spares one producer two ways from thread to thread, a tenth of what it waits for its answer.
     ///
     /// # Errors
     /// The groups, when they have to go the other way.
@@ -369,23 +369,22 @@ impl Worker {
                 Err(RecvTimeoutError::Timeout) => Ok(Flow::Go),
                 Err(RecvTimeoutError::Disconnected) => Ok(Flow::Stop),
             };
+            let stops = matches!(step, Ok(Flow::Stop));
             let result = match step {
                 Ok(Flow::Go) if gathered.is_ripe(&self.settles, Instant::now()) => {
                     self.idle = Idle::Maintain;
                     pen.commit(std::mem::take(&mut gathered), || self.is_anybody_waiting())
                 }
                 Ok(Flow::Go) => Ok(()),
-                Ok(Flow::Stop) => {
-                    let closed = pen.commit(gathered, || false).and_then(|()| pen.close());
-                    closed.unwrap_or_else(|error| fail(&self.failed, error));
-                    *held = None;
-                    return;
-                }
+                Ok(Flow::Stop) => pen
+                    .commit(std::mem::take(&mut gathered), || false)
+                    .and_then(|()| pen.close()),
                 Err(error) => Err(error),
             };
-            if let Err(error) = result {
-                // Told first: without the pen the dispatcher hears nothing more, and ends.
-                fail(&self.failed, error);
+            let is_over = stops || result.is_err();
+            // Told first: without the pen the dispatcher hears nothing more, and ends.
+            result.unwrap_or_else(|error| fail(&self.failed, error));
+            if is_over {
                 *held = None;
                 return;
             }

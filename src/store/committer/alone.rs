@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
 
 use super::pen::Pen;
-use super::tests::{NOW, group, many, until_written};
+use super::tests::{NOW, group, many, start, until_written};
 use super::*;
 use crate::store::memory::{MemoryStore, Reached};
 use crate::store::{DeliveryId, SettleTo};
@@ -22,10 +22,7 @@ struct World {
 fn world(room: usize) -> World {
     let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
     let lane = store.lane("one").unwrap();
-    let (tell, notices) = async_mpsc::channel(room);
-    let shared = Arc::clone(&store) as Arc<dyn Store>;
-    let (committer, queue) =
-        Committer::start(shared, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+    let (committer, queue, notices) = start(&store, room);
     World {
         store,
         lane,

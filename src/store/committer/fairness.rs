@@ -2,18 +2,16 @@
 
 use std::time::Duration;
 
-use super::tests::{NOW, group};
+use super::tests::{group, start};
 use super::*;
 use crate::store::memory::MemoryStore;
 
 /// An operator's verbs in a row let a producer's commit in between.
 #[tokio::test]
 async fn a_commit_waits_for_one_verb_at_most() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
+    let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
     let lane = store.lane("one").unwrap();
-    let (tell, _notices) = async_mpsc::channel(4096);
-    let (committer, queue) =
-        Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+    let (committer, queue, _notices) = start(&store, 4096);
     let (go, wait) = mpsc::channel::<()>();
     let blocked = queue.write(move |_| {
         let _ = wait.recv();

@@ -21,11 +21,11 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(1);
 
 /// Everything that writing takes.
 pub(super) struct Pen {
-    pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
-    pub(super) upkeep: Upkeep,
-    pub(super) flusher: Flusher,
-    pub(super) settles: Arc<Settles>,
+    store: Arc<dyn Store>,
+    clock: Clock,
+    upkeep: Upkeep,
+    flusher: Flusher,
+    settles: Arc<Settles>,
     maintained: Instant,
     /// Whether housekeeping stopped in the middle.
     unfinished: bool,

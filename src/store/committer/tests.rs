@@ -24,15 +24,25 @@ pub(super) fn group(id: &str, deliver_at: Option<Timestamp>, lane: LaneId) -> Ac
     }
 }
 
+/// A committer of `store`, with room for so many lists of notices.
+pub(super) fn start(
+    store: &Arc<MemoryStore>,
+    room: usize,
+) -> (Committer, Queue, async_mpsc::Receiver<Vec<Notice>>) {
+    let (tell, notices) = async_mpsc::channel(room);
+    let store = Arc::clone(store) as Arc<dyn Store>;
+    let (committer, queue) =
+        Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+    (committer, queue, notices)
+}
+
 /// A8: what the dispatcher hears of a delayed event is where the store keeps it, or else nobody would
 /// ever find it there.
 #[tokio::test]
 async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
+    let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 100));
     let lane = store.lane("one").unwrap();
-    let (tell, mut notices) = async_mpsc::channel(4096);
-    let (committer, queue) =
-        Committer::start(store, Arc::new(|| NOW), Duration::from_secs(60), tell).unwrap();
+    let (committer, queue, mut notices) = start(&store, 4096);
     let later = NOW.plus(Duration::from_millis(1));
     let groups = [Timestamp(NOW.0 - 1), NOW, later].map(|at| group(&at.0.to_string(), Some(at), lane));
     queue.accept(groups.to_vec()).await.unwrap();
@@ -73,14 +83,7 @@ fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
     for breaks in [false, true] {
         let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
         let lane = store.lane("one").unwrap();
-        let (tell, mut notices) = async_mpsc::channel(4096);
-        let (committer, queue) = Committer::start(
-            Arc::clone(&store) as Arc<dyn Store>,
-            Arc::new(|| NOW),
-            Duration::from_secs(60),
-            tell,
-        )
-        .unwrap();
+        let (committer, queue, mut notices) = start(&store, 4096);
         let held = store.hold_disk();
         let first = runtime.spawn(queue.accept(many("first", lane)));
         until_written(&store, 1);
@@ -111,16 +114,9 @@ fn a2_the_next_commit_is_written_while_the_last_is_flushed() {
 /// between two commits, and then one by one when nothing else happens.
 #[tokio::test]
 async fn a2_every_settle_becomes_durable_without_other_traffic() {
-    let store: Arc<dyn Store> = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
+    let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 100_000));
     let lane = store.lane("one").unwrap();
-    let (tell, mut notices) = async_mpsc::channel(4096);
-    let (committer, queue) = Committer::start(
-        Arc::clone(&store),
-        Arc::new(|| NOW),
-        Duration::from_secs(60),
-        tell,
-    )
-    .unwrap();
+    let (committer, queue, mut notices) = start(&store, 4096);
     let count = 2 * SETTLES_MAX + 7;
     let groups = (0..count).map(|id| group(&id.to_string(), None, lane)).collect();
     let answers = queue.accept(groups).await.unwrap();
