@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, broadcast, mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::task::TaskTracker;
 
@@ -183,6 +184,10 @@ impl Dispatcher {
             taken = self.notices.recv_many(notices, TAKE_MAX) => if taken == 0 { return false },
             taken = self.messages.recv_many(messages, TAKE_MAX) => if taken == 0 { return false },
             () = alarm => {}
+        }
+        // Where one job has ended others are about to: those that are ready go first, and one poll serves them all.
+        if !messages.is_empty() {
+            yield_now().await;
         }
         // Whatever else is there comes along, so that one poll serves all of it.
         while messages.len() < TAKE_MAX {

@@ -10,6 +10,7 @@ use hdrhistogram::Histogram;
 use super::Bench;
 use super::bare;
 use super::limits::{self, Flushes};
+use super::lone;
 use super::outlet::Outlet;
 use super::producers::{Answers, Crew, Until, work};
 use super::receiver::Counter;
@@ -64,6 +65,8 @@ struct Round {
     flushes: Flushes,
     /// What the same producers get from the barest of daemons.
     bare: Answers,
+    /// What one producer gets from sled alone.
+    sled: Option<Answers>,
 }
 
 /// Measures it.
@@ -93,6 +96,9 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         .report
         .add(waits(&alone, &ALONE, 0.5).goal(Goal::RatioAtMost(1.5)));
     bench.report.add(waits_against_bare(&alone, &ALONE, 0.5));
+    waits_of_sled(&alone)
+        .into_iter()
+        .for_each(|row| bench.report.add(row));
     drop(parking);
     let enabled = Target {
         enabled: true,
@@ -146,6 +152,27 @@ fn waits_against_bare(rounds: &[Round], load: &Load, quantile: f64) -> Row {
     waits_against("bare", bare, rounds, load, quantile)
 }
 
+/// How long one producer waits against what it waits for sled alone, and that against the median flush.
+fn waits_of_sled(rounds: &[Round]) -> [Row; 2] {
+    let p50 = |answers: &Answers| ms(&answers.waits_us, 0.5);
+    let alone = rounds.iter().filter_map(|round| {
+        let sled = p50(round.sled.as_ref()?);
+        Some((p50(&round.answers), sled, ms(&round.flushes.waits_us, 0.5)))
+    });
+    let (ours, sleds): (Vec<_>, Vec<_>) = alone
+        .map(|(ours, sled, flush)| ((ours, sled), (sled, flush)))
+        .unzip();
+    [
+        Row::of_rounds("answer, one producer, p50", "ms", "sled", &ours),
+        Row::of_rounds(
+            "answer by sled alone, one producer, p50",
+            "ms",
+            "one flush",
+            &sleds,
+        ),
+    ]
+}
+
 fn waits_against(
     limit: &'static str,
     limit_ms: impl Fn(&Round) -> f64,
@@ -180,6 +207,10 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load, outlet: Option<Outlet
     let mut rounds = Vec::new();
     for number in 0..bench.args.rounds {
         // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
+        let sled = match load.producers {
+            1 => Some(lone::answers(folder.path(), "live", Until::Span(bench.span())).await?),
+            _ => None,
+        };
         let ((answers, flushes), bare) = match number % 2 {
             0 => (ours().await?, bare().await?),
             _ => {
@@ -191,6 +222,7 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load, outlet: Option<Outlet
             answers,
             flushes,
             bare,
+            sled,
         });
     }
     Ok(rounds)

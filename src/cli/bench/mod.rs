@@ -3,7 +3,7 @@
 //! machine and its other work than about posthaste.
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
-//! [`producers`] are what it works with; [`limits`] and [`bare`] (with its [`outlet`]) are what it compares to; [`machine`]
+//! [`producers`] are what it works with; [`limits`], [`bare`] (with its [`outlet`]) and [`lone`] are what it compares to; [`machine`]
 //! tells who else used the processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
 //! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
@@ -25,6 +25,7 @@ pub mod history;
 pub mod idle;
 pub mod isolation;
 pub mod limits;
+mod lone;
 pub mod machine;
 mod outlet;
 pub mod producers;
@@ -41,7 +42,7 @@ use report::Report;
 /// Every ratio is to a limit that was measured in turns with it: `flush` is append plus fdatasync of the same bytes in
 /// the same batches on the same file system, `reqwest` and `raw` are loops of that library and of bare hyper over 64
 /// connections to the same receiver, `bare` is the barest daemon that flushes before it answers, `sled` is the store's
-/// engine alone with the same bytes. Rows measured while other programs used more than 15 % of the processors are
+/// engine alone with the same bytes (behind a socket where producers are). Rows measured while other programs used more than 15 % of the processors are
 /// marked; repeat those on a quiet machine.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
