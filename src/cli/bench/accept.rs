@@ -206,11 +206,11 @@ async fn rounds(bench: &Bench, stage: &Stage, load: &Load, outlet: Option<Outlet
     let ours = async || by_daemon(bench, &folder, stage, crew.clone(), outlet.is_some()).await;
     let mut rounds = Vec::new();
     for number in 0..bench.args.rounds {
-        // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
         let sled = match load.producers {
             1 => Some(lone::answers(folder.path(), "live", Until::Span(bench.span())).await?),
             _ => None,
         };
+        // Whoever goes later has a warmer or a more tired machine, so they take turns at that too.
         let ((answers, flushes), bare) = match number % 2 {
             0 => (ours().await?, bare().await?),
             _ => {

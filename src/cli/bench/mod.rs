@@ -3,8 +3,8 @@
 //! machine and its other work than about posthaste.
 //!
 //! [`stage`] (a real daemon in a folder of its own), [`receiver`] (in a process of its own, as in life) and
-//! [`producers`] are what it works with; [`limits`], [`bare`] (with its [`outlet`]) and [`lone`] are what it compares to; [`machine`]
-//! tells who else used the processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
+//! [`producers`] are what it works with; [`limits`], [`bare`] (with its [`outlet`]) and [`lone`] are what it compares to;
+//! [`machine`] tells who else used the processors. Each scenario has a file: [`deliver`], [`templated`], [`accept`], [`delay`], [`backlog`], [`isolation`],
 //! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
 use std::io;
@@ -42,8 +42,8 @@ use report::Report;
 /// Every ratio is to a limit that was measured in turns with it: `flush` is append plus fdatasync of the same bytes in
 /// the same batches on the same file system, `reqwest` and `raw` are loops of that library and of bare hyper over 64
 /// connections to the same receiver, `bare` is the barest daemon that flushes before it answers, `sled` is the store's
-/// engine alone with the same bytes (behind a socket where producers are). Rows measured while other programs used more than 15 % of the processors are
-/// marked; repeat those on a quiet machine.
+/// engine alone with the same bytes, behind a socket for one producer. Rows measured while other programs used more than
+/// 15 % of the processors are marked; repeat those on a quiet machine.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   posthaste bench
