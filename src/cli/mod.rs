@@ -209,7 +209,7 @@ mod tree_tests {
             "store export --events --dead",
             "store repair",
             "store repair --yes --json --from /tmp/queue-1.corrupt-5",
-            "bench --only deliver,store --seconds 0.5 --json",
+            "bench --only deliver,store --seconds 0.5 --connections 128 --json",
             "completions bash",
             "man",
             "man dead replay",

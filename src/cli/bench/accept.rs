@@ -77,7 +77,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let receiver = Counter::start()?;
     let target = Target {
         enabled: false,
-        ..Target::live(receiver.address())
+        ..bench.live(receiver.address())
     };
     let parking = Stage::new(&bench.args.dir, "accept", std::slice::from_ref(&target))?;
     for load in [ONE_EACH, MANY_EACH] {

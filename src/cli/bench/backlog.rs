@@ -27,7 +27,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
     let parking = Target {
         enabled: false,
-        ..Target::live(receiver.address())
+        ..bench.live(receiver.address())
     };
     let mut stage = Stage::new(&bench.args.dir, "backlog", std::slice::from_ref(&parking))?;
     let fresh_bytes = stage.disk_bytes().max(1) as f64;

@@ -208,7 +208,7 @@ mod tests {
         let mut receiver = Receiver::bind(any_port, Options::default()).await.unwrap();
         let address = receiver.addr();
         for (outlet, lines_max) in [
-            (Outlet::line_by_line(address), 1),
+            (Outlet::line_by_line(address, 8), 1),
             (Outlet::in_batches(address, 4), 4),
         ] {
             let before = receiver.counts().body_bytes;

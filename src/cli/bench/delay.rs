@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::Bench;
 use super::producers::{Producer, line, microseconds};
 use super::report::{Goal, Row};
-use super::stage::{Stage, Target};
+use super::stage::Stage;
 use crate::cli::receive::server::{Options, Receiver};
 
 /// Events before those that count: connections are made.
@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_millis(15);
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut receiver = Receiver::bind(any_port, Options::default()).await?;
-    let target = Target::live(receiver.addr());
+    let target = bench.live(receiver.addr());
     let stage = Stage::new(&bench.args.dir, "delay", &[target])?;
     let mut producer = Producer::connect(&stage.socket()).await?;
     let line = line("live", "");

@@ -15,7 +15,7 @@ use super::outlet::Outlet;
 use super::producers::{Crew, Flow, Until, work};
 use super::receiver::Counter;
 use super::report::{Goal, Row};
-use super::stage::{Folder, Stage, Target};
+use super::stage::{Folder, Stage};
 
 /// Accepted events that may wait for delivery: enough that delivery never starves, few enough that both go at one pace.
 const UNDELIVERED_MAX: u64 = 4096;
@@ -40,8 +40,7 @@ pub(super) struct Round {
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let mut receiver = Counter::start()?;
     let address = receiver.address();
-    let target = Target::live(address);
-    let stage = Stage::new(&bench.args.dir, "deliver", &[target])?;
+    let stage = Stage::new(&bench.args.dir, "deliver", &[bench.live(address)])?;
     let (mut to_reqwest, mut to_raw, mut to_bare, mut cpu_us) = (vec![], vec![], vec![], vec![]);
     for round in 0..bench.args.rounds {
         let (mut ours, mut reqwest, mut raw, mut bare) = (Round::default(), Round::default(), 0.0, 0.0);
@@ -49,7 +48,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         for turn in 0..4 {
             match (round + turn) % 4 {
                 0 => reqwest = by_reqwest(bench, address).await?,
-                1 => raw = limits::raw(address, bench.span()).await?,
+                1 => raw = limits::raw(address, bench.args.connections, bench.span()).await?,
                 2 => bare = by_bare(bench, &mut receiver).await?,
                 _ => ours = deliver(&stage, "live", &mut receiver, bench.span()).await?,
             }
@@ -73,7 +72,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
 /// One round of the limit that delivers as most daemons do.
 async fn by_reqwest(bench: &Bench, receiver: SocketAddr) -> io::Result<Round> {
     let before = machine::cpu_us(std::process::id())?;
-    let delivered_per_second = limits::reqwest(receiver, bench.span()).await?;
+    let delivered_per_second = limits::reqwest(receiver, bench.args.connections, bench.span()).await?;
     let cpu_us = (machine::cpu_us(std::process::id())? - before) as f64;
     Ok(Round {
         delivered_per_second,
@@ -84,7 +83,7 @@ async fn by_reqwest(bench: &Bench, receiver: SocketAddr) -> io::Result<Round> {
 /// One round of the barest daemon; events delivered a second.
 async fn by_bare(bench: &Bench, receiver: &mut Counter) -> io::Result<f64> {
     let folder = Folder::new(&bench.args.dir, "bare")?;
-    let outlet = Outlet::line_by_line(receiver.address());
+    let outlet = Outlet::line_by_line(receiver.address(), bench.args.connections);
     let flow = Arc::new(Flow::new(UNDELIVERED_MAX));
     let crew = crew(folder.path().to_owned(), "live");
     let until = Until::Closed(Arc::clone(&flow));

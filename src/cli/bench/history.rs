@@ -7,7 +7,7 @@ use super::Bench;
 use super::deliver::{Round, deliver};
 use super::receiver::Counter;
 use super::report::{Goal, Row};
-use super::stage::{Stage, Target};
+use super::stage::Stage;
 
 /// A daemon at work, and who counts what it delivers.
 struct Side {
@@ -19,7 +19,7 @@ struct Side {
 impl Side {
     fn new(bench: &Bench, name: &str, store: &'static str) -> io::Result<Self> {
         let receiver = Counter::start()?;
-        let target = Target::live(receiver.address());
+        let target = bench.live(receiver.address());
         Ok(Self {
             stage: Stage::with_store(&bench.args.dir, name, store, &[target])?,
             receiver,

@@ -8,7 +8,7 @@ use super::machine;
 use super::producers::{Crew, Until, work};
 use super::receiver::Counter;
 use super::report::{Goal, Row};
-use super::stage::{Stage, Target};
+use super::stage::Stage;
 
 /// Until pools have closed their idle connections' bookkeeping and housekeeping is done.
 const SETTLE_DOWN: Duration = Duration::from_secs(8);
@@ -19,7 +19,7 @@ const SETTLE_DOWN: Duration = Duration::from_secs(8);
 /// When something does not work at all.
 pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let receiver = Counter::start()?;
-    let target = Target::live(receiver.address());
+    let target = bench.live(receiver.address());
     let stage = Stage::new(&bench.args.dir, "idle", &[target])?;
     let rss = machine::rss_bytes(stage.pid())? as f64 / 1_048_576.0;
     bench

@@ -30,9 +30,9 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
     let dead = Target {
         name: "dead",
         path: "/hang",
-        ..Target::live(hanging.addr())
+        ..bench.live(hanging.addr())
     };
-    let targets = [Target::live(live.addr()), dead];
+    let targets = [bench.live(live.addr()), dead];
     let stage = Stage::new(&bench.args.dir, "isolation", &targets)?;
     let stage_alone = Stage::new(&bench.args.dir, "alone", &targets[..1])?;
     let crew = Crew {

@@ -18,9 +18,6 @@ use tokio::task::JoinSet;
 
 use super::producers::{LINE_BYTES, line, microseconds};
 
-/// Connections of the HTTP limits, and requests at once of the endpoints they are compared with.
-pub const CONNECTIONS: usize = 64;
-
 fn body() -> Bytes {
     line("limit", "").into()
 }
@@ -34,11 +31,11 @@ async fn per_second(mut loops: JoinSet<io::Result<u64>>, started: Instant) -> io
     Ok(requests as f64 / started.elapsed().as_secs_f64())
 }
 
-/// Requests a second of a plain reqwest loop.
+/// Requests a second of plain reqwest loops, `connections` of them.
 ///
 /// # Errors
 /// When a request fails.
-pub async fn reqwest(receiver: SocketAddr, span: Duration) -> io::Result<f64> {
+pub async fn reqwest(receiver: SocketAddr, connections: u16, span: Duration) -> io::Result<f64> {
     let client = reqwest::Client::builder()
         .no_proxy()
         .build()
@@ -46,7 +43,7 @@ pub async fn reqwest(receiver: SocketAddr, span: Duration) -> io::Result<f64> {
     let url = reqwest::Url::parse(&format!("http://{receiver}/")).map_err(io::Error::other)?;
     let started = Instant::now();
     let mut loops = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         let (client, url, body) = (client.clone(), url.clone(), body());
         loops.spawn(async move {
             let mut requests = 0;
@@ -98,14 +95,14 @@ impl Connection {
     }
 }
 
-/// Requests a second of hyper's bare connections.
+/// Requests a second of so many of hyper's bare `connections`.
 ///
 /// # Errors
 /// When a request fails.
-pub async fn raw(receiver: SocketAddr, span: Duration) -> io::Result<f64> {
+pub async fn raw(receiver: SocketAddr, connections: u16, span: Duration) -> io::Result<f64> {
     let started = Instant::now();
     let mut loops = JoinSet::new();
-    for _ in 0..CONNECTIONS {
+    for _ in 0..connections {
         loops.spawn(async move {
             let mut connection = Connection::open(receiver).await?;
             let body = body();

@@ -8,6 +8,7 @@
 //! [`alone`], [`idle`], [`history`]. [`report`] is what a person reads.
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -36,18 +37,20 @@ pub mod templated;
 
 use machine::Watch;
 use report::Report;
+use stage::Target;
 
 /// Measure posthaste against the limits of this machine.
 ///
 /// Every ratio is to a limit that was measured in turns with it: `flush` is append plus fdatasync of the same bytes in
-/// the same batches on the same file system, `reqwest` and `raw` are loops of that library and of bare hyper over 64
-/// connections to the same receiver, `bare` is the barest daemon that flushes before it answers, `sled` is the store's
+/// the same batches on the same file system, `reqwest` and `raw` are loops of that library and of bare hyper over as
+/// many connections to the same receiver, `bare` is the barest daemon that flushes before it answers, `sled` is the store's
 /// engine alone with the same bytes, behind a socket for one producer. Rows measured while other programs used more than
 /// 15 % of the processors are marked; repeat those on a quiet machine.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = "Examples:
   posthaste bench
-  posthaste bench --only deliver,store --json")]
+  posthaste bench --only deliver,store --json
+  posthaste bench --only deliver --connections 128")]
 pub struct BenchArgs {
     /// Only these scenarios; all without it
     #[arg(long, value_enum, value_name = "NAME", value_delimiter = ',')]
@@ -58,6 +61,9 @@ pub struct BenchArgs {
     /// Measurements of each kind, in turns; the median counts
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
+    /// Requests at once, of posthaste and of what it is compared with
+    #[arg(long, value_name = "COUNT", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub connections: u16,
     /// Events owed in `backlog` and `isolation`
     #[arg(long, value_name = "EVENTS", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(1..))]
     pub backlog: u64,
@@ -116,6 +122,19 @@ impl Bench {
     #[must_use]
     pub fn span(&self) -> Duration {
         Duration::from_secs_f64(self.args.seconds)
+    }
+
+    /// The endpoint `live` at `address`, which sends what it gets as it is.
+    #[must_use]
+    pub fn live(&self, address: SocketAddr) -> Target<'static> {
+        Target {
+            name: "live",
+            address,
+            path: "/",
+            connections: self.args.connections,
+            enabled: true,
+            keys: "",
+        }
     }
 
     async fn run(&mut self, scenario: Scenario) -> io::Result<()> {

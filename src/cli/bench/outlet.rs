@@ -11,29 +11,29 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::limits::{CONNECTIONS, Connection};
+use super::limits::Connection;
 use super::producers::LINE_BYTES;
 
 /// Connections that bodies of many lines go over: enough that none waits for another's answer, few enough that bodies
 /// become full.
-const BATCH_CONNECTIONS: usize = 8;
+const BATCH_CONNECTIONS: u16 = 8;
 
 /// Where lines go, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Outlet {
     receiver: SocketAddr,
-    connections: usize,
+    connections: u16,
     /// Lines of one body.
     lines_max: u64,
 }
 
 impl Outlet {
-    /// One line a request, over as many connections as the HTTP limits have.
+    /// One line a request.
     #[must_use]
-    pub fn line_by_line(receiver: SocketAddr) -> Self {
+    pub fn line_by_line(receiver: SocketAddr, connections: u16) -> Self {
         Self {
             receiver,
-            connections: CONNECTIONS,
+            connections,
             lines_max: 1,
         }
     }

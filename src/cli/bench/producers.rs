@@ -2,8 +2,8 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -151,18 +151,22 @@ pub async fn work(crew: Crew, until: Until) -> io::Result<Answers> {
 async fn work_here(crew: Crew, until: Until) -> io::Result<Answers> {
     let started = Instant::now();
     let accepted = Arc::new(AtomicU64::new(0));
+    // One for all: as many as there are producers would not stay in the processor's caches.
+    let waits_us = Arc::new(Mutex::new(microseconds()?));
     let mut producers = JoinSet::new();
     let burst: Arc<[u8]> = line(crew.target, "").repeat(crew.burst).into();
     for _ in 0..crew.producers {
         let producer = Producer::connect(&crew.socket).await?;
         let (until, accepted, burst) = (until.clone(), Arc::clone(&accepted), Arc::clone(&burst));
-        let lines = crew.burst;
-        producers.spawn(async move { produce(producer, &burst, lines, until, started, &accepted).await });
+        let (lines, waits_us) = (crew.burst, Arc::clone(&waits_us));
+        producers.spawn(async move {
+            produce(producer, &burst, lines, until, started, &accepted, &waits_us).await
+        });
     }
-    let mut waits_us = microseconds()?;
     while let Some(done) = producers.join_next().await {
-        waits_us += done.map_err(io::Error::other)??;
+        done.map_err(io::Error::other)??;
     }
+    let waits_us = waits_us.lock().unwrap_or_else(PoisonError::into_inner).clone();
     Ok(Answers {
         accepted: accepted.load(Ordering::Relaxed),
         took: started.elapsed(),
@@ -178,13 +182,13 @@ async fn produce(
     until: Until,
     started: Instant,
     accepted: &AtomicU64,
-) -> io::Result<Histogram<u64>> {
-    let mut waits_us = microseconds()?;
+    waits_us: &Mutex<Histogram<u64>>,
+) -> io::Result<()> {
     loop {
         match &until {
-            Until::Span(span) if started.elapsed() >= *span => return Ok(waits_us),
-            Until::Accepted(enough) if accepted.load(Ordering::Relaxed) >= *enough => return Ok(waits_us),
-            Until::Closed(flow) if flow.is_closed() => return Ok(waits_us),
+            Until::Span(span) if started.elapsed() >= *span => return Ok(()),
+            Until::Accepted(enough) if accepted.load(Ordering::Relaxed) >= *enough => return Ok(()),
+            Until::Closed(flow) if flow.is_closed() => return Ok(()),
             Until::Closed(flow) => flow.room().await,
             Until::Span(_) | Until::Accepted(_) => {}
         }
@@ -193,7 +197,9 @@ async fn produce(
         if let Until::Closed(flow) = &until {
             flow.accepted.fetch_add(lines as u64, Ordering::Relaxed);
         }
-        waits_us.saturating_record(u64::try_from(wait.as_micros()).unwrap_or(u64::MAX));
+        let wait_us = u64::try_from(wait.as_micros()).unwrap_or(u64::MAX);
+        let mut waits_us = waits_us.lock().unwrap_or_else(PoisonError::into_inner);
+        waits_us.saturating_record(wait_us);
     }
 }
 

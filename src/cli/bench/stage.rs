@@ -49,7 +49,7 @@ impl Drop for Folder {
     }
 }
 
-/// One endpoint of the daemon's configuration. Signed, 64 requests at once, as the limits do.
+/// One endpoint of the daemon's configuration, signed.
 #[derive(Clone, Debug)]
 pub struct Target<'a> {
     /// Its name; it gets the events of type `NAME.event`.
@@ -58,35 +58,27 @@ pub struct Target<'a> {
     pub address: SocketAddr,
     /// Which behaviour of the receiver.
     pub path: &'a str,
+    /// Requests at once.
+    pub connections: u16,
     /// A disabled one's events are parked.
     pub enabled: bool,
     /// More lines of its table.
     pub keys: &'a str,
 }
 
-impl<'a> Target<'a> {
-    /// The endpoint `live` at `address`, which sends what it gets as it is.
-    pub fn live(address: SocketAddr) -> Self {
-        Self {
-            name: "live",
-            address,
-            path: "/",
-            enabled: true,
-            keys: "",
-        }
-    }
-
+impl Target<'_> {
     fn config(&self) -> String {
         let Self {
             name,
             address,
             path,
+            connections,
             enabled,
             keys,
         } = self;
         format!(
             "\n[[endpoint]]\nname = \"{name}\"\nevents = [\"{name}.*\"]\nenabled = {enabled}\n\
-             url = \"http://{address}{path}\"\nconcurrency = 64\ntimeout = \"2s\"\n\
+             url = \"http://{address}{path}\"\nconcurrency = {connections}\ntimeout = \"2s\"\n\
              sign = [{{ scheme = \"standard\", secrets = [\"whsec_cG9zdGhhc3RlIGJlbmNoIHNlY3JldCAxMjM0\"] }}]\n{keys}"
         )
     }

@@ -33,7 +33,7 @@ pub async fn run(bench: &mut Bench) -> io::Result<()> {
         name,
         path: "/created",
         keys,
-        ..Target::live(receiver.address())
+        ..bench.live(receiver.address())
     };
     let targets = [target("plain", ""), target("templated", KEYS)];
     let stage = Stage::new(&bench.args.dir, "templated", &targets)?;
