@@ -6,6 +6,7 @@
 mod compress;
 mod fields;
 mod line;
+mod xml;
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -177,13 +178,17 @@ fn document(kind: DocumentKind, template: &Template, scope: &Scope) -> Result<St
     let text = template
         .render(scope)
         .map_err(|problem| format!("body.template: {problem}"))?;
-    Ok(match kind {
+    let text = match kind {
         // What is written decides, not what is printed into it.
         DocumentKind::Soap if !template.source().contains("Envelope") => {
             format!("{SOAP_OPEN}{text}{SOAP_CLOSE}")
         }
         _ => text,
-    })
+    };
+    if matches!(kind, DocumentKind::Xml | DocumentKind::Soap) {
+        xml::check(&text).map_err(|wrong| format!("body.template: what it makes is not XML: {wrong}"))?;
+    }
+    Ok(text)
 }
 
 fn put_together(pieces: Vec<Piece>, shape: Shape<'_>) -> Result<Bytes, String> {
