@@ -145,6 +145,38 @@ fn c2_bodies() {
     }
 }
 
+/// C2: what a template makes of an event goes only if it is a whole document; else the dead letter says where it is not.
+#[test]
+fn c2_what_is_no_document_is_not_sent() {
+    for (format, template, expected) in [
+        (
+            "json",
+            "{\"state\": \"{{ data.state }}\"{% if data.vip %},{% endif %}}",
+            "line 1 column 16",
+        ),
+        (
+            "xml",
+            "<lead><state>{{ data.state }}{% if not data.vip %}</state>{% endif %}</lead>",
+            "line 1 column 16",
+        ),
+        (
+            "soap",
+            "<l:state>{{ data.state }}{% if not data.vip %}</l:state>{% endif %}",
+            "line 2",
+        ),
+    ] {
+        let mut target = Target::new();
+        let keys = format!("[endpoint.body]\nformat = \"{format}\"\ntemplate = '''{template}'''");
+        let daemon = Daemon::start(&endpoint("crm", &target.url("/"), &keys));
+        daemon.accept(r#"{"type":"t","id":"no","data":{"state":"CA","vip":true}}"#);
+        let dead = daemon.until_dead("crm", 1);
+        assert_eq!(dead[0]["reason"], "render");
+        assert!(dead[0].to_string().contains(expected), "{}", dead[0]);
+        daemon.accept(r#"{"type":"t","id":"yes","data":{"state":"CA","vip":false}}"#);
+        assert_eq!(header(&target.next(), "webhook-id"), "yes", "{format}");
+    }
+}
+
 /// C2: the envelope of type, time and data.
 #[test]
 fn c2_envelope() {
