@@ -52,9 +52,34 @@ const GRANTS: &[(&str, GrantKind)] = &[
     ("refresh_token", GrantKind::RefreshToken),
 ];
 
-/// The credentials of an endpoint. A table of its own replaces that of `[defaults]` whole, since keys of one type
+/// The credentials of the endpoint or step in `table`.
+pub(super) fn auth(table: &Table<'_>, network: &NetworkConfig) -> AuthPolicy {
+    let policy = policy(&table.table("auth"), network, super::allows_http(table));
+    warn_of_replaced(table, &policy);
+    table
+        .tables("route")
+        .iter()
+        .for_each(|route| warn_of_replaced(route, &policy));
+    policy
+}
+
+/// Warns of headers that never go out as they are written in `table`. What stands in `[defaults]` may be meant for others.
+fn warn_of_replaced(table: &Table<'_>, policy: &AuthPolicy) {
+    let own = policy.headers();
+    for (place, name, value) in table.entries("headers") {
+        let is_replaced = own.iter().any(|own| name.eq_ignore_ascii_case(own.as_str()));
+        if is_replaced && !place.key.starts_with("defaults.") {
+            value.warn(&Wrong::whole(
+                "auth sets this header on every request, so what stands here is never sent",
+                "remove it, or auth",
+            ));
+        }
+    }
+}
+
+/// What `[endpoint.auth]` says. A table of its own replaces that of `[defaults]` whole, since keys of one type
 /// mean nothing to another.
-pub(super) fn auth(table: &Table<'_>, network: &NetworkConfig, allow_http: bool) -> AuthPolicy {
+fn policy(table: &Table<'_>, network: &NetworkConfig, allow_http: bool) -> AuthPolicy {
     let every: Vec<_> = keys::AUTH.keys.iter().map(|(key, _)| *key).collect();
     let table = &table.layer_with_any(&every);
     if table.refuse_templates_but(&[]) {

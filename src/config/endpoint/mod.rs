@@ -133,7 +133,7 @@ fn policies(table: &Table<'_>, network: &NetworkConfig, integration: Integration
         request: request::request(table, network, &Names::of_event(&bind).behind(&before)),
         steps: steps.steps(table, network, &bind),
         bind,
-        auth: auth::auth(&table.table("auth"), network, allows_http(table)),
+        auth: auth::auth(table, network),
         sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
         response,
         retry: retry::retry(&table.table("retry")),

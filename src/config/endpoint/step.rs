@@ -102,7 +102,7 @@ impl<'a> Written<'a> {
                 .flatten(),
             after: self.after[index].clone(),
             request,
-            auth: auth::auth(&table.table("auth"), network, super::allows_http(table)),
+            auth: auth::auth(table, network),
             sign: table.tables("sign").iter().filter_map(sign::sign).collect(),
             response: response_of(&table.table("response"), seen),
             retries: table.read("retry", values::count(0..=RETRIES_MAX)).unwrap_or(0),

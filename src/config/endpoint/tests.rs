@@ -347,6 +347,53 @@ fn d6_client_certificates() {
     );
 }
 
+/// D1: a header that `auth` sets itself would be written in vain, which its author is told.
+#[test]
+fn d1_headers_that_auth_replaces_are_doubtful() {
+    let bearer = "[endpoint.auth]\ntype = \"bearer\"\ntoken = \"t\"";
+    let key = "[endpoint.auth]\ntype = \"api_key\"\nname = \"X-Key\"\nvalue = \"v\"";
+    let rotating =
+        "[endpoint.auth]\ntype = \"rotating\"\nheader = \"X-T\"\nvalues = [\"a\"]\nversion_header = \"X-V\"";
+    for (lines, expected) in [
+        (
+            format!("headers = {{ authorization = \"x\" }}\n{bearer}"),
+            "headers.authorization: auth sets",
+        ),
+        (
+            format!("headers = {{ X-KEY = \"x\" }}\n{key}"),
+            "headers.X-KEY: auth sets",
+        ),
+        (
+            format!("headers = {{ X-V = \"x\" }}\n{rotating}"),
+            "headers.X-V: auth sets",
+        ),
+        (
+            format!("{bearer}\n[[endpoint.route]]\nwhen = \"true\"\nheaders = {{ Authorization = \"x\" }}"),
+            "headers.Authorization: auth sets",
+        ),
+        (format!("headers = {{ X-Key = \"x\" }}\n{bearer}"), ""),
+        (
+            format!("headers = {{ X-Key = \"x\" }}\n{key}\nin = \"query\""),
+            "",
+        ),
+        ("headers = { Authorization = \"x\" }".to_owned(), ""),
+    ] {
+        let warnings = read(&with(&lines)).unwrap().warnings;
+        let texts: Vec<String> = warnings.iter().map(ToString::to_string).collect();
+        assert_eq!(texts.is_empty(), expected.is_empty(), "{lines}: {texts:?}");
+        assert!(
+            texts.iter().all(|text| text.contains(expected)) && texts.len() <= 1,
+            "{lines}: {texts:?}"
+        );
+    }
+    let defaults = "[defaults.headers]\nAuthorization = \"Bearer d\"\n";
+    let text = format!("{defaults}{}", with(bearer));
+    assert!(
+        read(&text).unwrap().warnings.is_empty(),
+        "an endpoint may replace what all others have"
+    );
+}
+
 /// C6: what is shown of credentials and ways has every secret masked, and is a configuration again.
 #[test]
 fn c6_effective_credentials_are_masked() {

@@ -2,6 +2,7 @@
 //! put on a request is `delivery::auth`'s business.
 
 use http::HeaderName;
+use http::header::AUTHORIZATION;
 
 use crate::domain::names::Names;
 use crate::domain::secret::Secret;
@@ -42,6 +43,22 @@ pub enum AuthPolicy {
     OAuth2(Box<OAuth2Policy>),
     /// One of several tokens.
     Rotating(Box<RotatingPolicy>),
+}
+
+impl AuthPolicy {
+    /// The headers that it sets on every request, whatever else would have stood in them.
+    #[must_use]
+    pub fn headers(&self) -> Vec<&HeaderName> {
+        match self {
+            Self::None | Self::QueryKey { .. } => Vec::new(),
+            Self::HeaderKey { name, .. } => vec![name],
+            Self::Bearer { .. } | Self::Basic { .. } | Self::OAuth2(_) => vec![&AUTHORIZATION],
+            Self::Rotating(policy) => {
+                let version = policy.version_header.iter();
+                std::iter::once(&policy.header).chain(version).collect()
+            }
+        }
+    }
 }
 
 /// Where an access token comes from (RFC 6749). Endpoints with the same policy share their token.
