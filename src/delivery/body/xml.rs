@@ -56,7 +56,7 @@ impl Document {
             }
             // A byte order mark may stand before all.
             Event::Text(text) if text.trim_start_matches('\u{feff}').trim_ascii().is_empty() => {}
-            Event::Text(_) | Event::CData(_) if self.open.is_empty() => {
+            Event::Text(_) | Event::CData(_) | Event::GeneralRef(_) if self.open.is_empty() => {
                 return Err("there is text outside of its root element".to_owned());
             }
             Event::GeneralRef(reference) if reference.is_char_ref() => {
@@ -64,9 +64,6 @@ impl Document {
             }
             Event::GeneralRef(reference) if self.entity(reference).is_none() => {
                 return Err(format!("nothing declares the entity &{};", &**reference));
-            }
-            Event::GeneralRef(_) if self.open.is_empty() => {
-                return Err("there is text outside of its root element".to_owned());
             }
             Event::Decl(_) if at > 0 => {
                 return Err("the XML declaration does not stand at the very beginning".to_owned());
@@ -160,6 +157,7 @@ mod tests {
                 "there is text outside of its root element at line 1 column 5",
             ),
             ("<a/>&amp;", "there is text outside of its root element"),
+            ("<a/>&#65;", "there is text outside of its root element"),
             ("<a>é & b</a>", "at line 1 column 6"),
             (
                 "<a>&nbsp;</a>",
