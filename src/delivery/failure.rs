@@ -35,6 +35,9 @@ pub enum Broken {
     /// What came does not follow RFC 9112.
     #[error("the answer is not HTTP/1.1: {0}")]
     Malformed(&'static str),
+    /// The deadline of the whole attempt, which may take so long, came first.
+    #[error("the answer did not end within {0:?}")]
+    Late(Duration),
 }
 
 /// Why an exchange did not end as it should.
@@ -110,6 +113,9 @@ impl Failure {
     /// Reads it off an error of a connection that had come as far as `phase`.
     #[must_use]
     pub fn of(error: &(dyn Error + 'static), phase: Phase) -> Self {
+        if let Some(Broken::Late(timeout)) = all(error).next() {
+            return Self::deadline(*timeout, phase);
+        }
         let class = classify(error, phase);
         if class == ErrorClass::Connect && innermost_io(error) == Some(io::ErrorKind::TimedOut) {
             return Self::no_connection();
@@ -177,7 +183,7 @@ fn of_own(broken: &Broken, phase: Phase) -> Option<ErrorClass> {
         Broken::Malformed(_) => Some(ErrorClass::InvalidResponse),
         Broken::Closed if phase == Phase::Body => Some(ErrorClass::InvalidResponse),
         Broken::Closed => Some(ErrorClass::Reset),
-        Broken::Io(_) => None,
+        Broken::Io(_) | Broken::Late(_) => None,
     }
 }
 

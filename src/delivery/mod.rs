@@ -242,7 +242,7 @@ impl Courier {
         let answer = ended.sent.result.ok();
         let tried = Tried {
             exchange: ended.sent.exchange,
-            ..witness.report(load, started.elapsed(), answer.as_ref(), ended.reading)
+            ..witness.report(load, ended.sent.ended - started, answer.as_ref(), ended.reading)
         };
         (tried, answer)
     }
@@ -343,7 +343,7 @@ impl Courier {
                     continue;
                 }
             }
-            let now = load.now.plus(started.elapsed());
+            let now = load.now.plus(sent.ended - started);
             return Ok(Ended {
                 stop,
                 pass,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Identity, Proxy, Url, redirect as follow, retry};
 
+use super::deadline::Deadline;
 use super::handshake::note_handshakes;
 use super::lines::Lines;
 use super::{Arriving, IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, Sender, check_literal};
@@ -42,12 +43,13 @@ impl Roads {
     pub async fn ask(
         &self,
         request: OutgoingRequest,
+        deadline: Deadline,
         connecting: &mut Connecting,
     ) -> Result<Arriving, Failure> {
         let client = match &self.client {
             Some(client) if self.has_proxy || request.url.scheme() != "http" => client,
             _ => {
-                let answer = self.lines.request(request, connecting).await?;
+                let answer = self.lines.request(request, deadline, connecting).await?;
                 return Ok(Arriving::Line(Box::new(answer)));
             }
         };
@@ -55,7 +57,8 @@ impl Roads {
         *wire.headers_mut() = request.headers;
         *wire.body_mut() = Some(request.body.into());
         // In a box, because those that go the other way would carry its state about.
-        let (answer, how) = watch(Box::pin(client.execute(wire))).await;
+        let asking = watch(Box::pin(client.execute(wire)));
+        let (answer, how) = deadline.bound(Phase::Head, asking).await?;
         connecting.add(how);
         match answer {
             Ok(response) => Ok(Arriving::Client(Box::new(response))),

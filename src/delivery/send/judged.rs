@@ -2,6 +2,7 @@
 //! ones that were bent at random, in pieces of any size.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
@@ -9,7 +10,9 @@ use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::Instant;
 
+use super::deadline::Deadline;
 use super::line::{Line, Outgoing};
 use crate::delivery::render::OutgoingRequest;
 
@@ -68,7 +71,8 @@ async fn seen_by_us(method: &Method, stream: DuplexStream) -> Seen {
         headers: HeaderMap::new(),
         body: Bytes::new(),
     };
-    line.put(Outgoing::new(&request).unwrap());
+    let deadline = Deadline::new(Instant::now(), Duration::from_secs(60));
+    line.put(Outgoing::new(&request).unwrap(), deadline);
     let Ok(mut head) = std::future::poll_fn(|context| line.poll_head(context)).await else {
         return Seen::Nothing;
     };
@@ -84,7 +88,10 @@ async fn seen_by_us(method: &Method, stream: DuplexStream) -> Seen {
 }
 
 fn judge(method: Method, answer: &[u8], bytes: usize) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let (hyper, us) = runtime.block_on(async {
         (
             seen_by_hyper(&method, host(answer.to_vec(), bytes)).await,

@@ -9,6 +9,7 @@ use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::poll_read_buf;
 
+use super::deadline::{Alarm, Deadline};
 use super::head::{self, Framing, Head};
 use crate::delivery::failure::{Broken, Failure};
 use crate::delivery::render::OutgoingRequest;
@@ -103,6 +104,9 @@ pub(super) struct Line<S> {
     unwritable: Option<io::Error>,
     /// What came and was not taken.
     inbox: BytesMut,
+    /// Of the request it is or was at.
+    deadline: Option<Deadline>,
+    alarm: Alarm,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
@@ -113,12 +117,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             outgoing: None,
             unwritable: None,
             inbox: BytesMut::new(),
+            deadline: None,
+            alarm: Alarm::default(),
         }
     }
 
-    /// Has the connection carry `outgoing` next.
-    pub(super) fn put(&mut self, outgoing: Outgoing) {
+    /// Has the connection carry `outgoing` next, and the answer come before `deadline`.
+    pub(super) fn put(&mut self, outgoing: Outgoing, deadline: Deadline) {
         self.outgoing = Some(outgoing);
+        self.deadline = Some(deadline);
     }
 
     /// The request, if nothing of it was written.
@@ -134,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.write_on(context);
         loop {
             let before = self.inbox.len();
-            if ready!(self.read_on(context))? == 0 {
+            if ready!(self.read_in_time(context))? == 0 {
                 return Poll::Ready(Err(self.unwritable.take().map_or(Broken::Closed, Broken::Io)));
             }
             // A head that comes byte by byte is not parsed with each of them.
@@ -179,7 +186,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             if piece.is_some() {
                 return Poll::Ready(Ok(piece));
             }
-            if ready!(self.read_on(context))? == 0 {
+            if ready!(self.read_in_time(context))? == 0 {
                 return Poll::Ready(match framing {
                     Framing::Close => Ok(None),
                     Framing::Length(_) | Framing::Chunked(_) => Err(Broken::Closed),
@@ -214,6 +221,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
     }
 
     /// Reads what there is; 0: the host has closed its side.
+    /// As [`Line::read_on`], until the deadline.
+    fn read_in_time(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
+        if let Poll::Ready(read) = self.read_on(context) {
+            return Poll::Ready(read.map_err(Broken::Io));
+        }
+        let Some(Deadline { at, timeout }) = self.deadline else {
+            return Poll::Pending;
+        };
+        self.alarm.poll(at, context).map(|()| Err(Broken::Late(timeout)))
+    }
+
     fn read_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.inbox.reserve(READ_BYTES);
         poll_read_buf(Pin::new(&mut self.stream), context, &mut self.inbox)
@@ -232,9 +250,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use http::HeaderMap;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::time::Instant;
 
     use super::*;
 
@@ -262,7 +282,8 @@ mod tests {
         };
         let asking = async {
             let mut line = Line::new(near);
-            line.put(Outgoing::new(&request).unwrap());
+            let deadline = Deadline::new(Instant::now(), Duration::from_secs(60));
+            line.put(Outgoing::new(&request).unwrap(), deadline);
             drop(request);
             let mut head = poll_fn(|context| line.poll_head(context)).await.unwrap();
             let piece = poll_fn(|context| line.poll_piece(&mut head.framing, context)).await;

@@ -1,7 +1,7 @@
 //! Plain HTTP/1.1 straight to the host, over connections of our own (RFC 9112): what most requests to the same machine or
 //! the same network are. A connection carries one request at a time, and waits here for the next.
 //!
-//! Knows nothing of deadlines, of TLS, of proxies and of what an answer means.
+//! Knows nothing of TLS, of proxies and of what an answer means.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -25,6 +25,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tower_http::decompression::{Decompression, DecompressionBody};
 use tower_service::Service;
 
+use super::deadline::Deadline;
 use super::head::{Framing, Head};
 use super::line::{self, Outgoing};
 use super::{IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, authority};
@@ -74,6 +75,7 @@ impl Lines {
     pub async fn request(
         &self,
         request: OutgoingRequest,
+        deadline: Deadline,
         connecting: &mut Connecting,
     ) -> Result<Arriving, Failure> {
         let mut outgoing = Outgoing::new(&request)?;
@@ -85,14 +87,16 @@ impl Lines {
                 Some(line) => line,
                 None => {
                     // In a box, because few requests need it and all would carry its state about.
-                    let (connected, how) = watch(Box::pin(self.connect(&url))).await;
+                    let connect = watch(Box::pin(self.connect(&url)));
+                    let (connected, how) = deadline.bound(Phase::Head, connect).await?;
                     connecting.add(how);
                     connected.inspect_err(|failure| self.learn(&url, failure))?
                 }
             };
-            line.put(outgoing);
+            line.put(outgoing, deadline);
             match poll_fn(|context| line.poll_head(context)).await {
                 Ok(head) => return Ok(self.arriving(head, line, url).await),
+                Err(broken @ Broken::Late(_)) => return Err(Failure::of(&broken, Phase::Head)),
                 Err(broken) => match line.untouched() {
                     Some(unsent) if reused => outgoing = unsent,
                     _ => return Err(Failure::of(&broken, Phase::Head)),
@@ -253,8 +257,9 @@ struct Idle {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By authority; those that have waited longest stand first.
-    lines: HashMap<Box<str>, Vec<(Instant, Box<Line>)>>,
+    /// By authority; those that have waited longest stand first. With each since when, as far as somebody has looked: every
+    /// request would have to ask the clock, and to the second it does not matter.
+    lines: HashMap<Box<str>, Vec<(Option<Instant>, Box<Line>)>>,
     /// Whether somebody will come and close those that have waited too long.
     is_watched: bool,
 }
@@ -271,12 +276,11 @@ impl Idle {
     }
 
     fn give(self: &Arc<Self>, authority: &str, line: Box<Line>) {
-        let since = Instant::now();
         let mut waiting = self.lock();
         match waiting.lines.get_mut(authority) {
-            Some(lines) => lines.push((since, line)),
+            Some(lines) => lines.push((None, line)),
             None => {
-                waiting.lines.insert(authority.into(), vec![(since, line)]);
+                waiting.lines.insert(authority.into(), vec![(None, line)]);
             }
         }
         if !std::mem::replace(&mut waiting.is_watched, true) {
@@ -289,11 +293,16 @@ impl Idle {
     fn tidy(&self, now: Instant, context: &mut Context<'_>) -> Option<Instant> {
         let mut waiting = self.lock();
         waiting.lines.retain(|_, lines| {
-            lines.retain_mut(|(since, line)| *since + IDLE_MAX > now && line.is_free(context));
+            lines.retain_mut(|(since, line)| {
+                *since.get_or_insert(now) + IDLE_MAX > now && line.is_free(context)
+            });
             !lines.is_empty()
         });
         let oldest = waiting.lines.values().filter_map(|lines| lines.first());
-        let next = oldest.map(|(since, _)| *since + IDLE_MAX).min();
+        let next = oldest
+            .filter_map(|(since, _)| *since)
+            .min()
+            .map(|since| since + IDLE_MAX);
         waiting.is_watched = next.is_some();
         next
     }
@@ -348,8 +357,9 @@ mod tests {
                 headers: HeaderMap::new(),
                 body: Bytes::new(),
             };
+            let deadline = Deadline::new(Instant::now(), IDLE_MAX);
             let mut connecting = Connecting::default();
-            let mut arriving = lines.request(request, &mut connecting).await.unwrap();
+            let mut arriving = lines.request(request, deadline, &mut connecting).await.unwrap();
             assert_eq!(arriving.chunk().await.unwrap(), None);
             assert!(lines.idle.lock().is_watched);
             let next = now(|context| lines.idle.tidy(Instant::now(), context)).await;

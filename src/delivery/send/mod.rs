@@ -7,6 +7,7 @@
 
 mod chunked;
 mod clients;
+mod deadline;
 mod handshake;
 mod head;
 #[cfg(test)]
@@ -21,11 +22,12 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use reqwest::{Response, Url};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 use url::{Host, Position};
 
 pub use clients::Clients;
 use clients::Roads;
+use deadline::Deadline;
 
 use super::failure::{Failure, Phase};
 use super::phases::Connecting;
@@ -114,6 +116,8 @@ pub struct Sent {
     pub result: Result<Answer, Failure>,
     /// Its phases and bytes.
     pub exchange: Exchange,
+    /// When it was over.
+    pub ended: Instant,
 }
 
 impl Sent {
@@ -157,7 +161,8 @@ impl Sender {
         let sent_bytes = request.body.len() as u64;
         let mut course = Course::default();
         let result = self.follow(request, bounds, started, &mut course).await;
-        let total = began.elapsed();
+        let ended = Instant::now();
+        let total = ended - began;
         let head_in = course.head_at.map(|at| at.saturating_duration_since(began));
         let reused = head_in.is_some() && course.connecting.whole.is_none();
         // While a connection was made, another became free, and the request went over that one.
@@ -180,6 +185,7 @@ impl Sender {
                 received_bytes: result.as_ref().map_or(0, |answer| answer.body.len() as u64),
             },
             result,
+            ended,
         }
     }
 
@@ -208,20 +214,13 @@ impl Sender {
         course: &mut Course,
     ) -> Result<Answer, Failure> {
         check_literal(&request.url, &self.addresses)?;
-        let deadline = started + bounds.timeout;
-        let asking = self.roads.ask(request, &mut course.connecting);
-        let mut arriving = match timeout_at(deadline, asking).await {
-            Ok(arriving) => arriving?,
-            Err(_) => return Err(Failure::deadline(bounds.timeout, Phase::Head)),
-        };
+        let deadline = Deadline::new(started, bounds.timeout);
+        let asking = self.roads.ask(request, deadline, &mut course.connecting);
+        let mut arriving = asking.await?;
         course.head_at = Some(Instant::now());
         let (status, headers) = arriving.take_head();
         let mut body = Vec::new();
-        let reading = read_body(arriving, &mut body, bounds.response_bytes_max);
-        let read = match timeout_at(deadline, reading).await {
-            Ok(read) => read,
-            Err(_) => Err(Failure::deadline(bounds.timeout, Phase::Body)),
-        };
+        let read = read_body(arriving, deadline, &mut body, bounds.response_bytes_max).await;
         Ok(Answer {
             status,
             headers: Arc::new(headers),
@@ -246,11 +245,11 @@ impl Arriving {
         }
     }
 
-    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
+    async fn chunk(&mut self, deadline: Deadline) -> Result<Option<Bytes>, Failure> {
         match self {
             Self::Line(arriving) => arriving.chunk().await,
             Self::Client(response) => {
-                let chunk = response.chunk().await;
+                let chunk = deadline.bound(Phase::Body, response.chunk()).await?;
                 chunk.map_err(|why| Failure::of_client(&why, Phase::Body))
             }
         }
@@ -266,8 +265,13 @@ enum Read {
 
 /// Reads the body into `body`, to its end if that comes within `bytes_max`: only then can the connection be
 /// used again. Else the rest stays unread, and dropping the answer closes the connection.
-async fn read_body(mut arriving: Arriving, body: &mut Vec<u8>, bytes_max: usize) -> Result<Read, Failure> {
-    while let Some(chunk) = arriving.chunk().await? {
+async fn read_body(
+    mut arriving: Arriving,
+    deadline: Deadline,
+    body: &mut Vec<u8>,
+    bytes_max: usize,
+) -> Result<Read, Failure> {
+    while let Some(chunk) = arriving.chunk(deadline).await? {
         let room = bytes_max - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {

@@ -140,6 +140,7 @@ impl Courier {
         let sent = Sent {
             result: Ok(answer),
             exchange: Exchange::default(),
+            ended: Instant::now(),
         };
         let reading = self.read(load, None, &sent, "the saved case", load.now);
         let answer = sent.result.ok();
