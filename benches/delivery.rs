@@ -9,10 +9,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderValue};
 use posthaste::cli::bench::templated::KEYS;
 use posthaste::config::load;
 use posthaste::delivery::failure::Failure;
+use posthaste::delivery::fields::Fields;
 use posthaste::delivery::interpret::Judge;
 use posthaste::delivery::reading::Reader;
 use posthaste::delivery::render::Composer;
@@ -93,10 +94,14 @@ fn event(number: u64) -> Event {
 }
 
 fn answer() -> Answer {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("content-length", HeaderValue::from_static("62"));
-    headers.insert("date", HeaderValue::from_static("Wed, 15 Jan 2025 10:30:00 GMT"));
+    let headers: Fields = [
+        (CONTENT_TYPE, "application/json"),
+        (CONTENT_LENGTH, "62"),
+        (DATE, "Wed, 15 Jan 2025 10:30:00 GMT"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name, HeaderValue::from_static(value)))
+    .collect();
     Answer {
         status: http::StatusCode::CREATED,
         headers: headers.into(),

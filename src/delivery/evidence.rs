@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use http::header::{HeaderMap, SET_COOKIE};
+use http::header::SET_COOKIE;
 
+use super::fields::Fields;
 use super::reading::Reading;
 use super::render::OutgoingRequest;
 use super::scene::Load;
@@ -103,7 +104,8 @@ impl Witness {
 /// What an answer may repeat of a request and must not be shown: values of sensitive headers, the token or password in
 /// them alone too, what stands in the URL's query, and what is `hidden`; each also as it stands in JSON.
 pub(super) fn secrets(request: &OutgoingRequest, hidden: &[Box<str>]) -> Vec<String> {
-    let sensitive = request.headers.values().filter(|value| value.is_sensitive());
+    let values = request.headers.iter().map(|(_, value)| value);
+    let sensitive = values.filter(|value| value.is_sensitive());
     let values = sensitive
         .filter_map(|value| value.to_str().ok())
         .flat_map(|text| {
@@ -159,10 +161,10 @@ pub(super) fn hide(text: String, secrets: &[String]) -> String {
 }
 
 /// The headers as text, as many as fit into [`EXCERPT_BYTES_MAX`]; sensitive ones, cookies and `secrets` masked.
-pub(super) fn listed(headers: &HeaderMap, secrets: &[String]) -> Vec<(String, String)> {
+pub(super) fn listed(headers: &Fields, secrets: &[String]) -> Vec<(String, String)> {
     let mut room = EXCERPT_BYTES_MAX;
     let mut list = Vec::with_capacity(headers.len());
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         let masked = value.is_sensitive() || name == SET_COOKIE;
         let text = if masked {
             MASK.to_owned()
@@ -188,7 +190,7 @@ pub(super) fn excerpt(body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderName, HeaderValue};
 
     #[test]
     fn e6_excerpts_are_bounded_text() {
@@ -217,12 +219,15 @@ mod tests {
     fn c6_what_an_answer_repeats_is_masked() {
         let mut token = HeaderValue::from_static("Bearer tok-hunter2");
         token.set_sensitive(true);
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", token);
+        let mut headers = Fields::default();
+        headers.insert(HeaderName::from_static("authorization"), token);
         let mut basic = HeaderValue::from_static("Basic dXNlci0xOnBhc3Mtd29yZA==");
         basic.set_sensitive(true);
-        headers.insert("proxy-authorization", basic);
-        headers.insert("x-open", HeaderValue::from_static("shown-value"));
+        headers.insert(HeaderName::from_static("proxy-authorization"), basic);
+        headers.insert(
+            HeaderName::from_static("x-open"),
+            HeaderValue::from_static("shown-value"),
+        );
         let request = OutgoingRequest {
             method: http::Method::POST,
             url: "https://example.com/hook?key=a%20secret&n=1".parse().unwrap(),
@@ -254,12 +259,18 @@ mod tests {
     /// C6: neither sensitive values nor cookies are shown, and the list is bounded.
     #[test]
     fn c6_listed_headers_are_masked_and_bounded() {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         let mut secret = HeaderValue::from_static("hunter2");
         secret.set_sensitive(true);
-        headers.insert("x-key", secret);
-        headers.insert("set-cookie", HeaderValue::from_static("session=hunter2"));
-        headers.insert("x-open", HeaderValue::from_static("shown"));
+        headers.insert(HeaderName::from_static("x-key"), secret);
+        headers.insert(
+            HeaderName::from_static("set-cookie"),
+            HeaderValue::from_static("session=hunter2"),
+        );
+        headers.insert(
+            HeaderName::from_static("x-open"),
+            HeaderValue::from_static("shown"),
+        );
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
             listed(&headers, &[]),
@@ -271,7 +282,7 @@ mod tests {
         );
 
         for n in 0..1000 {
-            headers.append("x-many", HeaderValue::from(n));
+            headers.append(HeaderName::from_static("x-many"), HeaderValue::from(n));
         }
         let bytes: usize = listed(&headers, &[])
             .iter()

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use http::header::{HeaderMap, HeaderName, RETRY_AFTER};
+use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 
 use super::failure::Failure;
+use super::fields::Fields;
 use super::send::Answer;
 use crate::domain::outcome::{EndpointSignal, ErrorClass, Outcome};
 use crate::domain::time::Timestamp;
@@ -138,8 +139,8 @@ impl Judge {
     /// `Retry-After` as a duration from `now` on: delay in seconds or a date (RFC 9110 §10.2.3). `None` too
     /// if it asks for no delay, or for a time that has passed: that is a failure like any other then, since
     /// a try that is not counted and repeated at once would never end.
-    fn retry_after(&self, headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
-        let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    fn retry_after(&self, headers: &Fields, now: Timestamp) -> Option<Duration> {
+        let text = headers.get(&RETRY_AFTER)?.to_str().ok()?.trim();
         let asked = match text.parse::<u64>() {
             Ok(seconds) => Duration::from_secs(seconds),
             Err(_) => {
@@ -181,13 +182,13 @@ fn failure_message(address: &str, Failure { class, cause }: &Failure) -> String 
 }
 
 /// Whether one of the `webhook-delivery` headers says `word`.
-fn says(headers: &HeaderMap, word: &str) -> bool {
+fn says(headers: &Fields, word: &str) -> bool {
     let is_word = |value: &HeaderValue| {
         value
             .to_str()
             .is_ok_and(|text| text.trim().eq_ignore_ascii_case(word))
     };
-    headers.get_all(WEBHOOK_DELIVERY).iter().any(is_word)
+    headers.get_all(&WEBHOOK_DELIVERY).any(is_word)
 }
 
 #[cfg(test)]
@@ -211,7 +212,7 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(n, v)| (HeaderName::from_static(n), v.parse().unwrap()))
-            .collect::<HeaderMap>();
+            .collect::<Fields>();
         Answer {
             status: StatusCode::from_u16(status).unwrap(),
             headers: headers.into(),

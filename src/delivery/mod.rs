@@ -29,6 +29,7 @@ pub mod body;
 pub mod dns;
 pub mod evidence;
 pub mod failure;
+pub mod fields;
 pub mod interpret;
 mod phases;
 pub mod reading;

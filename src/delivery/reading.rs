@@ -334,11 +334,12 @@ fn said(text: &str) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use http::StatusCode;
     use http::header::{CONTENT_TYPE, HeaderValue};
-    use http::{HeaderMap, StatusCode};
     use serde_json::json;
 
     use super::*;
+    use crate::delivery::fields::Fields;
     use crate::delivery::tests::{endpoint, event, load};
     use crate::domain::endpoint::{BatchPolicy, BatchShape, ErrorFields};
     use crate::domain::outcome::EndpointSignal;
@@ -358,7 +359,7 @@ mod tests {
     fn answer(status: u16, body: &str) -> Answer {
         Answer {
             status: StatusCode::from_u16(status).unwrap(),
-            headers: HeaderMap::new().into(),
+            headers: Arc::default(),
             body: body.to_owned().into(),
             is_cut: false,
             broken: None,
@@ -424,7 +425,7 @@ mod tests {
         let mut endpoint = endpoint("http://localhost/");
         endpoint.response.success = rule("response.ok");
         let html = Answer {
-            headers: Arc::new(HeaderMap::from_iter([(
+            headers: Arc::new(Fields::from_iter([(
                 CONTENT_TYPE,
                 HeaderValue::from_static("text/html"),
             )])),

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap};
+use http::header::CONTENT_TYPE;
 use minijinja::value::{Enumerator, ObjectRepr};
 use minijinja::{Error, ErrorKind, State};
 use uppsala::dom::Document;
 use uppsala::xpath::{XPathEvaluator, XPathValue};
 
+use super::fields::Fields;
 use super::send::Answer;
 use crate::domain::endpoint::Parse;
 use crate::template::{Object, Scope, Value, json_value, search};
@@ -36,7 +37,7 @@ const CALLS_MAX: u32 = 1000;
 /// One answer.
 pub struct Response {
     status: u16,
-    headers: Arc<HeaderMap>,
+    headers: Arc<Fields>,
     headers_seen: OnceLock<Value>,
     bytes: Bytes,
     text: OnceLock<Arc<str>>,
@@ -266,18 +267,18 @@ impl Object for Response {
 }
 
 /// By lower-case names; the values of one name with commas between them (RFC 9110, section 5.3).
-fn headers(headers: &HeaderMap) -> Value {
+fn headers(headers: &Fields) -> Value {
     let joined = |name: &http::HeaderName| {
-        let values = headers.get_all(name).iter();
-        let texts: Vec<_> = values
+        let texts: Vec<_> = headers
+            .get_all(name)
             .map(|value| String::from_utf8_lossy(value.as_bytes()))
             .collect();
         Value::from(texts.join(", "))
     };
     Value::from_pairs(
         headers
-            .keys()
-            .map(|name| (name.as_str().to_owned(), joined(name))),
+            .iter()
+            .map(|(name, _)| (name.as_str().to_owned(), joined(name))),
     )
 }
 
@@ -288,8 +289,8 @@ pub fn is_unread_json(answer: &Answer, parse: Parse) -> bool {
 }
 
 /// Whether the content type says JSON (RFC 6839, section 3.1, for `+json`).
-fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+fn is_json(headers: &Fields) -> bool {
+    let content_type = headers.get(&CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let essence = content_type
         .unwrap_or_default()
         .split(';')
@@ -349,7 +350,7 @@ mod tests {
         ];
         Answer {
             status: StatusCode::CREATED,
-            headers: headers.into_iter().collect::<HeaderMap>().into(),
+            headers: headers.into_iter().collect::<Fields>().into(),
             body: body.to_owned().into(),
             is_cut: false,
             broken: None,

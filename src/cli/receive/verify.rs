@@ -65,7 +65,7 @@ impl Verifier {
             method: received.method.clone(),
             url: Url::parse(&url)
                 .map_err(|error| format!("not verified: its address can't be read: {error}"))?,
-            headers: received.headers.clone(),
+            headers: received.headers.clone().into(),
             body: received.body.clone(),
         };
         let mut reasons = Vec::new();
@@ -181,12 +181,13 @@ mod tests {
                     ("webhook-id", "evt-1"),
                     ("webhook-timestamp", "1700000000"),
                     ("host", "a.example"),
-                ]),
+                ])
+                .into(),
                 body: Bytes::from_static(b"{}"),
             };
             Signer::new(&[policy]).unwrap().sign(&mut request, NOW).unwrap();
             let verifier = Verifier::new(preset, std::slice::from_ref(known)).unwrap();
-            let verdict = verifier.verify(&received(request.headers.clone(), "{}"));
+            let verdict = verifier.verify(&received(request.headers.clone().into(), "{}"));
             assert_eq!(
                 verdict,
                 Ok(Verified {
@@ -194,7 +195,7 @@ mod tests {
                     secret: 1
                 })
             );
-            let changed = verifier.verify(&received(request.headers, "{ }"));
+            let changed = verifier.verify(&received(request.headers.into(), "{ }"));
             assert!(changed.unwrap_err().contains("over other bytes"), "{name}");
         }
         // Either half of the key pair says that `standard` means its public keys.

@@ -6,13 +6,14 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_TYPE, HeaderValue, USER_AGENT};
 use reqwest::Url;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Traces;
 use crate::config::{Config, TracesEndpoint};
+use crate::delivery::fields::Fields;
 use crate::delivery::render::{self, OutgoingRequest};
 use crate::delivery::send::{Bounds, Clients, Sender};
 use crate::trace::otlp::{self, Service};
@@ -51,7 +52,7 @@ pub(super) struct Exporter {
     sender: Sender,
     url: Url,
     shown: Box<str>,
-    headers: HeaderMap,
+    headers: Fields,
     service: Service,
     /// When a failure was last logged; `None`: all went well since.
     logged: Option<Instant>,
@@ -68,7 +69,7 @@ impl Exporter {
         let sender = Clients::default()
             .own(url.scheme() == "http", CONNECT_TIMEOUT, network)
             .map_err(|problem| format!("traces: {problem}"))?;
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(otlp::CONTENT_TYPE));
         headers.insert(USER_AGENT, HeaderValue::from_static(render::USER_AGENT));
         for (name, value) in &config.traces.headers {

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
 use reqwest::Url;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, timeout_at};
@@ -16,6 +16,7 @@ use url::form_urlencoded::{Serializer, byte_serialize};
 use super::answer::{self, Grant as Granted};
 use super::{Pass, Unauthorised};
 use crate::delivery::failure::Failure;
+use crate::delivery::fields::Fields;
 use crate::delivery::render::OutgoingRequest;
 use crate::delivery::send::{Answer, Bounds, Clients, Sender};
 use crate::domain::endpoint::{AuthStyle, Grant, OAuth2Policy, RequestPolicy};
@@ -342,7 +343,7 @@ impl TokenSource {
     /// The request for a token (RFC 6749 §4.4.2 and §6).
     fn request(&self, refresh_token: Option<&Secret>) -> OutgoingRequest {
         let policy = &self.policy;
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         headers.insert(
             CONTENT_TYPE,
             HeaderValue::from_static("application/x-www-form-urlencoded"),
@@ -361,7 +362,9 @@ impl TokenSource {
         };
         match (&policy.client_secret, policy.style) {
             (Some(secret), AuthStyle::Basic) => {
-                headers.extend(basic(&policy.client_id, secret).map(|value| (AUTHORIZATION, value)));
+                if let Some(value) = basic(&policy.client_id, secret) {
+                    headers.insert(AUTHORIZATION, value);
+                }
             }
             (secret, _) => {
                 form.append_pair("client_id", policy.client_id.expose());

@@ -1,8 +1,9 @@
 //! The headers of requests: those that never change, made once, and those made from each event.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 
 use super::{ATTEMPT, WEBHOOK_ID, WEBHOOK_SIGNATURE, WEBHOOK_TIMESTAMP};
+use crate::delivery::fields::Fields;
 use crate::template::{Scope, Template};
 
 /// Headers that an endpoint may not configure: the first four differ with each try and are what signatures
@@ -31,7 +32,7 @@ const HARMLESS: [HeaderName; 7] = [
 /// Configured headers, sorted by whether an event changes them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Configured {
-    pub fixed: HeaderMap,
+    pub fixed: Fields,
     made: Vec<(HeaderName, Template)>,
 }
 
@@ -47,7 +48,7 @@ impl Configured {
             }
             match template.fixed() {
                 Some(text) => {
-                    configured.fixed.append(name, value(name, text)?);
+                    configured.fixed.append(name.clone(), value(name, text)?);
                 }
                 None => configured.made.push((name.clone(), template.clone())),
             }
@@ -60,13 +61,23 @@ impl Configured {
         self.made.is_empty()
     }
 
+    /// Puts the headers that are the same for every event into `headers`, in place of those of the same name.
+    pub(super) fn put_fixed(&self, headers: &mut Fields) {
+        for (name, _) in self.fixed.iter() {
+            headers.remove(name);
+        }
+        for (name, value) in self.fixed.iter() {
+            headers.append(name.clone(), value.clone());
+        }
+    }
+
     /// Puts the headers made from `scope` into `headers`, in place of those of the same name.
-    pub(super) fn make(&self, scope: &Scope, headers: &mut HeaderMap) -> Result<(), String> {
+    pub(super) fn make(&self, scope: &Scope, headers: &mut Fields) -> Result<(), String> {
         for (name, template) in &self.made {
             let text = template
                 .render(scope)
                 .map_err(|problem| format!("headers.{name}: {problem}"))?;
-            headers.insert(name, value(name, &text)?);
+            headers.insert(name.clone(), value(name, &text)?);
         }
         Ok(())
     }

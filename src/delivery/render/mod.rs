@@ -10,12 +10,13 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Url;
 use smallvec::SmallVec;
 
 use super::body::{self, Item, Shape};
+use super::fields::Fields;
 use super::scene::{Load, Scene};
 use crate::domain::endpoint::{
     Address, BatchShape, BodyFormat, BodyPolicy, Compression, Endpoint, RequestPolicy, Route,
@@ -52,6 +53,10 @@ const METHODS: [http::Method; 5] = [
     http::Method::DELETE,
 ];
 
+/// So many headers a request may get beside those that no event changes, without its list growing: its signature,
+/// credentials, and what a trace adds.
+const HEADERS_MORE: usize = 4;
+
 /// What requests call their sender.
 pub const USER_AGENT: &str = concat!("posthaste/", env!("CARGO_PKG_VERSION"));
 
@@ -67,7 +72,7 @@ pub struct OutgoingRequest {
     /// Where to.
     pub url: Url,
     /// Every header but those that belong to the connection (`host`, `content-length`, `accept-encoding`).
-    pub headers: HeaderMap,
+    pub headers: Fields,
     /// The exact bytes that are signed and sent.
     pub body: Bytes,
 }
@@ -83,7 +88,7 @@ pub struct Composer {
     chooser: Chooser,
     allows_plaintext: bool,
     query: Vec<(Box<str>, Template)>,
-    headers: HeaderMap,
+    headers: Fields,
     made_headers: Configured,
     routes: Vec<Branch>,
     body: BodyPolicy,
@@ -158,7 +163,7 @@ impl Composer {
                 .collect(),
             allows_plaintext: policy.allows_plaintext,
             query: policy.query.clone(),
-            headers: HeaderMap::new(),
+            headers: Fields::default(),
             made_headers: configured.clone(),
             routes: policy
                 .routes
@@ -175,9 +180,8 @@ impl Composer {
         Ok(composer)
     }
 
-    /// The headers that no event changes, with places for what each try overwrites, so that composing does not have to
-    /// grow the map.
-    fn lasting_headers(&self, mut headers: HeaderMap) -> HeaderMap {
+    /// The headers that no event changes, with places for what each try overwrites.
+    fn lasting_headers(&self, mut headers: Fields) -> Fields {
         let defaults = [
             (header::CONTENT_TYPE, body::content_type(&self.body, self.shape())),
             (
@@ -188,7 +192,7 @@ impl Composer {
         ];
         for (name, value) in defaults {
             if let Some(value) = value {
-                headers.entry(name).or_insert(value);
+                headers.insert_if_none(name, value);
             }
         }
         for name in [WEBHOOK_ID, WEBHOOK_TIMESTAMP, ATTEMPT] {
@@ -321,28 +325,28 @@ impl Composer {
         let branch = self.branch(course);
         let scope = course.scope.as_ref();
         let (mut url, credentials) = self.way(course, stop)?.target(scope, self.allows_plaintext)?;
-        let mut headers = self.headers.clone();
+        let mut headers = self.headers.with_room(HEADERS_MORE);
         if let Some(scope) = scope {
             self.add_query(&mut url, scope)?;
             self.made_headers.make(scope, &mut headers)?;
             if let Some(branch) = branch {
-                headers.extend(branch.headers.fixed.clone());
+                branch.headers.put_fixed(&mut headers);
                 branch.headers.make(scope, &mut headers)?;
             }
         }
         if let Some(value) = credentials {
-            headers.entry(header::AUTHORIZATION).or_insert(value);
+            headers.insert_if_none(header::AUTHORIZATION, value);
         }
         let id = id_value(load.step_id().unwrap_or(load.id))?;
         if load.step_id().is_some() {
-            headers.entry(IDEMPOTENCY_KEY).or_insert(id.clone());
+            headers.insert_if_none(IDEMPOTENCY_KEY, id.clone());
         }
         headers.insert(WEBHOOK_ID, id);
         headers.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(load.now.unix_seconds()));
         headers.insert(ATTEMPT, HeaderValue::from(load.number));
         let trace = event.head.traceparent.as_deref();
         if let Some(value) = trace.and_then(|text| HeaderValue::from_str(text).ok()) {
-            headers.entry(TRACEPARENT).or_insert(value);
+            headers.insert_if_none(TRACEPARENT, value);
         }
         let method = branch
             .and_then(|branch| branch.method.as_ref())

@@ -53,7 +53,7 @@ fn d1_credentials_in_the_url_are_basic_authentication() {
     let endpoint = endpoint("http://ada:pa%3Ass@127.0.0.1:9/hook");
     let request = composed(&endpoint, &event("e", "{}"), 1, Timestamp(0)).unwrap();
     assert_eq!(request.url.as_str(), "http://127.0.0.1:9/hook");
-    let value = &request.headers[header::AUTHORIZATION];
+    let value = request.headers.get(&header::AUTHORIZATION).unwrap();
     assert_eq!(value, "Basic YWRhOnBhOnNz");
     assert!(value.is_sensitive());
 }
@@ -69,14 +69,11 @@ fn c1_configured_headers_come_before_defaults_and_are_sensitive() {
     let mut event = event("e", "{}");
     event.head.traceparent = Some("00-ab-cd-01".into());
     let request = composed(&template, &event, 1, Timestamp(0)).unwrap();
-    assert_eq!(request.headers[header::CONTENT_TYPE], "text/x");
-    assert!(!request.headers[header::CONTENT_TYPE].is_sensitive());
-    assert_eq!(
-        request.headers.get_all("x-key").iter().collect::<Vec<_>>(),
-        ["k1", "k2"]
-    );
-    assert!(request.headers["x-key"].is_sensitive());
-    assert_eq!(request.headers[TRACEPARENT], "own");
+    assert_eq!(request.headers.get(&header::CONTENT_TYPE).unwrap(), "text/x");
+    assert!(!request.headers.get(&header::CONTENT_TYPE).unwrap().is_sensitive());
+    assert_eq!(request.headers.get_all("x-key").collect::<Vec<_>>(), ["k1", "k2"]);
+    assert!(request.headers.get("x-key").unwrap().is_sensitive());
+    assert_eq!(request.headers.get(&TRACEPARENT).unwrap(), "own");
 }
 
 #[test]
@@ -88,7 +85,7 @@ fn traceparent_is_passed_on_unless_it_is_no_header_value() {
         assert_eq!(
             request
                 .headers
-                .get(TRACEPARENT)
+                .get(&TRACEPARENT)
                 .map(|value| value.to_str().unwrap()),
             expected
         );
@@ -276,8 +273,8 @@ fn h3_the_query_is_shown() {
 fn c1_headers_are_made_from_the_event() {
     let endpoint = with_headers(&[("x-state", "{{ data.state }}!"), ("x-fixed", "f")]);
     let request = composed(&endpoint, &event("e", LEAD), 1, Timestamp(0)).unwrap();
-    assert_eq!(request.headers["x-state"], "CA!");
-    assert_eq!(request.headers["x-fixed"], "f");
+    assert_eq!(request.headers.get("x-state").unwrap(), "CA!");
+    assert_eq!(request.headers.get("x-fixed").unwrap(), "f");
     let evil = event("e", r#"{"data":{"state":"CA\r\nx-evil: 1"}}"#);
     let mut endpoint = endpoint;
     endpoint.request.headers = vec![(

@@ -54,7 +54,7 @@ impl Roads {
             }
         };
         let mut wire = reqwest::Request::new(request.method, request.url);
-        *wire.headers_mut() = request.headers;
+        *wire.headers_mut() = request.headers.into();
         *wire.body_mut() = Some(request.body.into());
         // In a box, because those that go the other way would carry its state about.
         let asking = watch(Box::pin(client.execute(wire)));

@@ -3,14 +3,14 @@
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue,
-    TRANSFER_ENCODING,
+    ACCEPT, ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HOST, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
 use http::{Method, StatusCode};
 
 use super::authority;
 use super::chunked::Chunks;
 use crate::delivery::failure::{Broken, Failure};
+use crate::delivery::fields::Fields;
 use crate::delivery::render::OutgoingRequest;
 
 /// How answers may be compressed: what is undone here, in the order of preference.
@@ -48,11 +48,11 @@ pub(super) fn write(request: &OutgoingRequest, into: &mut Vec<u8>) -> Result<(),
     into.extend_from_slice(b" HTTP/1.1\r\n");
     let own = [(HOST, host), (ACCEPT, "*/*"), (ACCEPT_ENCODING, ENCODINGS)];
     for (name, value) in own {
-        if !headers.contains_key(&name) {
+        if !headers.contains(&name) {
             field(&name, value.as_bytes(), into);
         }
     }
-    for (name, value) in headers {
+    for (name, value) in headers.iter() {
         field(name, value.as_bytes(), into);
     }
     let bytes = request.body.len();
@@ -78,7 +78,7 @@ fn field(name: &HeaderName, value: &[u8], into: &mut Vec<u8>) {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Head {
     pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Fields,
     /// Where the body ends.
     pub(super) framing: Framing,
     /// Whether the connection may be used again when the body has been read.
@@ -156,9 +156,9 @@ fn said(why: httparse::Error) -> &'static str {
 }
 
 /// The fields of `parsed`, which was read from `head`. Their values share one copy of it.
-fn headers(parsed: &httparse::Response<'_, '_>, head: &[u8]) -> Result<HeaderMap, Broken> {
+fn headers(parsed: &httparse::Response<'_, '_>, head: &[u8]) -> Result<Fields, Broken> {
     let kept = Bytes::copy_from_slice(head);
-    let mut headers = HeaderMap::with_capacity(parsed.headers.len());
+    let mut headers = Fields::with_capacity(parsed.headers.len());
     for field in parsed.headers.iter() {
         let name = HeaderName::from_bytes(field.name.as_bytes());
         let name = name.map_err(|_| Broken::Malformed("the name of a header is none"))?;
@@ -177,19 +177,14 @@ fn headers(parsed: &httparse::Response<'_, '_>, head: &[u8]) -> Result<HeaderMap
 }
 
 /// RFC 9112 §6.3, in its order.
-fn framing(
-    method: &Method,
-    status: StatusCode,
-    headers: &HeaderMap,
-    is_1_1: bool,
-) -> Result<Framing, Broken> {
+fn framing(method: &Method, status: StatusCode, headers: &Fields, is_1_1: bool) -> Result<Framing, Broken> {
     let has_none = status.is_informational()
         || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || method == Method::HEAD;
     if has_none {
         return Ok(Framing::Length(0));
     }
-    if headers.contains_key(TRANSFER_ENCODING) {
+    if headers.contains(&TRANSFER_ENCODING) {
         let last = items(headers, &TRANSFER_ENCODING).last();
         return match last {
             _ if !is_1_1 => Err(Broken::Malformed("HTTP/1.0 has no transfer-encoding")),
@@ -215,7 +210,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// RFC 9112 §9.3.
-fn keeps_alive(headers: &HeaderMap, is_1_1: bool) -> bool {
+fn keeps_alive(headers: &Fields, is_1_1: bool) -> bool {
     let says = |word: &str| {
         items(headers, &CONNECTION).any(|item| item.is_some_and(|item| item.eq_ignore_ascii_case(word)))
     };
@@ -223,8 +218,8 @@ fn keeps_alive(headers: &HeaderMap, is_1_1: bool) -> bool {
 }
 
 /// The items of a field that is a list (RFC 9110 §5.6.1); `None` for a value that is no text.
-fn items<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
-    let values = headers.get_all(name).into_iter();
+fn items<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = Option<&'a str>> {
+    let values = headers.get_all(name);
     values.flat_map(|value| {
         let text = value.to_str().ok();
         let items = text
@@ -433,9 +428,9 @@ mod tests {
         let mut buffer =
             BytesMut::from("HTTP/1.1 200 OK\r\nA: b c \r\na: d\r\nempty:\r\nlatin: \u{e9}\r\n\r\n");
         let head = read(&Method::GET, &mut buffer).unwrap().unwrap();
-        let values: Vec<_> = head.headers.get_all("a").iter().collect();
+        let values: Vec<_> = head.headers.get_all("a").collect();
         assert_eq!(values, ["b c", "d"]);
-        assert_eq!(head.headers["empty"], "");
-        assert_eq!(head.headers["latin"].as_bytes(), "\u{e9}".as_bytes());
+        assert_eq!(head.headers.get("empty").unwrap(), "");
+        assert_eq!(head.headers.get("latin").unwrap().as_bytes(), "\u{e9}".as_bytes());
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::deadline::Deadline;
 use super::line::{Line, Outgoing};
+use crate::delivery::fields::Fields;
 use crate::delivery::render::OutgoingRequest;
 
 /// What came of an exchange.
@@ -68,7 +69,7 @@ async fn seen_by_us(method: &Method, stream: DuplexStream) -> Seen {
     let request = OutgoingRequest {
         method: method.clone(),
         url: "http://host/".parse().unwrap(),
-        headers: HeaderMap::new(),
+        headers: Fields::default(),
         body: Bytes::new(),
     };
     let deadline = Deadline::new(Instant::now(), Duration::from_secs(60));
@@ -84,7 +85,7 @@ async fn seen_by_us(method: &Method, stream: DuplexStream) -> Seen {
             Err(_) => break false,
         }
     };
-    Seen::Answer(head.status.as_u16(), head.headers, bytes, is_all)
+    Seen::Answer(head.status.as_u16(), head.headers.into(), bytes, is_all)
 }
 
 fn judge(method: Method, answer: &[u8], bytes: usize) {

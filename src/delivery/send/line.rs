@@ -252,7 +252,6 @@ mod tests {
     use std::future::poll_fn;
     use std::time::Duration;
 
-    use http::HeaderMap;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
     use tokio::time::Instant;
 
@@ -266,7 +265,7 @@ mod tests {
         let request = OutgoingRequest {
             method: Method::POST,
             url: "http://host/".parse().unwrap(),
-            headers: HeaderMap::new(),
+            headers: crate::delivery::fields::Fields::default(),
             body: body.clone(),
         };
         let bytes = body.len();

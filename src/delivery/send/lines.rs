@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready as come};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, HeaderMap};
+use http::header::CONTENT_ENCODING;
 use http::uri::{PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Either};
@@ -31,6 +31,7 @@ use super::line::{self, Outgoing};
 use super::{IDLE_MAX, KEEPALIVE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, authority};
 use crate::delivery::dns::Resolver;
 use crate::delivery::failure::{Broken, Failure, Phase};
+use crate::delivery::fields::Fields;
 use crate::delivery::phases::{Connecting, connecting, watch};
 use crate::delivery::render::OutgoingRequest;
 
@@ -106,7 +107,7 @@ impl Lines {
     }
 
     async fn arriving(&self, head: Head, line: Box<Line>, url: Url) -> Arriving {
-        let is_compressed = head.headers.contains_key(CONTENT_ENCODING);
+        let is_compressed = head.headers.contains(&CONTENT_ENCODING);
         let reading = Reading {
             framing: head.framing,
             way_back: head.keeps_alive.then(|| (Arc::clone(&self.idle), url)),
@@ -121,12 +122,12 @@ impl Lines {
         }
         let mut response = Response::new(reading);
         *response.status_mut() = head.status;
-        *response.headers_mut() = head.headers;
+        *response.headers_mut() = head.headers.into();
         let Ok(response) = Decompression::new(Unwrap).call(Request::new(response)).await;
         let (head, body) = response.into_parts();
         Arriving {
             status: head.status,
-            headers: head.headers,
+            headers: head.headers.into(),
             body: Either::Right(Box::pin(body)),
         }
     }
@@ -162,7 +163,7 @@ pub(super) struct Arriving {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
-    pub headers: HeaderMap,
+    pub headers: Fields,
     body: Either<Reading, Pin<Box<DecompressionBody<Reading>>>>,
 }
 
@@ -328,7 +329,7 @@ async fn now<T>(mut act: impl FnMut(&mut Context<'_>) -> T) -> T {
 
 #[cfg(test)]
 mod tests {
-    use http::{HeaderMap, Method};
+    use http::Method;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -354,7 +355,7 @@ mod tests {
             let request = OutgoingRequest {
                 method: Method::GET,
                 url: url.parse().unwrap(),
-                headers: HeaderMap::new(),
+                headers: Fields::default(),
                 body: Bytes::new(),
             };
             let deadline = Deadline::new(Instant::now(), IDLE_MAX);

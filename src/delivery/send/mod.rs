@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use reqwest::{Response, Url};
 use tokio::time::Instant;
 use url::{Host, Position};
@@ -30,6 +30,7 @@ use clients::Roads;
 use deadline::Deadline;
 
 use super::failure::{Failure, Phase};
+use super::fields::Fields;
 use super::phases::Connecting;
 use super::redirect;
 use super::render::OutgoingRequest;
@@ -62,7 +63,7 @@ pub struct Answer {
     /// The status.
     pub status: StatusCode,
     /// Headers. Shared, like the body, with what templates see of it.
-    pub headers: Arc<HeaderMap>,
+    pub headers: Arc<Fields>,
     /// The body, decompressed, cut at [`Bounds::response_bytes_max`].
     pub body: Bytes,
     /// Whether there was more of it than that.
@@ -75,7 +76,7 @@ impl Answer {
     /// One that was written down, for a trial.
     #[must_use]
     pub fn canned(written: &CannedAnswer) -> Self {
-        let mut headers = HeaderMap::new();
+        let mut headers = Fields::default();
         if written.is_json {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
@@ -238,10 +239,13 @@ enum Arriving {
 }
 
 impl Arriving {
-    fn take_head(&mut self) -> (StatusCode, HeaderMap) {
+    fn take_head(&mut self) -> (StatusCode, Fields) {
         match self {
             Self::Line(arriving) => (arriving.status, std::mem::take(&mut arriving.headers)),
-            Self::Client(response) => (response.status(), std::mem::take(response.headers_mut())),
+            Self::Client(response) => {
+                let headers = std::mem::take(response.headers_mut());
+                (response.status(), headers.into())
+            }
         }
     }
 

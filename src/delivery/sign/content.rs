@@ -75,7 +75,7 @@ impl<'a> Facts<'a> {
     pub(super) fn of(request: &'a OutgoingRequest, now: Timestamp) -> Result<Self, String> {
         let id = request
             .headers
-            .get(WEBHOOK_ID)
+            .get(&WEBHOOK_ID)
             .and_then(|value| value.to_str().ok());
         Ok(Self {
             id: id.ok_or("a request without webhook-id cannot be signed")?,
