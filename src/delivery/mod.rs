@@ -336,7 +336,7 @@ impl Courier {
             let request = self.request_with(&pass, load, course, stop)?;
             let address = self.composer.address_of(course, stop, &request.url);
             let witness = self.take_down(&request);
-            let sent = self.sender.send(request, bounds, started).await;
+            let sent = self.sender.send(&request, bounds, started).await;
             if sent.status() == Some(StatusCode::UNAUTHORIZED) {
                 refusals += 1;
                 if let Some(other) = self.auth.after_refusal(&pass, refusals, deadline).await? {

@@ -528,7 +528,7 @@ async fn e6_compressed_bombs_are_cut() {
         timeout: Duration::from_secs(30),
         response_bytes_max: 10_000,
     };
-    let sent = sender.send(request, bounds, tokio::time::Instant::now()).await;
+    let sent = sender.send(&request, bounds, tokio::time::Instant::now()).await;
     let answer = sent.result.unwrap();
     assert_eq!((answer.body.len(), answer.broken), (10_000, None));
 }

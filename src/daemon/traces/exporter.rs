@@ -166,7 +166,7 @@ impl Exporter {
             timeout: TIMEOUT,
             response_bytes_max: ANSWER_BYTES_MAX,
         };
-        let sent = self.sender.send(request, bounds, Instant::now()).await;
+        let sent = self.sender.send(&request, bounds, Instant::now()).await;
         let answer = sent.result.map_err(|failure| Refused {
             why: failure.cause,
             passing: true,

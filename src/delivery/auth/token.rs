@@ -244,7 +244,7 @@ impl TokenSource {
             response_bytes_max: ANSWER_BYTES_MAX,
         };
         let request = self.request(fetching.refresh_token.as_ref());
-        let granted = match self.sender.send(request, bounds, started).await.result {
+        let granted = match self.sender.send(&request, bounds, started).await.result {
             Ok(answer) => self.granted(answer),
             Err(failure) => Err(self.broken(&failure)),
         };

@@ -42,7 +42,7 @@ impl Roads {
     /// `connecting`.
     pub async fn ask(
         &self,
-        request: OutgoingRequest,
+        request: &OutgoingRequest,
         deadline: Deadline,
         connecting: &mut Connecting,
     ) -> Result<Arriving, Failure> {
@@ -53,9 +53,9 @@ impl Roads {
                 return Ok(Arriving::Line(Box::new(answer)));
             }
         };
-        let mut wire = reqwest::Request::new(request.method, request.url);
-        *wire.headers_mut() = request.headers.into();
-        *wire.body_mut() = Some(request.body.into());
+        let mut wire = reqwest::Request::new(request.method.clone(), request.url.clone());
+        *wire.headers_mut() = request.headers.clone().into();
+        *wire.body_mut() = Some(request.body.clone().into());
         // In a box, because those that go the other way would carry its state about.
         let asking = watch(Box::pin(client.execute(wire)));
         let (answer, how) = deadline.bound(Phase::Head, asking).await?;

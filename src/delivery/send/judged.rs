@@ -65,7 +65,7 @@ async fn seen_by_hyper(method: &Method, stream: DuplexStream) -> Seen {
 }
 
 async fn seen_by_us(method: &Method, stream: DuplexStream) -> Seen {
-    let mut line = Line::new(stream);
+    let mut line = Line::new("host", stream);
     let request = OutgoingRequest {
         method: method.clone(),
         url: "http://host/".parse().unwrap(),

@@ -97,6 +97,8 @@ impl Outgoing {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Line<S> {
+    /// Where it leads: host and port.
+    authority: Box<str>,
     stream: S,
     /// The request it is at, if it is at one.
     outgoing: Option<Outgoing>,
@@ -110,9 +112,10 @@ pub(super) struct Line<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
-    /// One that has just been made.
-    pub(super) fn new(stream: S) -> Self {
+    /// One to `authority` that has just been made.
+    pub(super) fn new(authority: &str, stream: S) -> Self {
         Self {
+            authority: authority.into(),
             stream,
             outgoing: None,
             unwritable: None,
@@ -120,6 +123,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
             deadline: None,
             alarm: Alarm::default(),
         }
+    }
+
+    /// Where it leads: host and port.
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
     }
 
     /// Has the connection carry `outgoing` next, and the answer come before `deadline`.
@@ -280,7 +288,7 @@ mod tests {
             host
         };
         let asking = async {
-            let mut line = Line::new(near);
+            let mut line = Line::new("host", near);
             let deadline = Deadline::new(Instant::now(), Duration::from_secs(60));
             line.put(Outgoing::new(&request).unwrap(), deadline);
             drop(request);

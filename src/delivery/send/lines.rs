@@ -75,28 +75,28 @@ impl Lines {
     /// What the exchange died of.
     pub async fn request(
         &self,
-        request: OutgoingRequest,
+        request: &OutgoingRequest,
         deadline: Deadline,
         connecting: &mut Connecting,
     ) -> Result<Arriving, Failure> {
-        let mut outgoing = Outgoing::new(&request)?;
-        let url = request.url;
+        let mut outgoing = Outgoing::new(request)?;
+        let url = &request.url;
         loop {
-            let waiting = self.idle.take(authority(&url)).await;
+            let waiting = self.idle.take(authority(url)).await;
             let reused = waiting.is_some();
             let mut line = match waiting {
                 Some(line) => line,
                 None => {
                     // In a box, because few requests need it and all would carry its state about.
-                    let connect = watch(Box::pin(self.connect(&url)));
+                    let connect = watch(Box::pin(self.connect(url)));
                     let (connected, how) = deadline.bound(Phase::Head, connect).await?;
                     connecting.add(how);
-                    connected.inspect_err(|failure| self.learn(&url, failure))?
+                    connected.inspect_err(|failure| self.learn(url, failure))?
                 }
             };
             line.put(outgoing, deadline);
             match poll_fn(|context| line.poll_head(context)).await {
-                Ok(head) => return Ok(self.arriving(head, line, url).await),
+                Ok(head) => return Ok(self.arriving(head, line).await),
                 Err(broken @ Broken::Late(_)) => return Err(Failure::of(&broken, Phase::Head)),
                 Err(broken) => match line.untouched() {
                     Some(unsent) if reused => outgoing = unsent,
@@ -106,11 +106,11 @@ impl Lines {
         }
     }
 
-    async fn arriving(&self, head: Head, line: Box<Line>, url: Url) -> Arriving {
+    async fn arriving(&self, head: Head, line: Box<Line>) -> Arriving {
         let is_compressed = head.headers.contains(&CONTENT_ENCODING);
         let reading = Reading {
             framing: head.framing,
-            way_back: head.keeps_alive.then(|| (Arc::clone(&self.idle), url)),
+            way_back: head.keeps_alive.then(|| Arc::clone(&self.idle)),
             line: Some(line),
         };
         if !is_compressed {
@@ -151,7 +151,7 @@ impl Lines {
             connector.call(host).await
         });
         match timeout(self.connect_timeout, stream).await {
-            Ok(Ok(stream)) => Ok(Box::new(Line::new(stream.into_inner()))),
+            Ok(Ok(stream)) => Ok(Box::new(Line::new(authority(url), stream.into_inner()))),
             Ok(Err(why)) => Err(Failure::of(&why, Phase::ConnectPlain)),
             Err(_) => Err(Failure::no_connection()),
         }
@@ -197,8 +197,8 @@ struct Reading {
     framing: Framing,
     /// `None`: the body has ended.
     line: Option<Box<Line>>,
-    /// Where the connection waits, under the authority of this URL; `None`: it may not be used again.
-    way_back: Option<(Arc<Idle>, Url)>,
+    /// Where the connection waits; `None`: it may not be used again.
+    way_back: Option<Arc<Idle>>,
 }
 
 impl Reading {
@@ -209,12 +209,12 @@ impl Reading {
         let piece = come!(line.poll_piece(&mut self.framing, context));
         if !matches!(piece, Ok(Some(_)))
             && let Some(mut line) = self.line.take()
-            && let Some((idle, url)) = self.way_back.take()
+            && let Some(idle) = self.way_back.take()
             && !matches!(self.framing, Framing::Close)
             && piece.is_ok()
             && line.is_free(context)
         {
-            idle.give(authority(&url), line);
+            idle.give(line);
         }
         Poll::Ready(piece)
     }
@@ -276,12 +276,13 @@ impl Idle {
         }
     }
 
-    fn give(self: &Arc<Self>, authority: &str, line: Box<Line>) {
+    fn give(self: &Arc<Self>, line: Box<Line>) {
         let mut waiting = self.lock();
-        match waiting.lines.get_mut(authority) {
+        match waiting.lines.get_mut(line.authority()) {
             Some(lines) => lines.push((None, line)),
             None => {
-                waiting.lines.insert(authority.into(), vec![(None, line)]);
+                let authority = line.authority().into();
+                waiting.lines.insert(authority, vec![(None, line)]);
             }
         }
         if !std::mem::replace(&mut waiting.is_watched, true) {
@@ -360,7 +361,7 @@ mod tests {
             };
             let deadline = Deadline::new(Instant::now(), IDLE_MAX);
             let mut connecting = Connecting::default();
-            let mut arriving = lines.request(request, deadline, &mut connecting).await.unwrap();
+            let mut arriving = lines.request(&request, deadline, &mut connecting).await.unwrap();
             assert_eq!(arriving.chunk().await.unwrap(), None);
             assert!(lines.idle.lock().is_watched);
             let next = now(|context| lines.idle.tidy(Instant::now(), context)).await;

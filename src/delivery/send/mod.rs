@@ -157,7 +157,7 @@ pub struct Sender {
 impl Sender {
     /// Sends `request` once, follows as many redirects as the endpoint allows, and reads the answer, all within
     /// `bounds` of `started`. Measures how long each phase takes.
-    pub async fn send(&self, request: OutgoingRequest, bounds: Bounds, started: Instant) -> Sent {
+    pub async fn send(&self, request: &OutgoingRequest, bounds: Bounds, started: Instant) -> Sent {
         let began = Instant::now();
         let sent_bytes = request.body.len() as u64;
         let mut course = Course::default();
@@ -192,24 +192,27 @@ impl Sender {
 
     async fn follow(
         &self,
-        mut request: OutgoingRequest,
+        request: &OutgoingRequest,
         bounds: Bounds,
         started: Instant,
         course: &mut Course,
     ) -> Result<Answer, Failure> {
+        let mut answer = self.exchange(request, bounds, started, course).await?;
+        let mut redirected: Option<Box<OutgoingRequest>> = None;
         for _ in 0..self.redirects_max {
-            let answer = self.exchange(request.clone(), bounds, started, course).await?;
-            match redirect::next(&request, answer.status, &answer.headers) {
-                Some(next) => request = next,
-                None => return Ok(answer),
-            }
+            let request = redirected.as_deref().unwrap_or(request);
+            let Some(next) = redirect::next(request, answer.status, &answer.headers) else {
+                break;
+            };
+            let next = redirected.insert(Box::new(next));
+            answer = self.exchange(next, bounds, started, course).await?;
         }
-        self.exchange(request, bounds, started, course).await
+        Ok(answer)
     }
 
     async fn exchange(
         &self,
-        request: OutgoingRequest,
+        request: &OutgoingRequest,
         bounds: Bounds,
         started: Instant,
         course: &mut Course,
