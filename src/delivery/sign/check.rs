@@ -1,10 +1,12 @@
 //! Whether a request that came was signed with a key that its receiver knows: the recipes of the presets, read
 //! backwards. Pure; what is checked are the bytes that came, and nothing that only the sender knows.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
 
-use super::content::Facts;
+use super::content::{Facts, Text};
 use super::keyed::{Keyed, decoded};
 use super::recipe::Recipe;
 use super::secret::{parse_public_key, parse_secret, parse_text};
@@ -72,8 +74,9 @@ impl Checker {
             false => Facts::received(request, signed_at),
         };
         let content = recipe.content.pieces(&facts)?;
-        let pieces: Vec<&[u8]> = content.iter().map(|piece| &**piece).collect();
-        let mark = recipe.each.text(&facts, "")?;
+        let mut mark = Text::new();
+        recipe.each.write(&facts, b"", &mut mark)?;
+        let mark = String::from_utf8_lossy(&mark);
         let whole = [value];
         let parts: Vec<&str> = match recipe.separator {
             Some(separator) => value.split(separator).collect(),
@@ -83,7 +86,7 @@ impl Checker {
         let signatures: Vec<Vec<u8>> = marked.filter_map(|text| decoded(recipe.encoding, text)).collect();
         let fits = |key: &Known| {
             let mut signatures = signatures.iter();
-            signatures.any(|signature| key.made(&pieces, signature))
+            signatures.any(|signature| key.made(&content, signature))
         };
         let found = self.keys.iter().position(fits);
         found.ok_or_else(|| "wrong: made with another secret, or over other bytes".to_owned())
@@ -116,7 +119,7 @@ impl Checker {
 
 impl Known {
     /// Whether this key, or the other half of it, made `signature` over `pieces`.
-    fn made(&self, pieces: &[&[u8]], signature: &[u8]) -> bool {
+    fn made(&self, pieces: &[Cow<'_, [u8]>], signature: &[u8]) -> bool {
         match self {
             Self::Shared(keyed) => verify_slices_are_equal(&keyed.sign(pieces), signature).is_ok(),
             Self::Public(key) => {

@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use reqwest::Url;
 use sha2::{Digest, Sha256};
+use smallvec::SmallVec;
 
 use super::keyed::hex;
 use crate::delivery::render::{OutgoingRequest, WEBHOOK_ID};
@@ -56,6 +57,12 @@ const NAMES: &Names<Part> = &[
     ("body_sha256", Part::BodySha256),
     ("signature", Part::Signature),
 ];
+
+/// What is signed, piece by piece.
+pub(super) type Pieces<'a> = SmallVec<[Cow<'a, [u8]>; 6]>;
+
+/// What a header says. Most fit without memory of their own.
+pub(super) type Text = SmallVec<[u8; 128]>;
 
 /// What of a request can be signed.
 #[derive(Clone, Copy, Debug)]
@@ -132,31 +139,36 @@ impl Content {
     ///
     /// # Errors
     /// One sentence: the template doesn't fit the request.
-    pub(super) fn pieces<'a>(&'a self, facts: &Facts<'a>) -> Result<Vec<Cow<'a, [u8]>>, String> {
+    pub(super) fn pieces<'a>(&'a self, facts: &Facts<'a>) -> Result<Pieces<'a>, String> {
         match self {
             Self::Parts(parts) => Ok(parts.iter().map(|part| bytes(part, facts)).collect()),
-            Self::Template(template) => Ok(vec![rendered(template, facts, "")?.into_bytes().into()]),
+            Self::Template(template) => {
+                let text = rendered(template, facts, "")?;
+                Ok([Cow::Owned(text.into_bytes())].into_iter().collect())
+            }
         }
     }
 
-    /// The text with `signature` in its place.
+    /// Writes the text, with `signature` in its place, behind what is in `into`.
     ///
     /// # Errors
     /// One sentence: the template doesn't fit the request.
-    pub(super) fn text(&self, facts: &Facts<'_>, signature: &str) -> Result<String, String> {
-        let parts = match self {
-            Self::Parts(parts) => parts,
-            Self::Template(template) => return rendered(template, facts, signature),
-        };
-        let mut text = String::with_capacity(96);
-        for part in parts {
-            match part {
-                Part::Signature => text.push_str(signature),
-                Part::Text(piece) => text.push_str(piece),
-                other => text.push_str(&String::from_utf8_lossy(&bytes(other, facts))),
+    pub(super) fn write(&self, facts: &Facts<'_>, signature: &[u8], into: &mut Text) -> Result<(), String> {
+        match self {
+            Self::Parts(parts) => {
+                for part in parts {
+                    match part {
+                        Part::Signature => into.extend_from_slice(signature),
+                        other => into.extend_from_slice(&bytes(other, facts)),
+                    }
+                }
+            }
+            Self::Template(template) => {
+                let signature = String::from_utf8_lossy(signature);
+                into.extend_from_slice(rendered(template, facts, &signature)?.as_bytes());
             }
         }
-        Ok(text)
+        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys that are ready to sign. Pure; knows bytes only, not where they come from or go.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
@@ -8,8 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Sha256, Sha512};
+use smallvec::SmallVec;
 
+use super::content::Text;
 use crate::domain::endpoint::{HmacHash, SignatureEncoding, SigningKey};
+
+/// A signature as bytes.
+pub(super) type Signed = SmallVec<[u8; 64]>;
 
 /// What a signature is computed with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,20 +58,20 @@ impl Keyed {
     }
 
     /// The signature over `parts`, one behind the other.
-    pub(super) fn sign(&self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(super) fn sign(&self, parts: &[Cow<'_, [u8]>]) -> Signed {
         match self {
             Self::Sha256(mac) => tag(mac, parts),
             Self::Sha512(mac) => tag(mac, parts),
             Self::Sha1(mac) => tag(mac, parts),
-            Self::Ed25519(pair) => pair.sign(&parts.concat()).as_ref().to_vec(),
+            Self::Ed25519(pair) => pair.sign(&parts.concat()).as_ref().into(),
         }
     }
 }
 
-fn tag<M: Mac + Clone>(keyed: &M, parts: &[&[u8]]) -> Vec<u8> {
+fn tag<M: Mac + Clone>(keyed: &M, parts: &[Cow<'_, [u8]>]) -> Signed {
     let mut mac = keyed.clone();
     parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().to_vec()
+    mac.finalize().into_bytes().as_slice().into()
 }
 
 /// The key pair of a seed, or of a seed with its public key.
@@ -83,10 +89,16 @@ pub(super) fn key_pair(key: &SigningKey) -> Result<Ed25519KeyPair, String> {
 }
 
 /// `signature` as text.
-pub(super) fn encoded(encoding: SignatureEncoding, signature: &[u8]) -> String {
+pub(super) fn encoded(encoding: SignatureEncoding, signature: &[u8]) -> Text {
     match encoding {
-        SignatureEncoding::Hex => hex(signature),
-        SignatureEncoding::Base64 => STANDARD.encode(signature),
+        SignatureEncoding::Hex => hex(signature).as_bytes().into(),
+        SignatureEncoding::Base64 => {
+            let mut text = Text::from_elem(0, signature.len().div_ceil(3) * 4);
+            // There is room for all of it, so this always writes that much.
+            let bytes = STANDARD.encode_slice(signature, &mut text).unwrap_or(0);
+            text.truncate(bytes);
+            text
+        }
     }
 }
 

@@ -23,7 +23,7 @@ mod tests;
 pub use content::{check_content, check_value};
 pub use secret::{parse_private_key, parse_secret, parse_text};
 
-use content::Facts;
+use content::{Facts, Text};
 use keyed::{Keyed, encoded};
 use recipe::Recipe;
 
@@ -85,9 +85,23 @@ impl Signature {
         })
     }
 
+    fn sign(&self, request: &mut OutgoingRequest, now: Timestamp) -> Result<(), String> {
+        let recipe = &self.recipe;
+        let mut value = self.value(request, now)?;
+        if let Some((name, format)) = &recipe.timestamp {
+            set(request, name, format.write(now).as_bytes(), false)?;
+        }
+        // Another scheme of the same family has signed already.
+        if let (Some(first), Some(separator)) = (request.headers.get(&recipe.header), recipe.separator) {
+            value.insert_from_slice(0, separator.as_bytes());
+            value.insert_from_slice(0, first.as_bytes());
+        }
+        set(request, &recipe.header, &value, true)
+    }
+
     /// One signature with each key, if the header can carry several, so that a receiver which knows any one of
     /// them can verify it (D5).
-    fn sign(&self, request: &mut OutgoingRequest, now: Timestamp) -> Result<(), String> {
+    fn value(&self, request: &OutgoingRequest, now: Timestamp) -> Result<Text, String> {
         let recipe = &self.recipe;
         let in_force = self
             .keys
@@ -96,15 +110,15 @@ impl Signature {
             .take(recipe.separator.map_or(1, |_| usize::MAX));
         let facts = Facts::of(request, now)?;
         let content = recipe.content.pieces(&facts)?;
-        let pieces: Vec<&[u8]> = content.iter().map(|piece| &**piece).collect();
-        let mut value = recipe.lead.text(&facts, "")?;
+        let mut value = Text::new();
+        recipe.lead.write(&facts, b"", &mut value)?;
         let mut count = 0;
         for (keyed, _) in in_force {
             if count > 0 {
-                value.push_str(recipe.separator.unwrap_or_default());
+                value.extend_from_slice(recipe.separator.unwrap_or_default().as_bytes());
             }
-            let signature = keyed.sign(&pieces);
-            value.push_str(&recipe.each.text(&facts, &encoded(recipe.encoding, &signature))?);
+            let signature = encoded(recipe.encoding, &keyed.sign(&content));
+            recipe.each.write(&facts, &signature, &mut value)?;
             count += 1;
         }
         if count == 0 {
@@ -113,33 +127,12 @@ impl Signature {
                 recipe.header
             ));
         }
-        let timestamp = recipe
-            .timestamp
-            .as_ref()
-            .map(|(name, format)| (name, format.write(now)));
-        if let Some((name, text)) = timestamp {
-            set(request, name, text, false)?;
-        }
-        // Another scheme of the same family has signed already.
-        if let Some(first) = request
-            .headers
-            .get(&recipe.header)
-            .and_then(|first| first.to_str().ok())
-            && let Some(separator) = recipe.separator
-        {
-            value = [first, &value].join(separator);
-        }
-        set(request, &recipe.header, value, true)
+        Ok(value)
     }
 }
 
-fn set(
-    request: &mut OutgoingRequest,
-    name: &HeaderName,
-    text: String,
-    sensitive: bool,
-) -> Result<(), String> {
-    let mut value = HeaderValue::try_from(text).map_err(|_| {
+fn set(request: &mut OutgoingRequest, name: &HeaderName, text: &[u8], sensitive: bool) -> Result<(), String> {
+    let mut value = HeaderValue::from_bytes(text).map_err(|_| {
         format!("sign: what {name} is to say holds a line break or another control character")
     })?;
     value.set_sensitive(sensitive);
