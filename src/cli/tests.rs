@@ -659,7 +659,7 @@ async fn g2_replay_by_ids_and_dry_run() {
         fresh_max: 10,
         now: Timestamp::MAX,
         deferred_max: 10,
-        held: std::collections::HashSet::new(),
+        held: rustc_hash::FxHashSet::default(),
         tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();
@@ -689,7 +689,7 @@ async fn g2_replay_is_paced_over_pages() {
         fresh_max: 5000,
         now: NOW.plus(Duration::from_secs(10)),
         deferred_max: 5000,
-        held: std::collections::HashSet::new(),
+        held: rustc_hash::FxHashSet::default(),
         tried_max: 0,
     };
     let due = world.store.due(crm, &query).unwrap();

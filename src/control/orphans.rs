@@ -2,7 +2,6 @@
 //! dead letters with the reason `orphaned`. Both go in pages, each a commit of its own, so that producers
 //! never wait long behind them and a crash in between leaves a whole number of deliveries on either side.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, PathRejection};
 use axum::extract::{ConnectInfo, Path, State};
+use rustc_hash::FxHashSet;
 
 use super::doors::Peer;
 use super::error::{ApiError, ApiResult};
@@ -88,7 +88,7 @@ pub async fn bury(
     let request: BuryRequest = body(bytes)?;
     let lane = orphan(&app, &name).await?;
     let now = app.operator.now();
-    let (mut deliveries, mut unread) = (0, HashSet::new());
+    let (mut deliveries, mut unread) = (0, FxHashSet::default());
     let result = loop {
         let page = match bury_next(&app, &name, lane, unread.clone(), now).await {
             Ok(page) => page,
@@ -111,7 +111,7 @@ async fn bury_next(
     app: &App,
     name: &str,
     lane: LaneId,
-    passed_over: HashSet<Seq>,
+    passed_over: FxHashSet<Seq>,
     now: Timestamp,
 ) -> ApiResult<Buried> {
     let held = hold_orphan(app, name, lane).await?;
@@ -192,7 +192,7 @@ struct Buried {
 fn bury_page(
     store: &dyn Store,
     lane: LaneId,
-    held: HashSet<Seq>,
+    held: FxHashSet<Seq>,
     now: Timestamp,
 ) -> Result<Buried, StoreError> {
     let query = DueQuery {

@@ -2,9 +2,9 @@
 //! but whose end is not durable yet. It knows neither queues nor limits; it keeps count, so that nothing is handed
 //! out twice and every slot is given back once.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::domain::event::Seq;
 use crate::store::Due;
@@ -74,7 +74,7 @@ impl Hand {
     }
 
     /// Everything in hand, to be passed over by the store.
-    pub(super) fn seqs(&self) -> HashSet<Seq> {
+    pub(super) fn seqs(&self) -> FxHashSet<Seq> {
         self.held.keys().copied().collect()
     }
 

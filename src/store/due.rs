@@ -1,7 +1,7 @@
 //! The question of what a lane could send now, and its answer. What is asked of them is
 //! [`Store::due`](super::Store::due)'s business; here are only the nouns.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
@@ -21,7 +21,7 @@ pub struct DueQuery {
     /// has to know what may not be overtaken; 0 costs nothing, more costs a look at all that is deferred.
     pub tried_max: usize,
     /// Deliveries the caller holds already; they are passed over and not counted.
-    pub held: HashSet<Seq>,
+    pub held: FxHashSet<Seq>,
 }
 
 /// One delivery that can go now.

@@ -452,7 +452,7 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
+    use rustc_hash::FxHashSet;
 
     use super::*;
     use crate::store::record::SlotEvent;
@@ -487,7 +487,7 @@ mod tests {
             fresh_max: max,
             now: Timestamp(0),
             deferred_max: 0,
-            held: held.iter().map(|seq| Seq(*seq)).collect::<HashSet<_>>(),
+            held: held.iter().map(|seq| Seq(*seq)).collect::<FxHashSet<_>>(),
             tried_max: 0,
         };
         let answer = index.fresh(LaneId(lane), &query);

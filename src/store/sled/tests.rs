@@ -92,7 +92,7 @@ pub(super) fn query(now: Timestamp) -> DueQuery {
         fresh_max: 100_000,
         now,
         deferred_max: 100_000,
-        held: HashSet::new(),
+        held: rustc_hash::FxHashSet::default(),
         tried_max: 0,
     }
 }

@@ -1,6 +1,6 @@
 //! What [`Store::due`](crate::store::Store::due) promises: order, pages, what is held, what comes next.
 
-use std::collections::HashSet;
+use rustc_hash::FxHashSet;
 
 use super::rig::{Rig, T0, ask_all, at, id, later, settle};
 use crate::domain::event::Seq;
@@ -65,7 +65,7 @@ pub(super) fn fresh_deliveries_come_in_pages_in_order_of_acceptance(rig: &mut Ri
 pub(super) fn what_is_held_is_passed_over_and_not_counted(rig: &mut Rig) {
     let lane = rig.lane("one");
     let all = backlog(rig, lane, 12);
-    let held: HashSet<Seq> = all[1..9].iter().copied().collect();
+    let held: FxHashSet<Seq> = all[1..9].iter().copied().collect();
     let answer = rig
         .store()
         .due(
@@ -164,7 +164,7 @@ pub(super) fn deferred_deliveries_come_in_order_of_due_time(rig: &mut Rig) {
 pub(super) fn held_deferred_deliveries_do_not_count_as_next(rig: &mut Rig) {
     let lane = rig.lane("one");
     let by_due = deferred(rig, lane);
-    let held: HashSet<Seq> = [by_due[0], by_due[2], by_due[3]].into();
+    let held: FxHashSet<Seq> = [by_due[0], by_due[2], by_due[3]].into_iter().collect();
     let query = DueQuery {
         now: at(350),
         deferred_max: 2,

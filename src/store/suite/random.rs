@@ -3,12 +3,13 @@
 //!
 //! Stores may number events differently, so both sides speak of "the n-th event accepted".
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use rustc_hash::FxHashSet;
 
 use super::rig::{T0, ask_all, event, evidence, later, noise, owed, tried};
 use super::snapshot::Snapshot;
@@ -323,7 +324,7 @@ impl Side {
         } else {
             *from.get(&self.places)
         };
-        let held: HashSet<Seq> = held
+        let held: FxHashSet<Seq> = held
             .iter()
             .filter_map(|pick| Some(self.delivery(pick)?.seq))
             .collect();
