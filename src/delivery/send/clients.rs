@@ -40,12 +40,12 @@ pub(super) struct Roads {
 impl Roads {
     /// Sends `request`, and waits for the head of its answer. How it connected, if it had to, is added to
     /// `connecting`.
-    pub async fn ask(
-        &self,
+    pub async fn ask<'a>(
+        &'a self,
         request: &OutgoingRequest,
         deadline: Deadline,
         connecting: &mut Connecting,
-    ) -> Result<Arriving, Failure> {
+    ) -> Result<Arriving<'a>, Failure> {
         let client = match &self.client {
             Some(client) if self.has_proxy || request.url.scheme() != "http" => client,
             _ => {

@@ -73,12 +73,12 @@ impl Lines {
     ///
     /// # Errors
     /// What the exchange died of.
-    pub async fn request(
-        &self,
+    pub async fn request<'a>(
+        &'a self,
         request: &OutgoingRequest,
         deadline: Deadline,
         connecting: &mut Connecting,
-    ) -> Result<Arriving, Failure> {
+    ) -> Result<Arriving<'a>, Failure> {
         let mut outgoing = Outgoing::new(request)?;
         let url = &request.url;
         loop {
@@ -106,11 +106,11 @@ impl Lines {
         }
     }
 
-    async fn arriving(&self, head: Head, line: Box<Line>) -> Arriving {
+    async fn arriving(&self, head: Head, line: Box<Line>) -> Arriving<'_> {
         let is_compressed = head.headers.contains(&CONTENT_ENCODING);
         let reading = Reading {
             framing: head.framing,
-            way_back: head.keeps_alive.then(|| Arc::clone(&self.idle)),
+            way_back: head.keeps_alive.then_some(&self.idle),
             line: Some(line),
         };
         if !is_compressed {
@@ -159,15 +159,15 @@ impl Lines {
 }
 
 /// An answer whose head is here.
-pub(super) struct Arriving {
+pub(super) struct Arriving<'a> {
     /// Its status.
     pub status: StatusCode,
     /// Its headers.
     pub headers: Fields,
-    body: Either<Reading, Pin<Box<DecompressionBody<Reading>>>>,
+    body: Either<Reading<'a>, Pin<Box<DecompressionBody<Reading<'a>>>>>,
 }
 
-impl Arriving {
+impl Arriving<'_> {
     /// The next piece of the body, with its `content-encoding` undone if that is known here; `None`: that was all.
     ///
     /// # Errors
@@ -193,15 +193,15 @@ impl Arriving {
 
 /// The body of an answer, and the connection it comes over, which waits for the next request once it has been read to its
 /// end.
-struct Reading {
+struct Reading<'a> {
     framing: Framing,
     /// `None`: the body has ended.
     line: Option<Box<Line>>,
     /// Where the connection waits; `None`: it may not be used again.
-    way_back: Option<Arc<Idle>>,
+    way_back: Option<&'a Arc<Idle>>,
 }
 
-impl Reading {
+impl Reading<'_> {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Broken>> {
         let Some(line) = &mut self.line else {
             return Poll::Ready(Ok(None));
@@ -220,7 +220,7 @@ impl Reading {
     }
 }
 
-impl Body for Reading {
+impl Body for Reading<'_> {
     type Data = Bytes;
     type Error = Broken;
 
@@ -236,16 +236,16 @@ impl Body for Reading {
 /// A service for [`Decompression`] to stand before, whose answer is what it was asked with.
 struct Unwrap;
 
-impl Service<Request<Response<Reading>>> for Unwrap {
-    type Response = Response<Reading>;
+impl<'a> Service<Request<Response<Reading<'a>>>> for Unwrap {
+    type Response = Response<Reading<'a>>;
     type Error = Infallible;
-    type Future = Ready<Result<Response<Reading>, Infallible>>;
+    type Future = Ready<Result<Response<Reading<'a>>, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Response<Reading>>) -> Self::Future {
+    fn call(&mut self, request: Request<Response<Reading<'a>>>) -> Self::Future {
         ready(Ok(request.into_body()))
     }
 }
@@ -258,18 +258,26 @@ struct Idle {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// By authority; those that have waited longest stand first. With each since when, as far as somebody has looked: every
-    /// request would have to ask the clock, and to the second it does not matter.
-    lines: HashMap<Box<str>, Vec<(Option<Instant>, Box<Line>)>>,
+    /// By authority; those that have waited longest stand first.
+    lines: HashMap<Box<str>, Vec<Spare>>,
     /// Whether somebody will come and close those that have waited too long.
     is_watched: bool,
+}
+
+/// A connection that waits.
+#[derive(Debug)]
+struct Spare {
+    line: Box<Line>,
+    /// When somebody first looked how long it waits. Not when it began to: each request would have to ask the clock, and a
+    /// few seconds do not matter.
+    seen: Option<Instant>,
 }
 
 impl Idle {
     /// The connection to `authority` that has waited least, if any is still open.
     async fn take(&self, authority: &str) -> Option<Box<Line>> {
         loop {
-            let (_, mut line) = self.lock().lines.get_mut(authority)?.pop()?;
+            let Spare { mut line, .. } = self.lock().lines.get_mut(authority)?.pop()?;
             if now(|context| line.is_free(context)).await {
                 return Some(line);
             }
@@ -279,10 +287,10 @@ impl Idle {
     fn give(self: &Arc<Self>, line: Box<Line>) {
         let mut waiting = self.lock();
         match waiting.lines.get_mut(line.authority()) {
-            Some(lines) => lines.push((None, line)),
+            Some(spares) => spares.push(Spare { line, seen: None }),
             None => {
                 let authority = line.authority().into();
-                waiting.lines.insert(authority, vec![(None, line)]);
+                waiting.lines.insert(authority, vec![Spare { line, seen: None }]);
             }
         }
         if !std::mem::replace(&mut waiting.is_watched, true) {
@@ -294,17 +302,15 @@ impl Idle {
     /// long; `None`: nobody waits, so nobody watches.
     fn tidy(&self, now: Instant, context: &mut Context<'_>) -> Option<Instant> {
         let mut waiting = self.lock();
-        waiting.lines.retain(|_, lines| {
-            lines.retain_mut(|(since, line)| {
-                *since.get_or_insert(now) + IDLE_MAX > now && line.is_free(context)
+        waiting.lines.retain(|_, spares| {
+            spares.retain_mut(|Spare { line, seen }| {
+                *seen.get_or_insert(now) + IDLE_MAX > now && line.is_free(context)
             });
-            !lines.is_empty()
+            !spares.is_empty()
         });
-        let oldest = waiting.lines.values().filter_map(|lines| lines.first());
-        let next = oldest
-            .filter_map(|(since, _)| *since)
-            .min()
-            .map(|since| since + IDLE_MAX);
+        let oldest = waiting.lines.values().filter_map(|spares| spares.first());
+        let next = oldest.filter_map(|spare| spare.seen).min();
+        let next = next.map(|seen| seen + IDLE_MAX);
         waiting.is_watched = next.is_some();
         next
     }

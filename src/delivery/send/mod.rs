@@ -236,12 +236,12 @@ impl Sender {
 }
 
 /// An answer of which the head is here.
-enum Arriving {
-    Line(Box<lines::Arriving>),
+enum Arriving<'a> {
+    Line(Box<lines::Arriving<'a>>),
     Client(Box<Response>),
 }
 
-impl Arriving {
+impl Arriving<'_> {
     fn take_head(&mut self) -> (StatusCode, Fields) {
         match self {
             Self::Line(arriving) => (arriving.status, std::mem::take(&mut arriving.headers)),
@@ -273,7 +273,7 @@ enum Read {
 /// Reads the body into `body`, to its end if that comes within `bytes_max`: only then can the connection be
 /// used again. Else the rest stays unread, and dropping the answer closes the connection.
 async fn read_body(
-    mut arriving: Arriving,
+    mut arriving: Arriving<'_>,
     deadline: Deadline,
     body: &mut Vec<u8>,
     bytes_max: usize,
