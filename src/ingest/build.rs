@@ -137,7 +137,8 @@ fn json(parsed: &Parsed<'_>, head: &EventHead, moment: &Moment) -> Bytes {
     }
     // The object holds a `type`, so a member follows the last comma.
     json.extend_from_slice(&given.as_bytes()[1..]);
-    Bytes::from(json)
+    // Room that is left would have to be remembered, in memory of its own.
+    Bytes::from(json.into_boxed_slice())
 }
 
 fn member(json: &mut Vec<u8>, name: &str, value: &str) {

@@ -230,7 +230,7 @@ fn judge_object<'a>(text: &'a str, limits: &Limits) -> Result<Line<'a>, Refused>
     {
         return control(ack).map(Line::Control);
     }
-    let parsed = check(members, text.trim_ascii())?;
+    let parsed = check(&members, text.trim_ascii())?;
     Ok(Line::Event(Box::new(parsed)))
 }
 
@@ -277,7 +277,7 @@ fn judge_item<'a>(item: &'a RawValue, limits: &Limits) -> Result<Parsed<'a>, Ref
             "it is not an object; a batch holds events, [{\"type\":…},{\"type\":…}]",
         ));
     }
-    check(Members::read(json)?, json)
+    check(&Members::read(json)?, json)
 }
 
 /// A line that is neither an object nor an array: another JSON value, or no JSON.
@@ -292,12 +292,12 @@ fn judge_neither(text: &str) -> Refused {
 }
 
 /// Checks what stands in an object. A refusal names the event's id if that at least is sound.
-fn check<'a>(members: Members<'a>, json: &'a str) -> Result<Parsed<'a>, Refused> {
-    match attributes::check(&members) {
+fn check<'a>(members: &Members<'a>, json: &'a str) -> Result<Parsed<'a>, Refused> {
+    match attributes::check(members) {
         Ok(attributes) => Ok(Parsed { json, attributes }),
         Err(message) => {
             let refused = Refused::new(Code::InvalidEvent, message);
-            Err(refused.about(attributes::id(&members).as_deref()))
+            Err(refused.about(attributes::id(members).as_deref()))
         }
     }
 }
@@ -329,10 +329,11 @@ pub(super) struct Members<'a> {
 impl<'a> Members<'a> {
     fn read(json: &'a str) -> Result<Self, Refused> {
         let mut source = serde_json::Deserializer::from_str(json);
-        let members = source
-            .deserialize_map(MembersVisitor)
+        let mut members = Self::default();
+        source
+            .deserialize_map(MembersVisitor(&mut members))
+            .and_then(|()| source.end())
             .map_err(|error| not_json(&error))?;
-        source.end().map_err(|error| not_json(&error))?;
         Ok(members)
     }
 
@@ -396,21 +397,21 @@ impl<'a> Members<'a> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-struct MembersVisitor;
+/// Puts what it reads where it stays: it is large, and would be moved from hand to hand.
+struct MembersVisitor<'m, 'de>(&'m mut Members<'de>);
 
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
+impl<'de> Visitor<'de> for MembersVisitor<'_, 'de> {
+    type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an event object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut members = Members::default();
         while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
-            members.take(name, map.next_value()?);
+            self.0.take(name, map.next_value()?);
         }
-        Ok(members)
+        Ok(())
     }
 }
 

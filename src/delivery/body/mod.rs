@@ -80,6 +80,23 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
             put_together(pieces?, shape)?
         }
     };
+    finished(policy, body)
+}
+
+/// The body of an endpoint whose requests carry the events' own bytes.
+///
+/// # Errors
+/// As [`write()`].
+pub fn plain(policy: &BodyPolicy, shape: Shape<'_>, events: &[Event]) -> Result<Bytes, String> {
+    if let (Shape::Single, [event, ..]) = (shape, events) {
+        return compress::compress(policy.compress, event.json.clone());
+    }
+    let piece = |event: &Event| Piece::Json(event.json.clone());
+    finished(policy, put_together(events.iter().map(piece).collect(), shape)?)
+}
+
+/// `body` as it is sent.
+fn finished(policy: &BodyPolicy, body: Bytes) -> Result<Bytes, String> {
     if body.len() > BODY_BYTES_MAX {
         return Err(format!(
             "the body would have {} bytes, more than {BODY_BYTES_MAX}",
@@ -87,14 +104,6 @@ pub fn write(policy: &BodyPolicy, shape: Shape<'_>, items: &[Item], whole: &Scop
         ));
     }
     compress::compress(policy.compress, body)
-}
-
-/// The body of an endpoint whose requests carry the event's own bytes.
-///
-/// # Errors
-/// As [`write()`].
-pub fn plain(policy: &BodyPolicy, event: &Event) -> Result<Bytes, String> {
-    compress::compress(policy.compress, event.json.clone())
 }
 
 /// `content-type` of what [`write()`] makes, if it makes anything.

@@ -249,6 +249,22 @@ fn c3_values_stay_in_their_place() {
     );
 }
 
+/// C8: what needs no scope is put together as what has one.
+#[test]
+fn c8_plain_events_share_a_body_as_others_do() {
+    let policy = policy(BodyFormat::Event);
+    for texts in [&[LEAD][..], &[LEAD, r#"{"n":1}"#, r#"{"n":2}"#]] {
+        let events: Vec<_> = texts
+            .iter()
+            .map(|text| crate::delivery::tests::event("e", text))
+            .collect();
+        for shape in [Shape::Single, Shape::Array, Shape::Lines, Shape::Wrapped("a\"b")] {
+            let body = plain(&policy, shape, &events).unwrap();
+            assert_eq!(body, written(&policy, shape, texts).unwrap(), "{shape:?}");
+        }
+    }
+}
+
 /// C7: what is packed unpacks to what it was.
 #[test]
 fn c7_compressed() {
@@ -259,7 +275,7 @@ fn c7_compressed() {
             ..BodyPolicy::default()
         };
         let event = crate::delivery::tests::event("e", LEAD);
-        let packed = plain(&policy, &event).unwrap();
+        let packed = plain(&policy, Shape::Single, std::slice::from_ref(&event)).unwrap();
         let mut unpacked = Vec::new();
         match compress {
             Compression::Gzip => flate2::read::GzDecoder::new(&*packed)

@@ -94,7 +94,7 @@ pub struct Composer {
     body: BodyPolicy,
     batch: Option<BatchShape>,
     timeout: Duration,
-    /// Whether requests are the same for every event, but for the event's own bytes.
+    /// Whether requests are the same for all events, but for the events' own bytes.
     is_plain: bool,
 }
 
@@ -205,8 +205,7 @@ impl Composer {
         let is_event = matches!(self.body.format, BodyFormat::Event | BodyFormat::CloudEvents);
         let fixed = |way: &Way| matches!(way, Way::Fixed(_));
         is_event
-            && self.batch.is_none()
-            && self.body.wrap.is_empty()
+            && !matches!(self.shape(), Shape::Template)
             && self.routes.is_empty()
             && self.query.is_empty()
             && matches!(self.method, Method::Fixed(_))
@@ -361,7 +360,7 @@ impl Composer {
 
     fn body_of(&self, load: &Load<'_>, scope: Option<&Scope>) -> Result<Bytes, String> {
         let Some(scope) = scope else {
-            return body::plain(&self.body, load.first()?);
+            return body::plain(&self.body, self.shape(), load.events);
         };
         let item = |event: &Event| Item {
             json: event.json.clone(),

@@ -10,6 +10,7 @@ use super::index::Slot;
 use super::keys;
 use super::plan::Step;
 use crate::domain::event::Seq;
+use crate::domain::several::Several;
 use crate::domain::time::Timestamp;
 use crate::store::record::{DeferralRecord, Intent, SlotEvent, SlotRecord};
 use crate::store::{AcceptGroup, Accepted, DeliveryId, LaneId, NewEvent, Refusal, StoreError};
@@ -142,7 +143,7 @@ impl Draft<'_> {
             return Ok(Err(refusal));
         }
         let mut answers = Vec::with_capacity(group.events.len());
-        let mut fresh = Vec::with_capacity(group.events.len());
+        let mut fresh = Several::with_capacity(group.events.len());
         for new in group.events {
             match self.prepare(new)? {
                 Some(packed) => {
@@ -187,7 +188,7 @@ impl Draft<'_> {
     /// many as it takes.
     fn pack(
         &mut self,
-        fresh: Vec<Packed>,
+        fresh: Several<Packed>,
         first_seq: u64,
         packer: &mut Packer,
         large: &mut bool,
