@@ -203,20 +203,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    /// Whether it can take another request, as far as is known here: the host may have closed it this moment. Then it lets
-    /// go of the last one, and of most of its memory.
-    pub(super) fn is_free(&mut self, context: &mut Context<'_>) -> bool {
+    /// Whether its last exchange is over and has left nothing behind. Then it lets go of that, and of most of its memory.
+    pub(super) fn is_free(&mut self) -> bool {
         if self.outgoing.as_ref().is_some_and(Outgoing::is_written) {
             self.outgoing = None;
         }
         if self.inbox.is_empty() && self.inbox.try_reclaim(KEPT_BYTES_MAX + 1) {
             self.inbox = BytesMut::new();
         }
-        self.outgoing.is_none()
-            && self.unwritable.is_none()
-            && self.inbox.is_empty()
-            // Nothing may come unasked, and the end of the connection least of all.
-            && self.read_on(context).is_pending()
+        self.outgoing.is_none() && self.unwritable.is_none() && self.inbox.is_empty()
+    }
+
+    /// Whether one that waited can take another request, as far as is known here: the host may have closed it this moment.
+    /// Nothing may have come unasked, and the end of the connection least of all.
+    pub(super) fn is_open(&mut self, context: &mut Context<'_>) -> bool {
+        self.read_on(context).is_pending()
     }
 
     fn write_on(&mut self, context: &mut Context<'_>) {
@@ -228,7 +229,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         }
     }
 
-    /// Reads what there is; 0: the host has closed its side.
     /// As [`Line::read_on`], until the deadline.
     fn read_in_time(&mut self, context: &mut Context<'_>) -> Poll<Result<usize, Broken>> {
         if let Poll::Ready(read) = self.read_on(context) {
@@ -240,6 +240,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Line<S> {
         self.alarm.poll(at, context).map(|()| Err(Broken::Late(timeout)))
     }
 
+    /// Reads what there is; 0: the host has closed its side.
     fn read_on(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.inbox.reserve(READ_BYTES);
         poll_read_buf(Pin::new(&mut self.stream), context, &mut self.inbox)
@@ -296,7 +297,7 @@ mod tests {
             let piece = poll_fn(|context| line.poll_piece(&mut head.framing, context)).await;
             assert_eq!(piece.unwrap(), None);
             assert!(!body.is_unique() && line.inbox.try_reclaim(KEPT_BYTES_MAX + 1));
-            assert!(poll_fn(|context| Poll::Ready(line.is_free(context))).await);
+            assert!(line.is_free() && poll_fn(|context| Poll::Ready(line.is_open(context))).await);
             line
         };
         let (_host, mut line) = tokio::join!(answering, asking);

@@ -212,7 +212,7 @@ impl Reading<'_> {
             && let Some(idle) = self.way_back.take()
             && !matches!(self.framing, Framing::Close)
             && piece.is_ok()
-            && line.is_free(context)
+            && line.is_free()
         {
             idle.give(line);
         }
@@ -278,7 +278,7 @@ impl Idle {
     async fn take(&self, authority: &str) -> Option<Box<Line>> {
         loop {
             let Spare { mut line, .. } = self.lock().lines.get_mut(authority)?.pop()?;
-            if now(|context| line.is_free(context)).await {
+            if now(|context| line.is_open(context)).await {
                 return Some(line);
             }
         }
@@ -304,7 +304,7 @@ impl Idle {
         let mut waiting = self.lock();
         waiting.lines.retain(|_, spares| {
             spares.retain_mut(|Spare { line, seen }| {
-                *seen.get_or_insert(now) + IDLE_MAX > now && line.is_free(context)
+                *seen.get_or_insert(now) + IDLE_MAX > now && line.is_open(context)
             });
             !spares.is_empty()
         });
