@@ -1,14 +1,15 @@
 //! Chunks lately accepted or read, so that the first try at an event needs no disk. Bounded in bytes;
 //! the oldest go first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
+use rustc_hash::FxHashMap;
 
 /// Chunks by the generation of their slot, which is never used twice.
 #[derive(Debug)]
 pub struct ChunkCache {
-    chunks: HashMap<u64, Bytes>,
+    chunks: FxHashMap<u64, Bytes>,
     order: VecDeque<u64>,
     bytes: usize,
     bytes_max: usize,
@@ -18,7 +19,7 @@ impl ChunkCache {
     /// An empty cache of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            chunks: HashMap::new(),
+            chunks: FxHashMap::default(),
             order: VecDeque::new(),
             bytes: 0,
             bytes_max,

@@ -79,7 +79,7 @@ impl SledStore {
                 continue;
             };
             for (at, seq) in events {
-                if let Err(error) = chunk::entry_at(&chunk, at).and_then(|entry| chunk::event(&entry)) {
+                if let Err(error) = chunk::event_at(chunk.clone(), at) {
                     report.problem(format!("event {seq} in slot {}: {error}", place.slot));
                 }
             }

@@ -4,7 +4,9 @@
 //! head, the head's record, the JSON. So one event can be read and checked without touching the rest. A
 //! slot's value is a short header (which use of the slot, which part) and up to [`PART_BYTES_MAX`] of it.
 
-use bytes::Bytes;
+use std::ops::Range;
+
+use bytes::{Buf, Bytes};
 
 use crate::domain::event::{Event, EventHead};
 use crate::store::record::{self, RecordError};
@@ -125,6 +127,11 @@ pub fn entries(chunk: &[u8]) -> usize {
 /// # Errors
 /// Says what is wrong when the chunk has no such entry, or its checksum does not fit.
 pub fn entry_at(chunk: &Bytes, index: usize) -> Result<Bytes, RecordError> {
+    Ok(chunk.slice(place_of(chunk, index)?))
+}
+
+/// Where entry `index` is, checked.
+fn place_of(chunk: &[u8], index: usize) -> Result<Range<usize>, RecordError> {
     let wrong = |what: &str| RecordError(format!("{what} in its chunk"));
     let number = |at: usize| -> Option<usize> {
         Some(u32::from_be_bytes(chunk.get(at..at + 4)?.try_into().ok()?) as usize)
@@ -136,29 +143,36 @@ pub fn entry_at(chunk: &Bytes, index: usize) -> Result<Bytes, RecordError> {
     let (Some(offset), Some(len), Some(crc)) = (number(at), number(at + 4), number(at + 8)) else {
         return Err(wrong("the table is cut short"));
     };
-    if offset.checked_add(len).is_none_or(|end| end > chunk.len()) {
-        return Err(wrong("the table points outside"));
-    }
-    let entry = chunk.slice(offset..offset + len);
-    if crc32fast::hash(&entry) as usize != crc {
+    let place = offset..offset.saturating_add(len);
+    let entry = chunk
+        .get(place.clone())
+        .ok_or_else(|| wrong("the table points outside"))?;
+    if crc32fast::hash(entry) as usize != crc {
         return Err(wrong("the checksum is wrong"));
     }
-    Ok(entry)
+    Ok(place)
 }
 
-/// The event in an entry; its JSON is a slice of the entry, not a copy.
+/// The event in entry `index` of `chunk`. Its JSON is what is left of this handle on the chunk: those who read the events of
+/// one chunk at the same time would else fight for its count of handles.
 ///
 /// # Errors
-/// Says what is wrong with the head.
-pub fn event(entry: &Bytes) -> Result<Event, RecordError> {
+/// As [`entry_at`], and says what is wrong with its head.
+pub fn event_at(mut chunk: Bytes, index: usize) -> Result<Event, RecordError> {
+    let place = place_of(&chunk, index)?;
+    let (head, json_at) = head(&chunk[place.clone()])?;
+    chunk.truncate(place.end);
+    chunk.advance(place.start + json_at);
+    Ok(Event { head, json: chunk })
+}
+
+/// The head of an entry, and where its JSON begins.
+fn head(entry: &[u8]) -> Result<(EventHead, usize), RecordError> {
     let short = || RecordError("the entry is too short for its head".to_owned());
     let len = entry.get(..4).ok_or_else(short)?;
     let json_at = 4 + u32::from_be_bytes([len[0], len[1], len[2], len[3]]) as usize;
-    let head: EventHead = record::decode(entry.get(4..json_at).ok_or_else(short)?)?;
-    Ok(Event {
-        head,
-        json: entry.slice(json_at..),
-    })
+    let head = record::decode(entry.get(4..json_at).ok_or_else(short)?)?;
+    Ok((head, json_at))
 }
 
 /// The bytes in one slot's value, if it is part `number` of the chunk of this generation.
@@ -202,7 +216,7 @@ mod tests {
             .collect();
         assert_eq!(chunk, joined);
         for (index, wanted) in events.iter().enumerate() {
-            assert_eq!(&event(&entry_at(&chunk, index).unwrap()).unwrap(), wanted);
+            assert_eq!(&event_at(chunk.clone(), index).unwrap(), wanted);
         }
         assert_eq!(part(&values[1], 7, 0), None, "another part");
         assert_eq!(part(&values[1], 8, 1), None, "another use of the slot");
@@ -216,7 +230,7 @@ mod tests {
         assert_eq!(part(&values[0], 7, 0), Some(&chunk[..]));
         assert_eq!(values.len(), 1);
         let moved = build(&[Entry::again(entry_at(&chunk, 1).unwrap())], 8);
-        assert_eq!(event(&entry_at(&moved.chunk, 0).unwrap()).unwrap(), events[1]);
+        assert_eq!(event_at(moved.chunk, 0).unwrap(), events[1]);
     }
 
     #[test]

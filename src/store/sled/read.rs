@@ -83,17 +83,14 @@ impl SledStore {
             let error = RecordError("its slot holds something else".to_owned());
             return Ok(Err((error, Bytes::new())));
         };
-        Ok(chunk::entry_at(&chunk, found.place.index)
-            .and_then(|entry| chunk::event(&entry))
-            .map_err(|error| (error, chunk)))
+        Ok(chunk::event_at(chunk.clone(), found.place.index).map_err(|error| (error, chunk)))
     }
 
     /// The event, if its chunk is in memory.
     pub(super) fn load_from_cache(&self, seq: Seq) -> Option<Event> {
         let place = lock(&self.index).place(seq)?;
         let chunk = lock(&self.cache).get(place.generation)?;
-        let entry = chunk::entry_at(&chunk, place.index).ok()?;
-        chunk::event(&entry).ok()
+        chunk::event_at(chunk, place.index).ok()
     }
 
     /// A chunk, from memory or from the engine that the place was looked up with; `None`: it is not there

@@ -89,7 +89,7 @@ impl SledStore {
         let mut left = slot.clone();
         let mut is_whole = true;
         for at in slot.live() {
-            if let Err(error) = chunk::entry_at(&chunk, at).and_then(|entry| chunk::event(&entry)) {
+            if let Err(error) = chunk::event_at(chunk.clone(), at) {
                 let what = format!("event {}", slot.seq(at).0);
                 // The daemon may have come upon it before.
                 if found.broken.iter().all(|known| known.what != what) {
@@ -156,7 +156,7 @@ fn strays(value: &[u8]) -> Vec<Event> {
     };
     let chunk = Bytes::copy_from_slice(part);
     (0..chunk::entries(&chunk))
-        .filter_map(|at| chunk::event(&chunk::entry_at(&chunk, at).ok()?).ok())
+        .filter_map(|at| chunk::event_at(chunk.clone(), at).ok())
         .collect()
 }
 
