@@ -204,9 +204,9 @@ fn d4_presets() {
     ] {
         let request = sign(&[preset(which, texts(&["s1", "s2"]))], "e", MS, r#"{"n":1}"#).unwrap();
         for (name, value) in expected {
-            assert_eq!(request.headers.get(&*name).unwrap(), value, "{which:?}");
+            assert_eq!(request.headers.get(name).unwrap(), value, "{which:?}");
             assert_eq!(
-                request.headers.get(&*name).unwrap().is_sensitive(),
+                request.headers.get(name).unwrap().is_sensitive(),
                 name.contains("signature") || name.contains("hmac")
             );
         }
