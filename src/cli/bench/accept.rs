@@ -239,12 +239,15 @@ async fn by_daemon(
     let commits_before = stage.status().await?.store.commits;
     let mut answers = work(crew, Until::Span(bench.span())).await?;
     let answered = Instant::now();
-    let commits = stage.status().await?.store.commits - commits_before;
+    let status = stage.status().await?;
+    let commits = status.store.commits - commits_before;
     let batch = (answers.accepted / commits.max(1)).max(1) as usize;
     if delivers {
+        // Not when all were: the last batch is not full, and waits for more that never come.
+        answers.behind = answered.elapsed();
+        answers.undelivered = status.totals.pending;
         // Whatever is still being delivered would take the disk and the processors from the limit.
         stage.drained().await?;
-        answers.behind = answered.elapsed();
     }
     let flush = || limits::flush(folder.path(), batch, bench.span() / 2);
     Ok((answers, tokio::task::block_in_place(flush)?))

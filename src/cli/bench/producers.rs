@@ -94,17 +94,19 @@ pub struct Answers {
     pub accepted: u64,
     /// From the first line to the last answer.
     pub took: Duration,
-    /// From the last answer until everything was delivered; nothing where nobody waits for that.
+    /// From the last answer until it was known how many were delivered; nothing where nobody asks for that.
     pub behind: Duration,
+    /// So many were not delivered by then.
+    pub undelivered: u64,
     /// Microseconds from writing to the last answer, one a burst.
     pub waits_us: Histogram<u64>,
 }
 
 impl Answers {
-    /// Events a second that were accepted, and delivered too where that was waited for.
+    /// Events a second that were accepted, and delivered too where that was asked for.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        self.accepted as f64 / (self.took + self.behind).as_secs_f64()
+        self.accepted.saturating_sub(self.undelivered) as f64 / (self.took + self.behind).as_secs_f64()
     }
 }
 
@@ -171,6 +173,7 @@ async fn work_here(crew: Crew, until: Until) -> io::Result<Answers> {
         accepted: accepted.load(Ordering::Relaxed),
         took: started.elapsed(),
         behind: Duration::ZERO,
+        undelivered: 0,
         waits_us,
     })
 }
@@ -264,6 +267,18 @@ mod tests {
         waits_us.saturating_record(90_000_000);
         let median = waits_us.value_at_quantile(0.5);
         assert!((89_000_000..=91_000_000).contains(&median), "{median}");
+    }
+
+    #[test]
+    fn what_was_delivered_counts_over_the_time_until_that_was_known() {
+        let answers = Answers {
+            accepted: 1000,
+            took: Duration::from_secs(1),
+            behind: Duration::from_millis(500),
+            undelivered: 100,
+            waits_us: microseconds().unwrap(),
+        };
+        assert_eq!(answers.per_second(), 600.0);
     }
 
     #[test]
