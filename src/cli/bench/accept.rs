@@ -3,7 +3,7 @@
 //! does nothing but that, and delivers where the daemon does.
 
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
@@ -39,6 +39,8 @@ const MANY_EACH: Load = Load {
 const BATCH: &str = "batch = { max_events = 100, max_wait = \"50ms\" }\n";
 /// The same for the barest daemon.
 const BATCH_LINES_MAX: u64 = 100;
+/// How often it is asked how much is not delivered yet.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 const DELIVERING: Load = Load {
     how: "256 producers, and delivered in batches of 100",
     ..ONE_EACH
@@ -239,13 +241,12 @@ async fn by_daemon(
     let commits_before = stage.status().await?.store.commits;
     let mut answers = work(crew, Until::Span(bench.span())).await?;
     let answered = Instant::now();
-    let status = stage.status().await?;
-    let commits = status.store.commits - commits_before;
+    let commits = stage.status().await?.store.commits - commits_before;
     let batch = (answers.accepted / commits.max(1)).max(1) as usize;
     if delivers {
-        // Not when all were: the last batch is not full, and waits for more that never come.
+        // Not until all are: the last batch is not full, and waits for more that never come.
+        answers.undelivered = stage.down_to(BATCH_LINES_MAX, LOOK_EVERY).await?;
         answers.behind = answered.elapsed();
-        answers.undelivered = status.totals.pending;
         // Whatever is still being delivered would take the disk and the processors from the limit.
         stage.drained().await?;
     }

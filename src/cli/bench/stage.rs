@@ -163,10 +163,21 @@ impl Stage {
     /// # Errors
     /// When it does not answer.
     pub async fn drained(&self) -> io::Result<()> {
-        while self.status().await?.totals.pending > 0 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        self.down_to(0, Duration::from_millis(50)).await.map(drop)
+    }
+
+    /// Waits until at most `pending_max` deliveries are owed, and returns how many.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn down_to(&self, pending_max: u64, look_every: Duration) -> io::Result<u64> {
+        loop {
+            let pending = self.status().await?.totals.pending;
+            if pending <= pending_max {
+                return Ok(pending);
+            }
+            tokio::time::sleep(look_every).await;
         }
-        Ok(())
     }
 }
 
