@@ -151,14 +151,17 @@ pub async fn work(crew: Crew, until: Until) -> io::Result<Answers> {
 }
 
 async fn work_here(crew: Crew, until: Until) -> io::Result<Answers> {
-    let started = Instant::now();
     let accepted = Arc::new(AtomicU64::new(0));
     // One for all: as many as there are producers would not stay in the processor's caches.
     let waits_us = Arc::new(Mutex::new(microseconds()?));
-    let mut producers = JoinSet::new();
     let burst: Arc<[u8]> = line(crew.target, "").repeat(crew.burst).into();
+    let mut connected = Vec::with_capacity(crew.producers);
     for _ in 0..crew.producers {
-        let producer = Producer::connect(&crew.socket).await?;
+        connected.push(Producer::connect(&crew.socket).await?);
+    }
+    let started = Instant::now();
+    let mut producers = JoinSet::new();
+    for producer in connected {
         let (until, accepted, burst) = (until.clone(), Arc::clone(&accepted), Arc::clone(&burst));
         let (lines, waits_us) = (crew.burst, Arc::clone(&waits_us));
         producers.spawn(async move {
