@@ -446,6 +446,24 @@ async fn e6_dripping() {
     }
 }
 
+/// E6: nor do bytes of a packed body that never come to anything, here those of the file's name in its head (RFC 1952).
+#[tokio::test]
+async fn e6_dripping_packed() {
+    let peer = Peer::scripted(move |mut stream, _| async move {
+        read_request(&mut stream).await;
+        let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n";
+        let begins = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03";
+        stream.write_all(&[&head[..], begins].concat()).await.unwrap();
+        while stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+    let says = "body did not end within";
+    let attempt = expect_error(&peer, ErrorClass::Timeout, says).await.attempt;
+    assert_eq!(attempt.status, Some(200));
+}
+
 /// E6: of an answer of 10 GB only the beginning is read, and the connection is given up.
 #[tokio::test]
 async fn e6_huge_answers_are_cut() {
