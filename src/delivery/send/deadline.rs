@@ -72,7 +72,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_alarm_rings_at_the_deadline_that_counts() {
         let mut alarm = Alarm::default();
-        for (seconds, waits_s) in [(10, 1), (30, 25), (5, 5), (60, 60), (0, 0), (7, 7)] {
+        for (seconds, waits_s) in [(10, 1), (5, 5), (30, 25), (60, 60), (0, 0), (7, 7)] {
             let set = Instant::now();
             let deadline = set + Duration::from_secs(seconds);
             let gives_up = Duration::from_secs(waits_s);
