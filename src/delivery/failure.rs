@@ -183,7 +183,8 @@ fn of_own(broken: &Broken, phase: Phase) -> Option<ErrorClass> {
         Broken::Malformed(_) => Some(ErrorClass::InvalidResponse),
         Broken::Closed if phase == Phase::Body => Some(ErrorClass::InvalidResponse),
         Broken::Closed => Some(ErrorClass::Reset),
-        Broken::Io(_) | Broken::Late(_) => None,
+        Broken::Late(_) => Some(ErrorClass::Timeout),
+        Broken::Io(_) => None,
     }
 }
 

@@ -32,12 +32,11 @@ impl Fields {
     where
         HeaderName: PartialEq<N>,
     {
-        let named = |(own, _): &&(HeaderName, HeaderValue)| own == name;
-        self.list.iter().find(named).map(|(_, value)| value)
+        self.get_all(name).next()
     }
 
     /// Every value of `name`.
-    pub fn get_all<'a, N: ?Sized>(&'a self, name: &'a N) -> impl Iterator<Item = &'a HeaderValue>
+    pub fn get_all<'a, N: ?Sized>(&'a self, name: &N) -> impl Iterator<Item = &'a HeaderValue>
     where
         HeaderName: PartialEq<N>,
     {
@@ -61,15 +60,13 @@ impl Fields {
 
     /// Puts a field in the place of all of its name.
     pub fn insert(&mut self, name: HeaderName, value: HeaderValue) {
-        let Some(first) = self.list.iter().position(|(own, _)| *own == name) else {
-            return self.append(name, value);
-        };
-        self.list[first].1 = value;
-        let mut place = 0;
-        self.list.retain(|(own, _)| {
-            place += 1;
-            place <= first + 1 || *own != name
-        });
+        match self.list.iter_mut().find(|(own, _)| *own == name) {
+            Some((_, first)) => *first = value,
+            None => return self.append(name, value),
+        }
+        let mut is_first = true;
+        self.list
+            .retain(|(own, _)| *own != name || std::mem::take(&mut is_first));
     }
 
     /// Adds a field, unless there is one of its name.

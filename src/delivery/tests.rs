@@ -421,25 +421,30 @@ async fn e6_hanging() {
     );
 }
 
+/// A host that says `begins` and then one byte after the other for ever.
+async fn dripping(begins: &'static [u8]) -> Peer {
+    Peer::scripted(move |mut stream, _| async move {
+        read_request(&mut stream).await;
+        stream.write_all(begins).await.unwrap();
+        while stream.write_all(b"a").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+}
+
 /// E6: bytes that keep coming do not keep an attempt alive, neither in the head nor in the body.
 #[tokio::test]
 async fn e6_dripping() {
-    for (head, status, cause) in [
-        ("HTTP/1.1 200 OK\r\nx-", None, "no answer within"),
+    for (begins, status, cause) in [
+        (&b"HTTP/1.1 200 OK\r\nx-"[..], None, "no answer within"),
         (
-            "HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n",
             Some(200),
             "body did not end within",
         ),
     ] {
-        let peer = Peer::scripted(move |mut stream, _| async move {
-            read_request(&mut stream).await;
-            stream.write_all(head.as_bytes()).await.unwrap();
-            while stream.write_all(b"a").await.is_ok() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        })
-        .await;
+        let peer = dripping(begins).await;
         let attempt = expect_error(&peer, ErrorClass::Timeout, cause).await.attempt;
         assert_eq!(attempt.status, status);
         assert_eq!(attempt.response_excerpt.is_empty(), status.is_none());
@@ -449,16 +454,8 @@ async fn e6_dripping() {
 /// E6: nor do bytes of a packed body that never come to anything, here those of the file's name in its head (RFC 1952).
 #[tokio::test]
 async fn e6_dripping_packed() {
-    let peer = Peer::scripted(move |mut stream, _| async move {
-        read_request(&mut stream).await;
-        let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n";
-        let begins = b"\x1f\x8b\x08\x08\0\0\0\0\0\x03";
-        stream.write_all(&[&head[..], begins].concat()).await.unwrap();
-        while stream.write_all(b"a").await.is_ok() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    let peer =
+        dripping(b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\x03").await;
     let says = "body did not end within";
     let attempt = expect_error(&peer, ErrorClass::Timeout, says).await.attempt;
     assert_eq!(attempt.status, Some(200));

@@ -61,7 +61,7 @@ impl Roads {
         let (answer, how) = deadline.bound(Phase::Head, asking).await?;
         connecting.add(how);
         match answer {
-            Ok(response) => Ok(Arriving::Client(Box::new(response))),
+            Ok(response) => Ok(Arriving::Client(Box::new(response), deadline)),
             Err(why) => {
                 let failure = Failure::of_client(&why, Phase::Head);
                 if let Some(name) = why.url().and_then(Url::host_str) {

@@ -218,7 +218,7 @@ fn keeps_alive(headers: &Fields, is_1_1: bool) -> bool {
 }
 
 /// The items of a field that is a list (RFC 9110 §5.6.1); `None` for a value that is no text.
-fn items<'a>(headers: &'a Fields, name: &'a HeaderName) -> impl Iterator<Item = Option<&'a str>> {
+fn items<'a>(headers: &'a Fields, name: &HeaderName) -> impl Iterator<Item = Option<&'a str>> {
     let values = headers.get_all(name);
     values.flat_map(|value| {
         let text = value.to_str().ok();

@@ -97,9 +97,8 @@ impl Lines {
             line.put(outgoing, deadline);
             match poll_fn(|context| line.poll_head(context)).await {
                 Ok(head) => return Ok(self.arriving(head, line).await),
-                Err(broken @ Broken::Late(_)) => return Err(Failure::of(&broken, Phase::Head)),
                 Err(broken) => match line.untouched() {
-                    Some(unsent) if reused => outgoing = unsent,
+                    Some(unsent) if reused && !matches!(broken, Broken::Late(_)) => outgoing = unsent,
                     _ => return Err(Failure::of(&broken, Phase::Head)),
                 },
             }

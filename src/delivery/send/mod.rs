@@ -219,12 +219,11 @@ impl Sender {
     ) -> Result<Answer, Failure> {
         check_literal(&request.url, &self.addresses)?;
         let deadline = Deadline::new(started, bounds.timeout);
-        let asking = self.roads.ask(request, deadline, &mut course.connecting);
-        let mut arriving = asking.await?;
+        let mut arriving = self.roads.ask(request, deadline, &mut course.connecting).await?;
         course.head_at = Some(Instant::now());
         let (status, headers) = arriving.take_head();
         let mut body = Vec::new();
-        let read = read_body(arriving, deadline, &mut body, bounds.response_bytes_max).await;
+        let read = read_body(arriving, &mut body, bounds.response_bytes_max).await;
         Ok(Answer {
             status,
             headers: Arc::new(headers),
@@ -235,27 +234,27 @@ impl Sender {
     }
 }
 
-/// An answer of which the head is here.
+/// An answer of which the head is here. A connection of our own knows its deadline.
 enum Arriving<'a> {
     Line(Box<lines::Arriving<'a>>),
-    Client(Box<Response>),
+    Client(Box<Response>, Deadline),
 }
 
 impl Arriving<'_> {
     fn take_head(&mut self) -> (StatusCode, Fields) {
         match self {
             Self::Line(arriving) => (arriving.status, std::mem::take(&mut arriving.headers)),
-            Self::Client(response) => {
+            Self::Client(response, _) => {
                 let headers = std::mem::take(response.headers_mut());
                 (response.status(), headers.into())
             }
         }
     }
 
-    async fn chunk(&mut self, deadline: Deadline) -> Result<Option<Bytes>, Failure> {
+    async fn chunk(&mut self) -> Result<Option<Bytes>, Failure> {
         match self {
             Self::Line(arriving) => arriving.chunk().await,
-            Self::Client(response) => {
+            Self::Client(response, deadline) => {
                 let chunk = deadline.bound(Phase::Body, response.chunk()).await?;
                 chunk.map_err(|why| Failure::of_client(&why, Phase::Body))
             }
@@ -274,11 +273,10 @@ enum Read {
 /// used again. Else the rest stays unread, and dropping the answer closes the connection.
 async fn read_body(
     mut arriving: Arriving<'_>,
-    deadline: Deadline,
     body: &mut Vec<u8>,
     bytes_max: usize,
 ) -> Result<Read, Failure> {
-    while let Some(chunk) = arriving.chunk(deadline).await? {
+    while let Some(chunk) = arriving.chunk().await? {
         let room = bytes_max - body.len();
         body.extend_from_slice(&chunk[..chunk.len().min(room)]);
         if chunk.len() > room {
