@@ -163,15 +163,17 @@ impl Flusher {
         self.wait_for(0)
     }
 
-    /// Hands a commit over and waits until it is the only one: then the thread has gone on with it at once.
+    /// Hands a commit over, does something else `meanwhile`, and waits until it is the only one: then the thread has gone on
+    /// with it at once.
     ///
     /// # Errors
     /// Those of the flush before; [`StoreError::Failed`] when the thread is gone, which is a bug.
-    pub(super) fn begin(&mut self, written: Written) -> Result<(), StoreError> {
+    pub(super) fn begin(&mut self, written: Written, meanwhile: impl FnOnce()) -> Result<(), StoreError> {
         let sent = self
             .commits
             .as_ref()
             .is_some_and(|commits| commits.send(written).is_ok());
+        meanwhile();
         if !sent {
             return Err(broken());
         }

@@ -66,8 +66,18 @@ impl Pen {
         gathered: Gathered,
         is_anybody_waiting: impl FnOnce() -> bool,
     ) -> Result<(), StoreError> {
-        if let Some(written) = self.stage(gathered)? {
-            self.hand_over(written, is_anybody_waiting)?;
+        let Settled { settles, attempts } = self.settles.take();
+        let now = (self.clock)();
+        let store = Arc::clone(&self.store);
+        let log = move || store.log_attempts(attempts, now);
+        match self.stage(gathered, settles, now) {
+            Ok(Some(written)) => self.hand_over(written, is_anybody_waiting, log)?,
+            Ok(None) => log(),
+            Err(error) => {
+                // These tries have been made, whatever becomes of the commit.
+                log();
+                return Err(error);
+            }
         }
         self.maintain_in_time()
     }
@@ -90,10 +100,15 @@ impl Pen {
         let (answer, mut wait) = oneshot::channel();
         let mut gathered = Gathered::default();
         gathered.take_groups(groups, answer);
-        let result = self.stage(gathered).and_then(|written| match written {
-            Some(written) => self.flusher.flush_at_once(written, |told| room.send(told)),
-            None => Ok(()),
-        });
+        let Settled { settles, attempts } = self.settles.take();
+        let now = (self.clock)();
+        self.store.log_attempts(attempts, now);
+        let result = self
+            .stage(gathered, settles, now)
+            .and_then(|written| match written {
+                Some(written) => self.flusher.flush_at_once(written, |told| room.send(told)),
+                None => Ok(()),
+            });
         self.stirred = true;
         Ok(match (result, wait.try_recv()) {
             (Err(error), _) => Err(error),
@@ -149,15 +164,19 @@ impl Pen {
         self.store.close()
     }
 
-    /// Writes what has been gathered; `None` if that is nothing.
-    fn stage(&mut self, gathered: Gathered) -> Result<Option<Written>, StoreError> {
+    /// Writes what has been gathered and what has been settled; `None` if that is nothing.
+    fn stage(
+        &mut self,
+        gathered: Gathered,
+        settles: Vec<Settle>,
+        now: Timestamp,
+    ) -> Result<Option<Written>, StoreError> {
         let Gathered {
             groups,
             answers,
             owed,
             ..
         } = gathered;
-        let Settled { settles, attempts } = self.settles.take();
         let batch = Batch {
             accepts: groups,
             settles,
@@ -167,9 +186,6 @@ impl Pen {
         }
         let moves: Vec<Notice> = batch.settles.iter().map(moved).collect();
         let sizes: Vec<usize> = batch.accepts.iter().map(|group| group.events.len()).collect();
-        let now = (self.clock)();
-        // A try has been made, whatever becomes of the commit.
-        self.store.log_attempts(attempts, now);
         let committed = match self.store.stage(batch, now) {
             Ok(committed) => committed,
             Err(error) => {
@@ -187,19 +203,24 @@ impl Pen {
         }))
     }
 
-    /// Has a commit flushed: by the flusher, once it has done with the last one, or here.
+    /// Has a commit flushed: by the flusher, once it has done with the last one, while `log` is run here; or here.
     fn hand_over(
         &mut self,
         written: Written,
         is_anybody_waiting: impl FnOnce() -> bool,
+        log: impl FnOnce(),
     ) -> Result<(), StoreError> {
         match self.flusher.is_idle() {
             Err(error) => {
+                log();
                 answers::hand_out(Err(error.clone()), written.answers);
                 Err(error)
             }
-            Ok(true) if written.len() <= SMALL && !is_anybody_waiting() => self.flusher.flush_here(written),
-            Ok(_) => self.flusher.begin(written),
+            Ok(true) if written.len() <= SMALL && !is_anybody_waiting() => {
+                log();
+                self.flusher.flush_here(written)
+            }
+            Ok(_) => self.flusher.begin(written, log),
         }
     }
 

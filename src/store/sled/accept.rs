@@ -9,6 +9,7 @@ use super::ids::IdHash;
 use super::index::Slot;
 use super::keys;
 use super::plan::Step;
+use super::writer::Writer;
 use crate::domain::event::Seq;
 use crate::domain::several::Several;
 use crate::domain::time::Timestamp;
@@ -111,12 +112,16 @@ impl Draft<'_> {
         groups: Vec<AcceptGroup>,
     ) -> Result<Vec<Result<Vec<Accepted>, Refusal>>, StoreError> {
         self.writer.ids.expire(self.now);
+        let looked_up = self.look_up(&groups);
+        let mut looked_up = &looked_up[..];
         let mut packer = Packer::default();
         let first_generation = self.writer.next_generation();
         let mut large = false;
         let mut answers = Vec::with_capacity(groups.len());
         for group in groups {
-            answers.push(self.accept_group(group, &mut packer, &mut large)?);
+            let (ids, others) = looked_up.split_at(group.events.len());
+            looked_up = others;
+            answers.push(self.accept_group(group, ids, &mut packer, &mut large)?);
         }
         self.close_chunk(&mut packer)?;
         if large {
@@ -132,9 +137,24 @@ impl Draft<'_> {
         Ok(answers)
     }
 
+    /// The hash of each event's id, and whether it is known. All are looked for in a row, so that the processor fetches what
+    /// it needs for them from memory at the same time: one by one, in between other work, a tenth of a commit was waiting.
+    fn look_up(&self, groups: &[AcceptGroup]) -> Vec<(IdHash, bool)> {
+        let Writer { hasher, ids, .. } = &*self.writer;
+        let events = groups.iter().flat_map(|group| &group.events);
+        let hashes = events.map(|new| hasher.hash(&new.event.head.source, &new.event.head.id));
+        let mut looked_up: Vec<_> = hashes.map(|hash| (hash, false)).collect();
+        for (hash, is_known) in &mut looked_up {
+            *is_known = ids.contains(hash);
+        }
+        looked_up
+    }
+
+    /// Takes in one group, whose ids were looked up.
     fn accept_group(
         &mut self,
         group: AcceptGroup,
+        ids: &[(IdHash, bool)],
         packer: &mut Packer,
         large: &mut bool,
     ) -> Result<Result<Vec<Accepted>, Refusal>, StoreError> {
@@ -144,8 +164,8 @@ impl Draft<'_> {
         }
         let mut answers = Vec::with_capacity(group.events.len());
         let mut fresh = Several::with_capacity(group.events.len());
-        for new in group.events {
-            match self.prepare(new)? {
+        for (new, id) in group.events.into_iter().zip(ids) {
+            match self.prepare(new, *id)? {
                 Some(packed) => {
                     answers.push(Accepted::New(Seq(0)));
                     fresh.push(packed);
@@ -163,15 +183,17 @@ impl Draft<'_> {
         Ok(Ok(answers))
     }
 
-    /// Makes an event ready to be packed; `None`: its id is known.
-    fn prepare(&mut self, new: NewEvent) -> Result<Option<Packed>, StoreError> {
+    /// Makes an event ready to be packed; `None`: its id is known, by now.
+    fn prepare(
+        &mut self,
+        new: NewEvent,
+        (id_hash, is_known): (IdHash, bool),
+    ) -> Result<Option<Packed>, StoreError> {
         let NewEvent { event, lanes } = new;
-        let head = &event.head;
-        let id_hash = self.writer.hasher.hash(&head.source, &head.id);
-        if !self.writer.ids.insert(id_hash, self.now) {
+        if is_known || !self.writer.ids.insert(id_hash, self.now) {
             return Ok(None);
         }
-        let deliver_at = head.deliver_at.filter(|at| *at > self.now);
+        let deliver_at = event.head.deliver_at.filter(|at| *at > self.now);
         let json_bytes = event.json.len();
         let entry = Entry::new(event)?;
         self.writer.space.wrote(entry.len() as u64);
@@ -231,11 +253,11 @@ impl Draft<'_> {
     /// sizes and the parts of `record` are filled in here. Returns its place among the effects.
     pub(super) fn place(&mut self, mut record: SlotRecord, entries: &[Entry]) -> Result<usize, StoreError> {
         record.generation = self.writer.generation(&mut self.plan)?;
-        let Built { chunk, values } = chunk::build(entries, record.generation);
+        let Built { chunk, values } = chunk::build(entries, record.generation, &mut self.writer.chunk_buffer);
         record.chunk_bytes = chunk.len() as u64;
         let mut slots = Vec::with_capacity(values.len());
         for value in values {
-            let slot = self.writer.ring.take(&mut self.plan);
+            let slot = self.take_slot();
             self.plan.put(Step::Chunks, keys::chunk(slot, 0), value);
             slots.push(slot);
         }
@@ -245,6 +267,16 @@ impl Draft<'_> {
         self.writer.occupy(record.chunk_bytes);
         self.effects.inserted.push((head, Slot::new(&record), chunk));
         Ok(self.effects.inserted.len() - 1)
+    }
+
+    /// A free slot; best the one that was freed last and not cleared yet, because then it need not be.
+    fn take_slot(&mut self) -> u32 {
+        while let Some(number) = self.writer.to_scrub.pop() {
+            if self.writer.ring.take_this(number) {
+                return number;
+            }
+        }
+        self.writer.ring.take(&mut self.plan)
     }
 
     /// Defers events that are not to be delivered yet.

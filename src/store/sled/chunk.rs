@@ -8,12 +8,16 @@ use std::ops::Range;
 
 use bytes::{Buf, Bytes};
 
+use super::engine::Value;
 use crate::domain::event::{Event, EventHead};
 use crate::store::record::{self, RecordError};
 
 /// Bytes of a chunk in one slot. Far below a quarter of sled's segment, past which it would write a file of
 /// its own that it never makes durable.
 pub const PART_BYTES_MAX: usize = 96 << 10;
+
+/// A buffer that outgrew what a slot's value takes is not kept for the next chunk.
+const KEPT_BUFFER_BYTES_MAX: usize = 2 * PART_BYTES_MAX;
 
 const VERSION: u8 = 1;
 const PART_HEADER_BYTES: usize = 1 + 8 + 2;
@@ -66,31 +70,35 @@ pub fn chunk_bytes(entries: usize, bytes: usize) -> usize {
 pub struct Built {
     /// The chunk.
     pub chunk: Bytes,
-    /// One value a slot, in order.
-    pub values: Vec<Bytes>,
+    /// One value a slot, in order. The chunk of most is a part of its only value.
+    pub values: Vec<Value>,
 }
 
-/// Builds a chunk of `entries`, at most 65,535, for this use of its slots.
-pub fn build(entries: &[Entry], generation: u64) -> Built {
-    let bytes = chunk_bytes(entries.len(), entries.iter().map(Entry::len).sum());
-    // The value of a first slot, in which the chunk of most lies as a whole: so it is built in its place.
-    let mut value = Vec::with_capacity(PART_HEADER_BYTES + bytes);
-    part_header(&mut value, generation, 0);
-    value.extend((entries.len() as u16).to_be_bytes());
-    let table_at = value.len();
-    value.resize(PART_HEADER_BYTES + chunk_bytes(entries.len(), 0), 0);
+/// Builds a chunk of `entries`, at most 65,535, for this use of its slots. It is put together in `buffer`, which is kept from
+/// one to the next: memory that is taken anew costs more than the copy out of memory that is at hand.
+pub fn build(entries: &[Entry], generation: u64, buffer: &mut Vec<u8>) -> Built {
+    buffer.clear();
+    buffer.reserve(PART_HEADER_BYTES + chunk_bytes(entries.len(), entries.iter().map(Entry::len).sum()));
+    // Begun like the value of a first slot, in which the chunk of most lies as a whole.
+    part_header(buffer, generation, 0);
+    buffer.extend((entries.len() as u16).to_be_bytes());
+    let table_at = buffer.len();
+    buffer.resize(PART_HEADER_BYTES + chunk_bytes(entries.len(), 0), 0);
     for (index, entry) in entries.iter().enumerate() {
-        let entry_at = value.len();
-        value.extend_from_slice(&entry.front);
-        value.extend_from_slice(&entry.rest);
+        let entry_at = buffer.len();
+        buffer.extend_from_slice(&entry.front);
+        buffer.extend_from_slice(&entry.rest);
         let offset = (entry_at - PART_HEADER_BYTES) as u32;
-        let checksum = crc32fast::hash(&value[entry_at..]);
+        let checksum = crc32fast::hash(&buffer[entry_at..]);
         let row = [offset, entry.len() as u32, checksum].map(u32::to_be_bytes);
         let row_at = table_at + index * TABLE_ENTRY_BYTES;
-        value[row_at..row_at + TABLE_ENTRY_BYTES].copy_from_slice(row.as_flattened());
+        buffer[row_at..row_at + TABLE_ENTRY_BYTES].copy_from_slice(row.as_flattened());
     }
-    let value = Bytes::from(value);
-    let chunk = value.slice(PART_HEADER_BYTES..);
+    let value = Value::from(&buffer[..]);
+    if buffer.capacity() > KEPT_BUFFER_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+    let chunk = Bytes::from_owner(value.clone()).slice(PART_HEADER_BYTES..);
     let values = match chunk.len() {
         ..=PART_BYTES_MAX => vec![value],
         _ => split(&chunk, generation),
@@ -99,12 +107,12 @@ pub fn build(entries: &[Entry], generation: u64) -> Built {
 }
 
 /// Splits a chunk into the values of as many slots as it needs.
-fn split(chunk: &Bytes, generation: u64) -> Vec<Bytes> {
+fn split(chunk: &[u8], generation: u64) -> Vec<Value> {
     let part = |(number, bytes): (usize, &[u8])| {
         let mut value = Vec::with_capacity(PART_HEADER_BYTES + bytes.len());
         part_header(&mut value, generation, number);
         value.extend_from_slice(bytes);
-        Bytes::from(value)
+        Value::from(value)
     };
     chunk.chunks(PART_BYTES_MAX).enumerate().map(part).collect()
 }
@@ -205,7 +213,7 @@ mod tests {
             sample("c", b"[]"),
         ];
         let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
-        let Built { chunk, values } = build(&entries, 7);
+        let Built { chunk, values } = build(&entries, 7, &mut Vec::new());
         assert_eq!(chunk.len(), chunk_bytes(3, entries.iter().map(Entry::len).sum()));
         assert_eq!(values.len(), 3);
         let joined: Vec<u8> = values
@@ -226,10 +234,10 @@ mod tests {
     fn a_chunk_for_one_slot_lies_in_its_value_and_entries_can_move() {
         let events = [sample("a", b"{\"n\":1}"), sample("b", b"{}")];
         let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
-        let Built { chunk, values } = build(&entries, 7);
+        let Built { chunk, values } = build(&entries, 7, &mut Vec::new());
         assert_eq!(part(&values[0], 7, 0), Some(&chunk[..]));
         assert_eq!(values.len(), 1);
-        let moved = build(&[Entry::again(entry_at(&chunk, 1).unwrap())], 8);
+        let moved = build(&[Entry::again(entry_at(&chunk, 1).unwrap())], 8, &mut Vec::new());
         assert_eq!(event_at(moved.chunk, 0).unwrap(), events[1]);
     }
 
@@ -239,7 +247,7 @@ mod tests {
             Entry::new(sample("a", b"{\"n\":1}")).unwrap(),
             Entry::new(sample("b", b"{}")).unwrap(),
         ];
-        let mut bytes = build(&entries, 1).chunk.to_vec();
+        let mut bytes = build(&entries, 1, &mut Vec::new()).chunk.to_vec();
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
         let chunk = Bytes::from(bytes);
@@ -258,6 +266,7 @@ mod tests {
         ];
         let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
         let kept = include_bytes!("../../../tests/golden/chunk.v1");
-        assert_eq!(build(&entries, 7 << 40).values, [&kept[..]]);
+        let values = build(&entries, 7 << 40, &mut Vec::new()).values;
+        assert_eq!(values.iter().map(|value| &value[..]).collect::<Vec<_>>(), [&kept[..]]);
     }
 }

@@ -19,6 +19,10 @@ use crate::domain::time::Timestamp;
 use crate::store::record::{self, LaneRecord, OwedRecord, Record, SlotRecord};
 use crate::store::{DeliveryId, LaneId, Quarantined, StoreError};
 
+/// Slots that were freed wait for their next use so long as there are no more of them; only then are their chunks cleared.
+/// Under load most never are, and clearing one costs ten changes of its leaf.
+pub(super) const UNCLEARED_MAX: usize = 32;
+
 /// What memory learns of a change.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -127,10 +131,12 @@ impl<'a> Draft<'a> {
         self.put(Step::Records, keys::quarantine(number, 0), record)
     }
 
-    /// Clears slots that an earlier change freed, unless they are in use again. Not in the change that frees
-    /// them: until memory knows of that, readers are still on their way to what the slots held.
-    fn scrub(&mut self) {
-        for number in std::mem::take(&mut self.writer.to_scrub) {
+    /// Clears slots that earlier changes freed, unless they are in use again; the last `kept` of them may wait. Not in the
+    /// change that frees them: until memory knows of that, readers are still on their way to what the slots held.
+    pub(super) fn scrub(&mut self, kept: usize) {
+        let waiting = &mut self.writer.to_scrub;
+        let due: Vec<u32> = waiting.drain(..waiting.len().saturating_sub(kept)).collect();
+        for number in due {
             if self.writer.ring.is_free(number) {
                 ring::scrub(&mut self.plan, number);
             }
@@ -155,7 +161,7 @@ impl<'a> Draft<'a> {
             self.effects.replaced.push((number, slot.lanes));
         }
         self.keep_ids(ids)?;
-        self.scrub();
+        self.scrub(UNCLEARED_MAX);
         for (id, due) in std::mem::take(&mut self.stale) {
             self.plan.remove(Step::Removals, keys::deferral(id, due));
         }

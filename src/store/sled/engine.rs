@@ -34,6 +34,9 @@ const TIDIED: &[u8] = b"tidied";
 const LOCK_TRIES: u32 = 500;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
+/// Bytes of a value. A clone shares them, and so does sled, which would else copy them.
+pub type Value = IVec;
+
 /// An open sled store in a folder of its own.
 pub struct Engine {
     db: Db,
@@ -233,7 +236,7 @@ impl Engine {
                     tape.push(write.clone());
                 }
                 match write.value {
-                    Some(value) => self.db.insert(write.key, &value[..]),
+                    Some(value) => self.db.insert(write.key, value),
                     None => self.db.remove(write.key),
                 }
                 .map_err(failed)?;
@@ -249,7 +252,7 @@ impl Engine {
     pub fn replay(&self, writes: &[super::plan::Write]) {
         for write in writes.iter().cloned() {
             match write.value {
-                Some(value) => self.db.insert(write.key, &value[..]).unwrap(),
+                Some(value) => self.db.insert(write.key, value).unwrap(),
                 None => self.db.remove(write.key).unwrap(),
             };
         }
@@ -301,7 +304,7 @@ impl Engine {
     ///
     /// # Errors
     /// [`StoreError::Failed`].
-    pub fn get(&self, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+    pub fn get(&self, key: &[u8]) -> Result<Option<Value>, StoreError> {
         self.db.get(key).map_err(failed)
     }
 
@@ -309,7 +312,7 @@ impl Engine {
     pub fn range(
         &self,
         range: impl RangeBounds<Vec<u8>>,
-    ) -> impl DoubleEndedIterator<Item = Result<(IVec, IVec), StoreError>> {
+    ) -> impl DoubleEndedIterator<Item = Result<(Value, Value), StoreError>> {
         self.db.range(range).map(|pair| {
             #[cfg(test)]
             self.read_in_ranges

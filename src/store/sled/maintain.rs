@@ -59,7 +59,7 @@ impl SledStore {
     ) -> Result<Maintained, StoreError> {
         let disk_low = lock(&self.numbers).refusing == Some(Refusal::DiskFull);
         lock(&self.attempts).maintain(now, disk_low);
-        self.forget_ids(now)?;
+        self.let_go(now)?;
         let mut more = self.sweep_dead(now, dead_before)?;
         more |= self.compact(now)?;
         if !more {
@@ -68,12 +68,14 @@ impl SledStore {
         Ok(Maintained { more })
     }
 
-    fn forget_ids(&self, now: Timestamp) -> Result<(), StoreError> {
+    /// Old ids, and chunks whose slots are not used again at once.
+    fn let_go(&self, now: Timestamp) -> Result<(), StoreError> {
         let window_ms = u64::try_from(self.config.dedup_window.as_millis()).unwrap_or(u64::MAX);
         let before = Timestamp(now.0.saturating_sub(window_ms));
         self.transact(now, |draft| {
             draft.writer.ids.expire(now);
             draft.writer.pages.expire(&mut draft.plan, before, PAGES_AT_ONCE);
+            draft.scrub(0);
             Ok(())
         })
     }

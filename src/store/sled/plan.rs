@@ -12,7 +12,7 @@
 //! - a chunk is cleared when nothing points at it, neither on disk nor in memory: by a later commit than the
 //!   one that freed its slot.
 
-use bytes::Bytes;
+use super::engine::Value;
 
 /// The steps of a commit, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ pub struct Write {
     /// Where.
     pub key: Vec<u8>,
     /// What.
-    pub value: Option<Bytes>,
+    pub value: Option<Value>,
 }
 
 /// The writes of one commit, by step.
@@ -79,7 +79,7 @@ pub struct Plan {
 
 impl Plan {
     /// Adds a value.
-    pub fn put(&mut self, step: Step, key: Vec<u8>, value: impl Into<Bytes>) {
+    pub fn put(&mut self, step: Step, key: Vec<u8>, value: impl Into<Value>) {
         let value = Some(value.into());
         self.steps[step as usize].push(Write { key, value });
     }

@@ -61,6 +61,11 @@ impl<N: Numbered> Pool<N> {
         lowest
     }
 
+    /// Takes this number, if it is free.
+    pub fn take_this(&mut self, number: u32) -> bool {
+        self.free.remove(&number)
+    }
+
     /// Gives a number back. The next write may take it, so nothing may lead a reader to it any more: no earlier
     /// write of the same change, and nothing in memory.
     pub fn release(&mut self, number: u32) {

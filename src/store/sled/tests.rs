@@ -582,6 +582,15 @@ fn sparse_slots_are_merged_and_lose_nothing() {
     }
 }
 
+/// Clears what freed slots still hold.
+fn clear_all(store: &SledStore) {
+    let clear = |draft: &mut Draft<'_>| {
+        draft.scrub(0);
+        Ok(())
+    };
+    store.transact(None, clear).unwrap();
+}
+
 /// What every beginning of a merge leaves behind: each event once.
 #[test]
 fn every_beginning_of_a_merge_is_safe() {
@@ -595,7 +604,7 @@ fn every_beginning_of_a_merge_is_safe() {
         let (store, _copy) = reopen_copy(folder.path());
         *store.engine.load().tape.lock().unwrap() = Some(Vec::new());
         assert!(store.compact(much_later()).unwrap());
-        store.transact(None, |_| Ok(())).unwrap();
+        clear_all(&store);
         let tape = taken_tape(&store);
         let cleared = tape.iter().filter(|write| write.key == keys::chunk(0, 0));
         assert!(cleared.count() > 0, "with the clearing of what was merged");
@@ -1109,7 +1118,7 @@ fn a_merge_takes_nothing_from_a_reader() {
     drop(writer);
     assert!(all_there());
     assert!(chunk_bytes(0) > 10_000 && chunk_bytes(1) > 10_000);
-    store.transact(None, |_| Ok(())).unwrap();
+    clear_all(&store);
     assert_eq!((chunk_bytes(0), chunk_bytes(1)), (1, 1));
     assert!(all_there());
     assert_eq!(store.stats().quarantined, 0);
@@ -1141,6 +1150,35 @@ fn a_slot_that_is_in_use_again_is_not_cleared() {
     assert_eq!(lock(&store.index).place(second).unwrap().slot, 0);
     empty_cache(&store);
     assert_eq!(&*store.load(&[second])[0].as_ref().unwrap().head.id, "second");
+}
+
+/// Freed slots wait for their next use, the last one first, and are cleared when there are many of them or at the next
+/// housekeeping.
+#[test]
+fn freed_slots_are_cleared_when_they_are_not_used_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let lane = store.lane("a").unwrap();
+    let slots = draft::UNCLEARED_MAX + 3;
+    let ids: Vec<String> = (0..=slots).map(|n| n.to_string()).collect();
+    let accept_one = |at: usize| accept(&store, vec![group(&[&ids[at]], 20_000, &[lane])])[0];
+    let seqs: Vec<Seq> = (0..slots).map(accept_one).collect();
+    for seq in seqs {
+        settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
+    }
+    let cleared = || {
+        let bytes = |slot| store.engine.load().get(&keys::chunk(slot, 0)).unwrap().unwrap().len();
+        (0..slots as u32).filter(|slot| bytes(*slot) == 1).collect::<Vec<_>>()
+    };
+    // The slots that the last change freed are looked at by the next one.
+    assert_eq!(cleared(), [0, 1]);
+    let last = accept_one(slots);
+    assert_eq!(lock(&store.index).place(last).unwrap().slot as usize, slots - 1);
+    assert_eq!(cleared(), [0, 1], "one of those that wait is in use again");
+    store.maintain(start(), Timestamp(0)).unwrap();
+    assert_eq!(cleared().len(), slots - 1);
+    empty_cache(&store);
+    assert_eq!(&*store.load(&[last])[0].as_ref().unwrap().head.id, ids[slots]);
 }
 
 /// A place means nothing in another engine, so nobody may ever see the index of one beside the other.

@@ -65,9 +65,11 @@ pub struct Writer {
     occupied: u64,
     /// When lanes were flushed.
     pub flushes: Flushes,
-    /// Freed slots whose chunks the next change clears. A crash before that costs nothing but their space,
-    /// until they are used again.
+    /// Freed slots whose chunks are not cleared yet, the last one last. A crash costs nothing but their space, until they
+    /// are used again.
     pub to_scrub: Vec<u32>,
+    /// Where chunks are put together.
+    pub chunk_buffer: Vec<u8>,
     /// The first number that no record set aside has.
     pub quarantine_next: u32,
     /// Whether there are slots whose record was lost; they must stay where they are.
@@ -119,6 +121,7 @@ impl Writer {
             occupied: 0,
             flushes: Flushes::default(),
             to_scrub: Vec::new(),
+            chunk_buffer: Vec::new(),
             quarantine_next: parts.quarantine_next,
             blocked_slots: parts.blocked_slots,
             record_bytes: RecordBytes::default(),

@@ -15,7 +15,7 @@ fn damage(folder: &Path, writes: &[(Vec<u8>, Vec<u8>)]) {
         .iter()
         .map(|(key, value)| plan::Write {
             key: key.clone(),
-            value: Some(bytes::Bytes::copy_from_slice(value)),
+            value: Some(value.as_slice().into()),
         })
         .collect();
     engine.replay(&writes);
