@@ -329,7 +329,8 @@ pub trait Store: Send + Sync + 'static {
     fn nudge(&self) {}
 
     /// Adds tries to the attempt log, in the order in which they were settled; texts are cut. To be called right
-    /// before the commit that settles them. It never fails: what can't be logged is dropped and counted. Writes.
+    /// before the commit that settles them, or while it is flushed. It never fails: what can't be logged is dropped and
+    /// counted. Writes.
     fn log_attempts(&self, attempts: Vec<NewAttempt>, now: Timestamp);
 
     /// A page of the attempt log: tries that `filter` asks for, newest first, of those numbered below `before`

@@ -68,8 +68,15 @@ impl Pen {
     ) -> Result<(), StoreError> {
         let Settled { settles, attempts } = self.settles.take();
         let now = (self.clock)();
+        // Few are logged first, so that whoever sees what the commit changes finds them. Many would keep those waiting who
+        // wait for the commit, and are logged while it is flushed.
+        let (first, meanwhile) = match attempts.len() {
+            ..=SMALL => (attempts, Vec::new()),
+            _ => (Vec::new(), attempts),
+        };
+        self.store.log_attempts(first, now);
         let store = Arc::clone(&self.store);
-        let log = move || store.log_attempts(attempts, now);
+        let log = move || store.log_attempts(meanwhile, now);
         match self.stage(gathered, settles, now) {
             Ok(Some(written)) => self.hand_over(written, is_anybody_waiting, log)?,
             Ok(None) => log(),

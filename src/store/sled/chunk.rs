@@ -267,6 +267,9 @@ mod tests {
         let entries: Vec<_> = events.iter().map(|e| Entry::new(e.clone()).unwrap()).collect();
         let kept = include_bytes!("../../../tests/golden/chunk.v1");
         let values = build(&entries, 7 << 40, &mut Vec::new()).values;
-        assert_eq!(values.iter().map(|value| &value[..]).collect::<Vec<_>>(), [&kept[..]]);
+        assert_eq!(
+            values.iter().map(|value| &value[..]).collect::<Vec<_>>(),
+            [&kept[..]]
+        );
     }
 }

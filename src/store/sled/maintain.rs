@@ -1,5 +1,5 @@
-//! Housekeeping, a bounded piece at a time: old ids, old dead letters and old attempts go, sparse slots are merged, a
-//! mostly empty file is rewritten.
+//! Housekeeping, a bounded piece at a time: old ids, old dead letters and old attempts go, slots that were freed and not
+//! used again are cleared, sparse ones are merged, a mostly empty file is rewritten.
 
 use super::{SledStore, keys, lock, rewrite};
 use crate::domain::time::Timestamp;

@@ -1167,8 +1167,18 @@ fn freed_slots_are_cleared_when_they_are_not_used_again() {
         settle(&store, DeliveryId { lane, seq }, None, SettleTo::Settled);
     }
     let cleared = || {
-        let bytes = |slot| store.engine.load().get(&keys::chunk(slot, 0)).unwrap().unwrap().len();
-        (0..slots as u32).filter(|slot| bytes(*slot) == 1).collect::<Vec<_>>()
+        let bytes = |slot| {
+            store
+                .engine
+                .load()
+                .get(&keys::chunk(slot, 0))
+                .unwrap()
+                .unwrap()
+                .len()
+        };
+        (0..slots as u32)
+            .filter(|slot| bytes(*slot) == 1)
+            .collect::<Vec<_>>()
     };
     // The slots that the last change freed are looked at by the next one.
     assert_eq!(cleared(), [0, 1]);
