@@ -6,8 +6,9 @@ use std::time::Duration;
 use super::settles::SETTLES_MAX;
 use super::*;
 use crate::domain::event::{Event, EventHead};
+use crate::domain::outcome::{Attempt, Exchange, Outcome};
 use crate::store::memory::MemoryStore;
-use crate::store::{DeliveryId, NewEvent, SettleTo};
+use crate::store::{AttemptEntry, AttemptFilter, DeliveryId, NewEvent, SettleTo};
 
 pub(super) const NOW: Timestamp = Timestamp(1_736_937_000_000);
 
@@ -55,6 +56,39 @@ async fn a8_a_delay_that_is_over_by_the_commit_is_told_as_none() {
     let deferred = queue.store().lanes()[0].deferred;
     assert_eq!(deferred, 1, "and so the store sees it");
     committer.stop();
+}
+
+/// H1: the tries that a commit settles are logged in their order, be they few, before it, or many, while it is flushed.
+#[test]
+fn h1_tries_are_logged_however_many_are_settled_together() {
+    for count in [1, SMALL, SMALL + 1, 300] {
+        let store = Arc::new(MemoryStore::new(Duration::from_secs(60), 1000));
+        let lane = store.lane("one").unwrap();
+        let (committer, queue, _notices) = start(&store, 4096);
+        for n in 1..=count as u64 {
+            let settle = Settle {
+                id: DeliveryId { lane, seq: Seq(n) },
+                was_due: None,
+                to: SettleTo::Settled,
+            };
+            let entry = AttemptEntry {
+                seq: Seq(n),
+                event_id: n.to_string().into(),
+                event_source: "/test".into(),
+                event_kind: "test".into(),
+                accepted: NOW,
+                batch: None,
+                attempt: Attempt::new(1, NOW, Outcome::Delivered),
+                exchange: Exchange::default(),
+            };
+            let entry = Box::new(entry);
+            queue.settle(settle, Some(NewAttempt { lane, entry }));
+        }
+        committer.stop();
+        let logged = store.attempts(&AttemptFilter::default(), None, 1000).attempts;
+        let seqs: Vec<u64> = logged.iter().rev().map(|logged| logged.entry.seq.0).collect();
+        assert_eq!(seqs, (1..=count as u64).collect::<Vec<_>>());
+    }
 }
 
 /// More than [`SMALL`] events.
