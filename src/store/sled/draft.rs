@@ -19,8 +19,8 @@ use crate::domain::time::Timestamp;
 use crate::store::record::{self, LaneRecord, OwedRecord, Record, SlotRecord};
 use crate::store::{DeliveryId, LaneId, Quarantined, StoreError};
 
-/// Slots that were freed wait for their next use so long as there are no more of them; only then are their chunks cleared.
-/// Under load most never are, and clearing one costs ten changes of its leaf.
+/// So many slots that were freed wait for their next use; only what goes beyond them is cleared. Under load most never
+/// need it, and clearing one costs ten changes of its leaf.
 pub(super) const UNCLEARED_MAX: usize = 32;
 
 /// What memory learns of a change.
