@@ -93,7 +93,7 @@ impl ErrorClass {
             }
             Self::Timeout => "the endpoint is slower than timeout; it may still have done the work",
             Self::Reset => {
-                "the connection was closed early: a proxy limit, a restart, or a crash at the other side, or a TLS client certificate that it does not take"
+                "the connection was closed early: a proxy limit, a restart, a crash at the other side, or a TLS client certificate that it does not take"
             }
             Self::InvalidResponse => {
                 "the answer is not what was expected: check that url is the right HTTP service, and [endpoint.response]"
