@@ -72,6 +72,15 @@ impl Failure {
         }
     }
 
+    /// The host closed a connection when the TLS handshake was over on this side, and before anything was sent.
+    #[must_use]
+    pub fn hung_up() -> Self {
+        Self {
+            class: ErrorClass::Tls,
+            cause: "the host closed the connection right after the handshake, before the request".to_owned(),
+        }
+    }
+
     /// The request can't be put on the wire as it is.
     #[must_use]
     pub fn unsendable(why: String) -> Self {
@@ -108,6 +117,13 @@ impl Failure {
             true => Self::of(error, Phase::Connect),
             false => Self::of(error, phase),
         }
+    }
+
+    /// Whether the connection was closed before any of the request was sent, for a reason that the HTTP client does not know.
+    #[must_use]
+    pub fn is_unsent(error: &(dyn Error + 'static)) -> bool {
+        let is_unsent = |hyper: &hyper::Error| hyper.is_canceled() || hyper.is_closed();
+        all(error).any(is_unsent) && classify(error, Phase::Head) == ErrorClass::Reset
     }
 
     /// Reads it off an error of a connection that had come as far as `phase`.
@@ -222,5 +238,40 @@ fn below<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'stati
     match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
         Some(wrapped) => Some(wrapped),
         None => error.source(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http_body_util::Empty;
+    use hyper::client::conn::http1;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// How a request ends on a connection whose other end reads so many bytes of it before it closes.
+    async fn ending(read: usize) -> hyper::Error {
+        let (mine, mut host) = tokio::io::duplex(1024);
+        let handshake = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(mine));
+        let (mut requests, connection) = handshake.await.unwrap();
+        if read == 0 {
+            drop(connection);
+        } else {
+            tokio::spawn(connection);
+        }
+        tokio::spawn(async move { host.read_exact(&mut vec![0; read]).await });
+        let asked = requests.send_request(http::Request::default()).await;
+        asked.map(drop).unwrap_err()
+    }
+
+    /// D6: what goes out a second time has not gone out before.
+    #[tokio::test]
+    async fn d6_what_was_not_sent() {
+        let closed = ending(0).await;
+        assert!(Failure::is_unsent(&closed), "{closed:?}");
+        let seen = ending(1).await;
+        assert!(!Failure::is_unsent(&seen), "{seen:?}");
     }
 }

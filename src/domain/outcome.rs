@@ -89,7 +89,7 @@ impl ErrorClass {
                 "check that the service is up and that no firewall stands between: host and port in url"
             }
             Self::Tls => {
-                "check the certificate's name, date and authority; an own authority goes into tls.ca"
+                "check the certificate's name, date and authority; an own authority goes into tls.ca, a certificate that the host asks for into tls.client_cert"
             }
             Self::Timeout => "the endpoint is slower than timeout; it may still have done the work",
             Self::Reset => {

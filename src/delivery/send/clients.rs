@@ -53,22 +53,44 @@ impl Roads {
                 return Ok(Arriving::Line(Box::new(answer)));
             }
         };
-        let mut wire = reqwest::Request::new(request.method.clone(), request.url.clone());
-        *wire.headers_mut() = request.headers.clone().into();
-        *wire.body_mut() = Some(request.body.clone().into());
-        // In a box, because those that go the other way would carry its state about.
-        let asking = watch(Box::pin(client.execute(wire)));
-        let (answer, how) = deadline.bound(Phase::Head, asking).await?;
-        connecting.add(how);
-        match answer {
-            Ok(response) => Ok(Arriving::Client(Box::new(response), deadline)),
-            Err(why) => {
-                let failure = Failure::of_client(&why, Phase::Head);
-                if let Some(name) = why.url().and_then(Url::host_str) {
-                    self.resolver.learn(name, &failure);
+        self.ask_client(client, request, deadline, connecting).await
+    }
+
+    /// The same by way of the library's client. Where the host closes a new connection before anything was sent on it, the
+    /// library often loses why, so it is asked once more; a host that refuses a client certificate does that (in TLS 1.3 it
+    /// reads the certificate when the handshake is over for the client, RFC 8446 §4.4.2.4).
+    async fn ask_client<'a>(
+        &'a self,
+        client: &Client,
+        request: &OutgoingRequest,
+        deadline: Deadline,
+        connecting: &mut Connecting,
+    ) -> Result<Arriving<'a>, Failure> {
+        let mut was_unsent = false;
+        loop {
+            let mut wire = reqwest::Request::new(request.method.clone(), request.url.clone());
+            *wire.headers_mut() = request.headers.clone().into();
+            *wire.body_mut() = Some(request.body.clone().into());
+            // In a box, because those that go the other way would carry its state about.
+            let asking = watch(Box::pin(client.execute(wire)));
+            let (answer, how) = deadline.bound(Phase::Head, asking).await?;
+            connecting.add(how);
+            let why = match answer {
+                Ok(response) => return Ok(Arriving::Client(Box::new(response), deadline)),
+                Err(why) => why,
+            };
+            let failure = match Failure::is_unsent(&why) {
+                true if !was_unsent => {
+                    was_unsent = true;
+                    continue;
                 }
-                Err(failure)
+                true if how.whole.is_some() && request.url.scheme() == "https" => Failure::hung_up(),
+                _ => Failure::of_client(&why, Phase::Head),
+            };
+            if let Some(name) = why.url().and_then(Url::host_str) {
+                self.resolver.learn(name, &failure);
             }
+            return Err(failure);
         }
     }
 }
