@@ -161,13 +161,20 @@ impl End {
 }
 
 /// The deliveries that go in one request; `events` and `owed` in the same order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Parcel {
     events: Several<Event>,
     owed: Several<Owed>,
 }
 
 impl Parcel {
+    fn with_capacity(deliveries: usize) -> Self {
+        Self {
+            events: Several::with_capacity(deliveries),
+            owed: Several::with_capacity(deliveries),
+        }
+    }
+
     fn add(&mut self, event: Event, owed: Owed) {
         self.events.push(event);
         self.owed.push(owed);
@@ -324,6 +331,7 @@ fn decide(
     let alone = items.is_some();
     let mut items = items.unwrap_or_default().into_iter();
     let attempts = std::iter::repeat_n(attempt, count);
+    ends.reserve(count);
     for (at, ((event, owed), attempt)) in parcel
         .events
         .into_iter()
@@ -390,7 +398,7 @@ fn sort_out(
     to: &Destination,
     now: Now,
 ) -> (Parcel, Several<End>) {
-    let mut parcel = Parcel::default();
+    let mut parcel = Parcel::with_capacity(found.len());
     let mut ends = Several::new();
     for (due, found) in job.batch.iter().copied().zip(found) {
         match found {

@@ -1,6 +1,7 @@
 //! An event with its defaults filled in. The producer's own members keep their order and their bytes; what
 //! is missing is put before them. It refuses to know sockets and stores; the time is handed in.
 
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -13,10 +14,10 @@ use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
 
 /// The instant events are accepted at, written down once for all events of a turn.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     now: Timestamp,
-    rfc3339: String,
+    rfc3339: Arc<str>,
 }
 
 impl Moment {
@@ -25,7 +26,7 @@ impl Moment {
     pub fn new(now: Timestamp) -> Self {
         Self {
             now,
-            rfc3339: now.to_string(),
+            rfc3339: now.to_string().into(),
         }
     }
 

@@ -1,13 +1,14 @@
 //! What all sessions share: who is owed what, where events go, whether any are taken now, and the counters.
 //! It refuses to know sockets and lines.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustc_hash::FxHashMap;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
+use super::build::Moment;
 use super::frame::{Code, Refused};
 use super::lines::{Limits, ROOM_BUSY};
 use super::sender::Sender;
@@ -25,7 +26,7 @@ const NAMES_SHOWN_MAX: usize = 5;
 /// Connections that may hold a line of more than 256 KiB at once; others with such a line wait for their
 /// turn, so that memory does not grow with connections times the longest line.
 const LONG_LINES_MAX: usize = 8;
-/// Kinds of events a session remembers the lanes of; past it, it forgets them all and begins again.
+/// Kinds of events whose lanes are remembered; past it, all are forgotten and it begins again.
 const REMEMBERED_MAX: usize = 1024;
 
 /// Who is owed the events of one kind.
@@ -132,16 +133,23 @@ impl RouteTable {
     }
 }
 
-/// A session's memory of who is owed what, so that the usual event costs one look into a map.
+/// What the sessions of one thread need with nearly every line, so that the usual event costs one look into a map.
 #[derive(Debug, Default)]
 pub struct Remembered {
     table: Arc<RouteTable>,
-    /// A quick hash will do: whoever looks for collisions finds no more than [`REMEMBERED_MAX`] of them.
-    lanes: FxHashMap<String, Owed>,
+    lanes: HashMap<String, Owed>,
     key: String,
+    moment: Option<Moment>,
 }
 
 impl Remembered {
+    /// This instant, which is written down once a millisecond.
+    pub fn moment(&mut self, now: Timestamp) -> Moment {
+        let moment = self.moment.take().filter(|last| last.now() == now);
+        let moment = moment.unwrap_or_else(|| Moment::new(now));
+        self.moment.insert(moment).clone()
+    }
+
     /// [`RouteTable::owed`] by `table`; what another table said is forgotten.
     ///
     /// # Errors
@@ -464,6 +472,15 @@ pub(super) mod tests {
         ] {
             let error = table.owed("x", None, Some("crn")).unwrap_err();
             assert!(error.contains(message), "{error}");
+        }
+    }
+
+    /// However often an instant is asked for, and whatever came before it, it is itself.
+    #[test]
+    fn a_moment_is_the_one_asked_for() {
+        let mut remembered = Remembered::default();
+        for now in [5, 5, 6, 5, 0].map(Timestamp) {
+            assert_eq!(remembered.moment(now), Moment::new(now));
         }
     }
 

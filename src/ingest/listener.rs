@@ -75,6 +75,7 @@ impl Listener {
     async fn serve(self, intake: Arc<Intake>, stop: CancellationToken) {
         let mut sessions = JoinSet::new();
         let together = Together::new(intake.queue.clone());
+        let remembered = Arc::default();
         let permits = Arc::new(Semaphore::new(self.connections_max));
         let mut users = Users::default();
         while let Some((stream, permit)) = self.next(&permits, &stop).await {
@@ -87,7 +88,12 @@ impl Listener {
                 }
             };
             let intake = Arc::clone(&intake);
-            let desk = Desk::among(Arc::clone(&together), Arc::clone(&intake), sender);
+            let desk = Desk::among(
+                Arc::clone(&together),
+                Arc::clone(&remembered),
+                Arc::clone(&intake),
+                sender,
+            );
             // A token of its own: whoever waits for a token takes its lock each time it is asked.
             let stop = stop.child_token();
             while sessions.try_join_next().is_some() {}

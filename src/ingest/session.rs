@@ -172,7 +172,7 @@ mod tests {
             let (ours, theirs) = tokio::io::duplex(room);
             let sender = Sender::local(ROOT, Some("root"));
             let together = Arc::clone(&self.together);
-            let desk = Desk::among(together, Arc::clone(&self.intake), sender);
+            let desk = Desk::among(together, Arc::default(), Arc::clone(&self.intake), sender);
             tokio::spawn(run(theirs, desk, Arc::clone(&self.intake), self.stop.clone()));
             ours
         }

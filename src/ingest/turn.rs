@@ -2,7 +2,7 @@
 //! order of the lines. It refuses to know where lines come from and where answers go.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::answer;
 use super::build::{self, Moment};
@@ -28,7 +28,7 @@ const KEPT_ID_BYTES_MAX: usize = 4 << 10;
 pub struct Desk {
     intake: Arc<Intake>,
     sender: Sender,
-    remembered: Remembered,
+    remembered: Arc<Mutex<Remembered>>,
     ack: Ack,
     /// The memory of the last turn, for the next one.
     spare: Turn,
@@ -39,8 +39,9 @@ pub struct Desk {
 }
 
 /// What one turn's events are judged by, the same for all of them.
-struct Rules {
+struct Rules<'a> {
     table: Arc<RouteTable>,
+    remembered: MutexGuard<'a, Remembered>,
     moment: Moment,
     closed: Option<Refused>,
 }
@@ -109,7 +110,7 @@ impl Desk {
         Self {
             intake,
             sender,
-            remembered: Remembered::default(),
+            remembered: Arc::default(),
             ack: Ack::default(),
             spare: Turn::default(),
             together: None,
@@ -117,11 +118,17 @@ impl Desk {
         }
     }
 
-    /// The desk of a new connection, beside others on its thread.
+    /// The desk of a new connection, beside others on its thread, with which it asks the store and remembers.
     #[must_use]
-    pub fn among(together: Arc<Together>, intake: Arc<Intake>, sender: Sender) -> Self {
+    pub fn among(
+        together: Arc<Together>,
+        remembered: Arc<Mutex<Remembered>>,
+        intake: Arc<Intake>,
+        sender: Sender,
+    ) -> Self {
         Self {
             together: Some(together),
+            remembered,
             ..Self::new(intake, sender)
         }
     }
@@ -142,9 +149,9 @@ impl Desk {
             return Turn::default();
         }
         let mut turn = std::mem::take(&mut self.spare);
-        let rules = self.rules();
+        let mut rules = self.rules();
         while let Some(read) = next {
-            self.take(&rules, &mut turn, read.line, read.number);
+            self.take(&mut rules, &mut turn, read.line, read.number);
             next = if turn.is_full() { None } else { lines.next_line() };
         }
         turn
@@ -152,10 +159,9 @@ impl Desk {
 
     /// A turn of one text that may hold line ends, such as the body of a request. A control line is refused: there is
     /// no connection whose answers it could change.
-    pub fn turn_of(&mut self, text: &[u8]) -> Turn {
-        let rules = self.rules();
+    pub fn turn_of(&self, text: &[u8]) -> Turn {
         let mut turn = Turn::default();
-        self.take(&rules, &mut turn, RawLine::Bytes(text), 1);
+        self.take(&mut self.rules(), &mut turn, RawLine::Bytes(text), 1);
         for slot in &mut turn.slots {
             if let Slot::Control(_) = slot {
                 let message = "`ack` is for producers that stay connected; an event needs a `type`";
@@ -177,15 +183,18 @@ impl Desk {
         }
     }
 
-    fn rules(&self) -> Rules {
+    fn rules(&self) -> Rules<'_> {
+        // What is remembered is only what would be found anew, so it is good also after a panic.
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         Rules {
             table: self.intake.routes.load_full(),
-            moment: Moment::new(self.intake.now()),
+            moment: remembered.moment(self.intake.now()),
+            remembered,
             closed: self.intake.closed().filter(|_| !self.is_own),
         }
     }
 
-    fn take(&mut self, rules: &Rules, turn: &mut Turn, read: RawLine<'_>, line: u64) {
+    fn take(&self, rules: &mut Rules<'_>, turn: &mut Turn, read: RawLine<'_>, line: u64) {
         let judged = match read {
             RawLine::Bytes(bytes) => judge(bytes, &self.intake.limits),
             RawLine::TooLong { bytes_max } => Line::Refused(Refused::too_long("the line", bytes_max)),
@@ -203,8 +212,8 @@ impl Desk {
     /// Builds the events of one line, `batch` of them if it is an array, and puts those that somebody is
     /// owed into one group. When one can't be taken, none is.
     fn take_events(
-        &mut self,
-        rules: &Rules,
+        &self,
+        rules: &mut Rules<'_>,
         turn: &mut Turn,
         events: &[Parsed<'_>],
         batch: Option<usize>,
@@ -246,7 +255,7 @@ impl Desk {
     }
 
     /// Asks the rules on who may send what. Last of all, so that what is wrong anyway uses no rate up.
-    fn admit(&self, rules: &Rules, events: &[Parsed<'_>]) -> Result<(), (usize, Refused)> {
+    fn admit(&self, rules: &Rules<'_>, events: &[Parsed<'_>]) -> Result<(), (usize, Refused)> {
         if self.is_own {
             return Ok(());
         }
@@ -260,13 +269,13 @@ impl Desk {
         })
     }
 
-    fn build(&mut self, rules: &Rules, parsed: &Parsed<'_>) -> Result<NewEvent, Refused> {
+    fn build(&self, rules: &mut Rules<'_>, parsed: &Parsed<'_>) -> Result<NewEvent, Refused> {
         let attributes = &parsed.attributes;
         let named = |refused: Refused| refused.about(attributes.id.as_deref());
         if let Some(closed) = &rules.closed {
             return Err(named(closed.clone()));
         }
-        let owed = self
+        let owed = rules
             .remembered
             .owed(
                 &rules.table,

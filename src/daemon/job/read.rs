@@ -18,8 +18,7 @@ pub(super) struct Found {
 /// What `job` needs, in the order of its batch, up to the bytes of its request: how large events are may not be known
 /// before they are read, and many together may be more than there is memory for. The first is read in any case.
 pub(super) async fn events(job: &Job, queue: &Queue) -> Several<Result<Found, LoadError>> {
-    let cached: Option<Several<_>> = job.batch.iter().map(|due| cached(*due, queue)).collect();
-    if let Some(all) = cached {
+    if let Some(all) = all_cached(&job.batch, queue) {
         return all;
     }
     let Job {
@@ -53,6 +52,15 @@ pub(super) fn up_to(
         all.push(found);
     }
     all
+}
+
+/// All of `batch`, if none of it needs the disk.
+fn all_cached(batch: &[Due], queue: &Queue) -> Option<Several<Result<Found, LoadError>>> {
+    let mut all = Several::with_capacity(batch.len());
+    for due in batch {
+        all.push(cached(*due, queue)?);
+    }
+    Some(all)
 }
 
 /// What needs no disk: a delivery that has never been tried, of an event that is still in memory.

@@ -21,7 +21,7 @@ use crate::store::{DeliveryId, LaneId, Quarantined, StoreError};
 
 /// So many slots that were freed wait for their next use; only what goes beyond them is cleared. Under load most never
 /// need it, and clearing one costs ten changes of its leaf.
-pub(super) const UNCLEARED_MAX: usize = 32;
+pub(super) const UNCLEARED_MAX: usize = 8;
 
 /// What memory learns of a change.
 #[derive(Debug, Default)]
