@@ -13,7 +13,7 @@ use super::sender::Sender;
 use crate::domain::event::{Event, EventHead};
 use crate::domain::time::Timestamp;
 
-/// The instant events are accepted at, written down once for all events of a turn.
+/// The instant events are accepted at, written down once for all that share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moment {
     now: Timestamp,
