@@ -58,9 +58,6 @@ const CONTROL_BOUND: Duration = Duration::from_secs(1);
 /// After how many tasks a worker asks again which sockets have something; tokio's own choice is 61. Asking more often
 /// finds answers of endpoints sooner, so fewer places on the wire stand empty; still more often costs more than it finds.
 const TASKS_BETWEEN_LOOKS: u32 = 16;
-/// Threads that read the store and have nothing more to read end after this. Each keeps some free memory for itself, fifty of
-/// them 120 MiB after a backlog, and only gives it back when it ends.
-const READER_KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// What `posthaste run` was told.
 #[derive(Clone, Debug)]
@@ -129,7 +126,6 @@ pub fn run(options: &Options) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .event_interval(TASKS_BETWEEN_LOOKS)
-        .thread_keep_alive(READER_KEEP_ALIVE)
         .build()?;
     let start = Start {
         loaded,

@@ -12,6 +12,7 @@ mod flusher;
 mod gathered;
 mod idle;
 mod pen;
+mod readers;
 mod settles;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, mpsc as async_mpsc, oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc as async_mpsc, oneshot, watch};
 
 use self::answers::Waiting;
 use self::flusher::Flusher;
@@ -30,14 +32,11 @@ use self::gathered::Gathered;
 use self::idle::Idle;
 pub use self::idle::Upkeep;
 use self::pen::Pen;
+use self::readers::Readers;
 use self::settles::Settles;
 use super::{AcceptGroup, Accepted, LaneId, NewAttempt, Refusal, Settle, Store, StoreError};
 use crate::domain::event::Seq;
 use crate::domain::time::Timestamp;
-
-/// Readers at once, beside the committer. At a start every lane asks; more would only wait for the same disk, each on
-/// a thread of its own.
-const READERS_MAX: usize = 16;
 
 /// A commit of so few moves and events, with nobody waiting behind it, is flushed by the committer itself: the way to
 /// another thread and back would be longer than what it saves.
@@ -103,7 +102,7 @@ pub struct Queue {
     store: Arc<dyn Store>,
     failed: Arc<Failed>,
     failure: watch::Receiver<Option<StoreError>>,
-    readers: Arc<Semaphore>,
+    readers: Handle,
 }
 
 impl std::fmt::Debug for Queue {
@@ -114,10 +113,11 @@ impl std::fmt::Debug for Queue {
     }
 }
 
-/// The committer's thread; joined when the daemon stops.
+/// The committer's thread, joined when the daemon stops, and those that read.
 #[derive(Debug)]
 pub struct Committer {
     thread: JoinHandle<()>,
+    _readers: Readers,
     requests: Sender<Request>,
 }
 
@@ -206,14 +206,14 @@ impl Queue {
     /// Runs a reading verb of the store where blocking is allowed.
     ///
     /// # Errors
-    /// [`StoreError::Failed`] when the verb panicked, which is a bug.
+    /// [`StoreError::Failed`] when the verb panicked, which is a bug, or the committer has stopped.
     pub async fn read<T: Send + 'static>(
         &self,
         verb: impl FnOnce(&dyn Store) -> T + Send + 'static,
     ) -> Result<T, StoreError> {
-        let _turn = self.readers.acquire().await;
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || verb(&*store))
+        self.readers
+            .spawn_blocking(move || verb(&*store))
             .await
             .map_err(|error| StoreError::Failed(format!("a read of the store broke off: {error}")))
     }
@@ -273,6 +273,7 @@ impl Committer {
             settles: Arc::clone(&settles),
             failed: Arc::clone(&failed),
         };
+        let readers = Readers::start()?;
         let queue = Queue {
             requests: requests.clone(),
             settles,
@@ -281,12 +282,17 @@ impl Committer {
             store,
             failed,
             failure,
-            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            readers: readers.handle(),
         };
         let thread = thread::Builder::new()
             .name("committer".to_owned())
             .spawn(move || worker.run())?;
-        Ok((Self { thread, requests }, queue))
+        let committer = Self {
+            thread,
+            _readers: readers,
+            requests,
+        };
+        Ok((committer, queue))
     }
 
     /// Commits what has come in so far, closes the store and ends the thread.
