@@ -273,7 +273,7 @@ impl Committer {
             settles: Arc::clone(&settles),
             failed: Arc::clone(&failed),
         };
-        let readers = Readers::start()?;
+        let (readers, way_to_readers) = Readers::start()?;
         let queue = Queue {
             requests: requests.clone(),
             settles,
@@ -282,7 +282,7 @@ impl Committer {
             store,
             failed,
             failure,
-            readers: readers.handle(),
+            readers: way_to_readers,
         };
         let thread = thread::Builder::new()
             .name("committer".to_owned())

@@ -179,6 +179,9 @@ impl Record for AttemptBlock {
     }
 }
 
+/// So many texts are looked through one after the other before the others are looked up: most blocks have no more.
+const TEXTS_LOOKED_THROUGH: usize = 8;
+
 /// Texts with the places given to them.
 #[derive(Default)]
 struct Texts {
@@ -187,15 +190,10 @@ struct Texts {
 }
 
 impl Texts {
-    /// The place of `text`, which often is that of the try before. A block has at most five for each of its tries, so there
-    /// is always one.
-    fn place(&mut self, text: &str, before: Option<u16>) -> u16 {
-        if let Some(place) = before
-            && self
-                .list
-                .get(usize::from(place))
-                .is_some_and(|of_it| **of_it == *text)
-        {
+    /// The place of `text`. A block has at most five for each of its tries, so there is always one.
+    fn place(&mut self, text: &str) -> u16 {
+        let mut first = (0..).zip(self.list.iter().take(TEXTS_LOOKED_THROUGH));
+        if let Some((place, _)) = first.find(|(_, of_it)| ***of_it == *text) {
             return place;
         }
         if let Some(place) = self.places.get(text) {
@@ -229,22 +227,18 @@ pub fn build(first_number: u64, tries: Vec<NamedTry>, detail: Detail) -> Attempt
         },
     };
     let (mut kept, mut kept_room) = (Vec::new(), KEPT_BYTES_MAX);
-    let mut rows: Vec<AttemptRow> = Vec::with_capacity(tries.len());
-    for (place, (endpoint, mut entry)) in (0..).zip(tries) {
-        if let Some(of_try) = entry.attempt.kept.take()
-            && let Some(left) = kept_room.checked_sub(of_try.bytes())
-        {
-            kept_room = left;
-            kept.push((place, of_try));
-        }
-        let named = Named {
-            endpoint: &endpoint,
-            entry: *entry,
-            before: rows.last(),
-        };
-        let row = row(&head, base_seq, named, &mut texts, &mut said);
-        rows.push(row);
-    }
+    let rows = (0..)
+        .zip(tries)
+        .map(|(place, (endpoint, mut entry))| {
+            if let Some(of_try) = entry.attempt.kept.take()
+                && let Some(left) = kept_room.checked_sub(of_try.bytes())
+            {
+                kept_room = left;
+                kept.push((place, of_try));
+            }
+            row(&head, base_seq, &endpoint, *entry, &mut texts, &mut said)
+        })
+        .collect();
     AttemptBlock {
         head,
         base_seq,
@@ -255,37 +249,30 @@ pub fn build(first_number: u64, tries: Vec<NamedTry>, detail: Detail) -> Attempt
     }
 }
 
-/// A try, to whom it was made, and the try before it in its block.
-struct Named<'a> {
-    endpoint: &'a str,
+fn row(
+    head: &BlockHead,
+    base_seq: u64,
+    endpoint: &str,
     entry: AttemptEntry,
-    before: Option<&'a AttemptRow>,
-}
-
-fn row(head: &BlockHead, base_seq: u64, named: Named<'_>, texts: &mut Texts, said: &mut Said) -> AttemptRow {
-    let Named {
-        endpoint,
-        entry,
-        before,
-    } = named;
+    texts: &mut Texts,
+    said: &mut Said,
+) -> AttemptRow {
     let AttemptEntry {
         attempt, exchange, ..
     } = entry;
     AttemptRow {
         event_id: entry.event_id,
         seq_delta: entry.seq.0.wrapping_sub(base_seq).cast_signed(),
-        source: texts.place(&entry.event_source, before.map(|row| row.source)),
-        kind: texts.place(&entry.event_kind, before.map(|row| row.kind)),
-        endpoint: texts.place(endpoint, before.map(|row| row.endpoint)),
-        batch: entry
-            .batch
-            .map(|id| texts.place(&id, before.and_then(|row| row.batch))),
+        source: texts.place(&entry.event_source),
+        kind: texts.place(&entry.event_kind),
+        endpoint: texts.place(endpoint),
+        batch: entry.batch.map(|id| texts.place(&id)),
         number: attempt.number,
         started_delta_ms: attempt.started.0.saturating_sub(head.earliest_ms),
         waited_ms: attempt.started.0.wrapping_sub(entry.accepted.0).cast_signed(),
         outcome: attempt.outcome,
         status: attempt.status,
-        message: texts.place(&attempt.message, before.map(|row| row.message)),
+        message: texts.place(&attempt.message),
         duration_ms: attempt.duration_ms,
         total_us: exchange.total_us,
         reused: exchange.reused,

@@ -15,38 +15,28 @@ const KEEP_ALIVE: Duration = Duration::from_secs(1);
 
 /// The threads that read; they end when this is dropped, each after what it is about.
 #[derive(Debug)]
-pub(super) struct Readers {
-    handle: Handle,
-    /// There until it is dropped.
-    runtime: Option<Runtime>,
-}
+pub(super) struct Readers(Option<Runtime>);
 
 impl Readers {
-    /// A pool that has no thread before something is to be read.
+    /// A pool that has no thread before something is to be read, and the way to it, which stays good when the threads have
+    /// ended, and says so then.
     ///
     /// # Errors
     /// Of the operating system.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<(Self, Handle)> {
         let runtime = Builder::new_current_thread()
             .thread_name("reader")
             .max_blocking_threads(READERS_MAX)
             .thread_keep_alive(KEEP_ALIVE)
             .build()?;
-        Ok(Self {
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
-        })
-    }
-
-    /// The way to them, which stays good when they have ended, and says so then.
-    pub(super) fn handle(&self) -> Handle {
-        self.handle.clone()
+        let way = runtime.handle().clone();
+        Ok((Self(Some(runtime)), way))
     }
 }
 
 impl Drop for Readers {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        if let Some(runtime) = self.0.take() {
             // Whoever drops it may be on a thread that must not wait.
             runtime.shutdown_background();
         }
@@ -62,13 +52,13 @@ mod tests {
     /// However many ask at once and one after the other, so many threads answer; and nobody waits for ever when it is over.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn few_threads_read_for_everybody() {
-        let readers = Readers::start().unwrap();
+        let (readers, way) = Readers::start().unwrap();
         let seen = Arc::new(Mutex::new(std::collections::HashSet::new()));
         for _ in 0..50 {
             let asked: Vec<_> = (0..64)
                 .map(|_| {
                     let seen = Arc::clone(&seen);
-                    readers.handle().spawn_blocking(move || {
+                    way.spawn_blocking(move || {
                         let thread = std::thread::current();
                         seen.lock().unwrap().insert(thread.id());
                         thread.name().map(str::to_owned)
@@ -81,8 +71,7 @@ mod tests {
         }
         let count = seen.lock().unwrap().len();
         assert!((1..=READERS_MAX).contains(&count), "{count}");
-        let handle = readers.handle();
         drop(readers);
-        assert!(handle.spawn_blocking(|| ()).await.is_err());
+        assert!(way.spawn_blocking(|| ()).await.is_err());
     }
 }
